@@ -1,0 +1,75 @@
+/* cli: what the subcommands share. The command line is thin: it reads options,
+ * calls the public headers, and prints. One file a subcommand, named
+ * cli_<subcommand>.c; main.c holds the table of them. */
+#ifndef FT_CLI_H
+#define FT_CLI_H
+#include "base/ft_progress.h"
+#include "base/ft_status.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* Exit codes; part of the contract. */
+enum { CLI_OK = 0, CLI_CHECK_FAILED = 1, CLI_USAGE = 2, CLI_BAD_INPUT = 3, CLI_SYSTEM = 4 };
+
+/* argv[0] is the subcommand's own name. Each returns an exit code. */
+typedef int cli_command(int argc, char **argv);
+
+/* Prints "flextrace: MESSAGE" on standard error and gives the exit code of the
+ * status' code (FT_ERR_ARG 2, FT_ERR_FORMAT and NOT_FOUND 3, MEM and IO 4 …). */
+int cli_fail(const ft_status *st);
+/* "flextrace: SUBCOMMAND: what; try 'flextrace SUBCOMMAND --help'", exit code 2. */
+int cli_usage(const char *subcommand, const char *fmt, ...) FT_PRINTF(2, 3);
+
+/* Command-line options, getopt_long's short-and-long subset that keeps operands
+ * in place: cli_next returns 1 with *name set to the canonical option name (and
+ * *value where the option takes one), or with *name NULL and *value an operand;
+ * 0 at the end; -1 after a usage message was printed. "--" ends the options;
+ * "-x VALUE", "-xVALUE", "--long VALUE", "--long=VALUE" are understood. */
+typedef struct cli_option {
+    const char *name; /* long name without dashes */
+    char letter;      /* 0: none */
+    int takes_value;
+} cli_option;
+typedef struct cli_args {
+    const char *subcommand;
+    const cli_option *options; /* ends with name NULL */
+    int argc, at;
+    char **argv;
+    int only_operands;
+} cli_args;
+int cli_next(cli_args *a, const char **name, const char **value);
+
+/* Values: each prints a usage message and returns 0 when the text is not one. */
+int cli_number(const char *subcommand, const char *option, const char *text, double low, double high, double *out);
+int cli_integer(const char *subcommand, const char *option, const char *text, long long low, long long high,
+                long long *out);
+/* "2G", "512M", "64K", "1000": bytes. */
+int cli_bytes(const char *subcommand, const char *option, const char *text, unsigned long long *out);
+
+/* Runs `row` for every JSON line of standard input and prints the object that it
+ * returns (a new reference), one line each, in order, flushed when input is not
+ * a file. A line that is not a JSON object, or a row that fails with ARG, FORMAT,
+ * NOT_FOUND, LIMIT or UNSUPPORTED, gives {"error":…} on its line, and the rest
+ * goes on. Returns an exit code. */
+typedef json_t *cli_row_fn(void *context, const json_t *row, ft_status *st);
+int cli_batch(cli_row_fn *row, void *context);
+
+/* Prints one JSON value and a newline on standard output; consumes the reference
+ * (NULL counts as out of memory). Returns an exit code. */
+int cli_print_json(json_t *value);
+
+/* A progress line on standard error, with rate and time left, when that is a
+ * terminal (otherwise one line a phase); Ctrl-C and SIGTERM make it answer
+ * "stop". One at a time in a process. */
+ft_progress cli_progress(void);
+void cli_progress_end(void); /* clears the line */
+int cli_interrupted(void);   /* 1 after Ctrl-C or SIGTERM, once cli_progress or cli_catch_interrupts ran */
+void cli_catch_interrupts(void);
+
+/* 1 when stream `fd` is a terminal that wants colour (NO_COLOR unset, TERM not dumb). */
+int cli_colour(int fd);
+/* Columns of the terminal, 80 where unknown. */
+int cli_columns(void);
+
+#endif

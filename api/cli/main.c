@@ -1,0 +1,47 @@
+/* The flextrace command: one table, one line a subcommand. */
+#include "api/cli/cli.h"
+
+#include <locale.h>
+#include <string.h>
+
+cli_command cli_version;
+
+static const struct {
+    const char *name;
+    cli_command *run;
+    const char *summary;
+} commands[] = {
+    {"version", cli_version, "the version, and what this machine's processor offers"},
+};
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_help(FILE *to)
+{
+    fputs("flextrace: runs a FlexOlmo model and says whose data each span of its text came from.\n\n"
+          "Usage: flextrace COMMAND [OPTIONS]; 'flextrace COMMAND --help' explains one.\n\n",
+          to);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\nBatch commands read JSON lines on standard input and answer one JSON line each.\n"
+          "Exit: 0 done, 1 a check says no, 2 usage, 3 bad input, 4 system.\n",
+          to);
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "C.UTF-8");
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        print_help(stdout);
+        return CLI_OK;
+    }
+    const char *name = !strcmp(argv[1], "--version") ? "version" : argv[1];
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "flextrace: '%.60s' is not a command; 'flextrace --help' lists them\n", argv[1]);
+    return CLI_USAGE;
+}

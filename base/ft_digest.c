@@ -1,0 +1,70 @@
+#include "base/ft_digest.h"
+
+#include "base/ft_file.h"
+
+#include <sodium.h>
+#include <string.h>
+
+ft_digest ft_digest_of(const void *bytes, size_t n)
+{
+    ft_digest d;
+    crypto_hash_sha256(d.bytes, bytes, n);
+    return d;
+}
+
+ft_code ft_digest_of_file(ft_digest *out, const char *path, ft_status *st)
+{
+    ft_map map;
+    ft_code rc = ft_map_open(&map, path, st);
+    if (rc)
+        return rc;
+    *out = ft_digest_of(map.data, (size_t)map.bytes);
+    ft_map_close(&map);
+    return FT_OK;
+}
+
+void ft_digest_hex(const ft_digest *d, char hex[FT_DIGEST_HEX])
+{
+    sodium_bin2hex(hex, FT_DIGEST_HEX, d->bytes, sizeof(d->bytes));
+}
+
+ft_code ft_digest_parse(ft_digest *out, const char *hex, ft_status *st)
+{
+    size_t n = 0;
+    if (strlen(hex) != FT_DIGEST_HEX - 1 ||
+        sodium_hex2bin(out->bytes, sizeof(out->bytes), hex, FT_DIGEST_HEX - 1, NULL, &n, NULL) != 0 ||
+        n != sizeof(out->bytes))
+        return ft_fail(st, FT_ERR_FORMAT, "'%.80s' is not a SHA-256 digest in hexadecimal", hex);
+    return FT_OK;
+}
+
+ft_digest ft_merkle_leaf(const void *bytes, size_t n)
+{
+    crypto_hash_sha256_state h;
+    ft_digest d;
+    crypto_hash_sha256_init(&h);
+    crypto_hash_sha256_update(&h, (const unsigned char *)"\0", 1);
+    crypto_hash_sha256_update(&h, bytes, n);
+    crypto_hash_sha256_final(&h, d.bytes);
+    return d;
+}
+
+ft_digest ft_merkle_root(const ft_digest *leaves, size_t count)
+{
+    if (count == 0)
+        return ft_digest_of("", 0);
+    if (count == 1)
+        return leaves[0];
+    size_t left = 1; /* the largest power of two below count */
+    while (left * 2 < count)
+        left *= 2;
+    const ft_digest l = ft_merkle_root(leaves, left), r = ft_merkle_root(leaves + left, count - left);
+    crypto_hash_sha256_state h;
+    ft_digest d;
+    crypto_hash_sha256_init(&h);
+    crypto_hash_sha256_update(&h, (const unsigned char *)"\1", 1);
+    crypto_hash_sha256_update(&h, l.bytes, sizeof(l.bytes));
+    crypto_hash_sha256_update(&h, r.bytes, sizeof(r.bytes));
+    crypto_hash_sha256_final(&h, d.bytes);
+    return d;
+}

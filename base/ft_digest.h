@@ -1,0 +1,31 @@
+/* ft_digest: SHA-256 (FIPS 180-4) by libsodium, for what a receipt names.
+ * Checksums against accidents use XXH3 (xxhash.h) directly. */
+#ifndef FT_DIGEST_H
+#define FT_DIGEST_H
+#include "base/ft_status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+FT_API_BEGIN
+
+enum { FT_DIGEST_BYTES = 32, FT_DIGEST_HEX = 65 /* with the terminator */ };
+
+typedef struct ft_digest {
+    unsigned char bytes[FT_DIGEST_BYTES];
+} ft_digest;
+
+ft_digest ft_digest_of(const void *bytes, size_t n);
+FT_CHECKED ft_code ft_digest_of_file(ft_digest *out, const char *path, ft_status *st);
+/* Lower-case hexadecimal, NUL-terminated. */
+void ft_digest_hex(const ft_digest *d, char hex[FT_DIGEST_HEX]);
+/* FT_ERR_FORMAT unless `hex` is 64 hexadecimal digits. */
+FT_CHECKED ft_code ft_digest_parse(ft_digest *out, const char *hex, ft_status *st);
+
+/* Root of the Merkle tree of RFC 6962: leaf H(0x00 | data), node H(0x01 | l | r).
+ * `leaves` are the leaf hashes (ft_merkle_leaf); count 0 gives SHA-256 of "". */
+ft_digest ft_merkle_leaf(const void *bytes, size_t n);
+ft_digest ft_merkle_root(const ft_digest *leaves, size_t count);
+
+FT_API_END
+#endif

@@ -1,0 +1,232 @@
+#define _GNU_SOURCE
+#include "base/ft_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static ft_code fail_errno(ft_status *st, const char *path, const char *doing)
+{
+    const int e = errno;
+    const ft_code code = e == ENOENT ? FT_ERR_NOT_FOUND : e == ENOMEM ? FT_ERR_MEM : FT_ERR_IO;
+    return ft_fail(st, code, "%s: cannot %s: %s", path, doing, strerror(e));
+}
+
+ft_code ft_map_open(ft_map *out, const char *path, ft_status *st)
+{
+    *out = (ft_map){0};
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(st, path, "open");
+    ft_code rc = FT_OK;
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+        rc = fail_errno(st, path, "stat");
+    } else if (!S_ISREG(info.st_mode)) {
+        rc = ft_fail(st, FT_ERR_IO, "%s: not a regular file", path);
+    } else if (info.st_size > 0) {
+        void *p = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            rc = fail_errno(st, path, "map");
+        else
+            *out = (ft_map){.data = p, .bytes = (uint64_t)info.st_size};
+    }
+    close(fd);
+    return rc;
+}
+
+void ft_map_close(ft_map *m)
+{
+    if (!m || !m->data)
+        return;
+    munmap((void *)(uintptr_t)m->data, (size_t)m->bytes);
+    *m = (ft_map){0};
+}
+
+ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *out, ft_status *st)
+{
+    FILE *f = fopen(path, "rbe");
+    if (!f)
+        return fail_errno(st, path, "open");
+    ft_code rc = FT_OK;
+    const size_t before = out->size;
+    for (;;) {
+        rc = ft_buffer_reserve(out, 65536, st);
+        if (rc)
+            break;
+        const size_t n = fread(out->data + out->size, 1, 65536, f);
+        out->size += n;
+        out->data[out->size] = '\0';
+        if (max_bytes && out->size - before > max_bytes) {
+            rc = ft_fail(st, FT_ERR_LIMIT, "%s: larger than the limit of %zu bytes", path, max_bytes);
+            break;
+        }
+        if (n < 65536)
+            break;
+    }
+    if (!rc && ferror(f))
+        rc = fail_errno(st, path, "read");
+    fclose(f);
+    if (rc) {
+        out->size = before;
+        if (out->data)
+            out->data[before] = '\0';
+    }
+    return rc;
+}
+
+/* The folder that holds `path`, in memory that the caller frees. */
+static char *parent_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return strdup(".");
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+ft_code ft_folder_sync(const char *path, ft_status *st)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(st, path, "open");
+    /* Some file systems cannot sync a folder; they say EINVAL, and have no more to give. */
+    const int bad = fsync(fd) != 0 && errno != EINVAL;
+    ft_code rc = bad ? fail_errno(st, path, "sync") : FT_OK;
+    close(fd);
+    return rc;
+}
+
+ft_code ft_file_writer_open(ft_file_writer *w, const char *path, ft_status *st)
+{
+    *w = (ft_file_writer){0};
+    ft_code rc = FT_OK;
+    w->path = strdup(path);
+    if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
+        w->temporary = NULL;
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    } else if (!(w->stream = fopen(w->temporary, "wbe"))) {
+        rc = fail_errno(st, path, "create");
+    }
+    if (rc)
+        ft_file_writer_abandon(w);
+    return rc;
+}
+
+ft_code ft_file_writer_put(ft_file_writer *w, const void *bytes, size_t n, ft_status *st)
+{
+    if (n && fwrite(bytes, 1, n, w->stream) != n)
+        return fail_errno(st, w->path, "write");
+    w->written += n;
+    return FT_OK;
+}
+
+ft_code ft_file_writer_commit(ft_file_writer *w, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    if (fflush(w->stream) != 0 || fsync(fileno(w->stream)) != 0)
+        rc = fail_errno(st, w->path, "write");
+    if (fclose(w->stream) != 0 && !rc)
+        rc = fail_errno(st, w->path, "write");
+    w->stream = NULL;
+    if (!rc && rename(w->temporary, w->path) != 0)
+        rc = fail_errno(st, w->path, "rename into place");
+    if (!rc) {
+        free(w->temporary);
+        w->temporary = NULL;
+        char *folder = parent_folder(w->path);
+        rc = folder ? ft_folder_sync(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->path);
+        free(folder);
+    }
+    ft_file_writer_abandon(w);
+    return rc;
+}
+
+void ft_file_writer_abandon(ft_file_writer *w)
+{
+    if (w->stream)
+        fclose(w->stream);
+    if (w->temporary)
+        unlink(w->temporary);
+    free(w->temporary);
+    free(w->path);
+    *w = (ft_file_writer){0};
+}
+
+ft_code ft_file_write(const char *path, const void *bytes, size_t n, ft_status *st)
+{
+    ft_file_writer w;
+    ft_code rc = ft_file_writer_open(&w, path, st);
+    if (rc)
+        return rc;
+    rc = ft_file_writer_put(&w, bytes, n, st);
+    if (rc) {
+        ft_file_writer_abandon(&w);
+        return rc;
+    }
+    return ft_file_writer_commit(&w, st);
+}
+
+ft_code ft_folder_make(const char *path, ft_status *st)
+{
+    char *partial = strdup(path);
+    if (!partial)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    ft_code rc = FT_OK;
+    for (char *p = partial + 1; !rc; p++) {
+        if (*p && *p != '/')
+            continue;
+        const char kept = *p;
+        *p = '\0';
+        if (mkdir(partial, 0777) != 0 && errno != EEXIST)
+            rc = fail_errno(st, path, "make the folder");
+        *p = kept;
+        if (!kept)
+            break;
+    }
+    if (!rc && !ft_path_is_folder(path))
+        rc = ft_fail(st, FT_ERR_IO, "%s: exists and is not a folder", path);
+    free(partial);
+    return rc;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where)
+{
+    (void)info;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+ft_code ft_folder_remove(const char *path, ft_status *st)
+{
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        return fail_errno(st, path, "remove");
+    return FT_OK;
+}
+
+int ft_path_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+int ft_path_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+char *ft_path_join(const char *folder, const char *name)
+{
+    if (name[0] == '/')
+        return strdup(name);
+    const size_t n = strlen(folder);
+    char *joined;
+    if (asprintf(&joined, "%s%s%s", folder, n && folder[n - 1] == '/' ? "" : "/", name) < 0)
+        return NULL;
+    return joined;
+}

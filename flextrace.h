@@ -1,0 +1,31 @@
+/* flextrace: FlexOlmo inference with attribution, as a C library.
+ *
+ * This is the one header to include; it gathers the rooms' public headers, each of
+ * which is its module's manual. Compile with `pkg-config --cflags --libs flextrace`.
+ *
+ *   ft_tokenizer_open   text to tokens and back         text/ft_tokenizer.h
+ *   ft_corpus_open      documents out of files          text/ft_corpus.h
+ *   ft_index_build      a corpus to a suffix array      index/ft_index_build.h
+ *   ft_index_open       where a token sequence stands   index/ft_index.h
+ *   ft_query_…          infini-gram's questions         index/ft_query.h
+ *   ft_model_open       a FlexOlmo checkpoint           model/ft_model.h
+ *   ft_session_read     its forward pass, with routing  model/ft_session.h
+ *   ft_generation_open  a completion, step by step      model/ft_generate.h
+ *   ft_trace_make       whose data spoke                tracer/ft_trace.h
+ *   ft_store_open       traces that last                tracer/ft_store.h
+ *   ft_server_start     all of it over HTTP             api/ft_server.h */
+#ifndef FLEXTRACE_H
+#define FLEXTRACE_H
+#include "api/ft_server.h"
+#include "base/ft_npy.h"
+#include "base/ft_progress.h"
+#include "index/ft_index_build.h"
+#include "index/ft_query.h"
+#include "model/ft_generate.h"
+#include "model/ft_scheduler.h"
+#include "text/ft_corpus.h"
+#include "text/ft_tokenizer.h"
+#include "tracer/ft_federation.h"
+#include "tracer/ft_store.h"
+#include "tracer/ft_trace.h"
+#endif

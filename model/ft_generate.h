@@ -1,0 +1,60 @@
+/* ft_generate: one completion, one step at a time: session, sampler, streaming
+ * decode and stop strings. The command line calls the steps in a loop, the
+ * scheduler (ft_scheduler.h) takes turns between many.
+ *
+ * Threads  one owner. */
+#ifndef FT_GENERATE_H
+#define FT_GENERATE_H
+#include "model/ft_sampler.h"
+#include "model/ft_session.h"
+#include "text/ft_tokenizer.h"
+
+FT_API_BEGIN
+
+enum { FT_MAX_STOPS = 4 };
+
+typedef enum ft_finish { FT_FINISH_NONE, FT_FINISH_STOP, FT_FINISH_LENGTH, FT_FINISH_ABORT } ft_finish;
+/* "stop", "length", "abort"; NULL for NONE. */
+const char *ft_finish_name(ft_finish f);
+
+typedef struct ft_generate_request {
+    const uint32_t *prompt;
+    size_t prompt_count; /* 0 is FT_ERR_ARG: a model needs a first token */
+    size_t max_new_tokens;
+    ft_sampling sampling;
+    uint64_t without;               /* experts, as ft_session_options */
+    const char *stop[FT_MAX_STOPS]; /* never contained in the text */
+    size_t stop_count;
+    int ignore_end_of_text;
+    int capture_routing;
+    int logprobs; /* keep log-probabilities of the chosen tokens */
+} ft_generate_request;
+
+typedef struct ft_generation ft_generation;
+/* `tokenizer` may be NULL: no text, no stop strings. FT_ERR_LIMIT when prompt +
+ * max_new_tokens exceed the context (the message names both counts). Copies the request. */
+FT_CHECKED ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_tokenizer *tokenizer,
+                                      ft_pool *pool, const ft_generate_request *r, ft_status *st);
+void ft_generation_close(ft_generation *g);
+
+/* Advances by one prefill chunk or one token. */
+FT_CHECKED ft_code ft_generation_step(ft_generation *g, ft_status *st);
+void ft_generation_abort(ft_generation *g); /* finishes with FT_FINISH_ABORT */
+
+/* State after a step; views until the next one. */
+typedef struct ft_generation_state {
+    const uint32_t *ids; /* generated so far, without the prompt; the end-of-text token is not among them */
+    size_t count;
+    const char *text;        /* all text that may be shown by now, valid UTF-8 */
+    size_t text_bytes;       /* what may yet become a stop string or a character waits */
+    const size_t *text_ends; /* [count]: text_bytes after each token, as far as shown by then */
+    const double *logprobs;  /* [count], nats; NULL unless asked for */
+    ft_finish finish;
+    size_t prompt_read; /* prompt tokens read so far */
+} ft_generation_state;
+ft_generation_state ft_generation_get(const ft_generation *g);
+/* Routing of prompt and generated tokens that were read. */
+ft_routing ft_generation_routing(const ft_generation *g);
+
+FT_API_END
+#endif

@@ -1,0 +1,209 @@
+/* What base/ promises: status, buffers, files, .npy, UTF-8, digests, threads. */
+#include "tests/ft_test.h"
+
+#include "base/ft_arena.h"
+#include "base/ft_digest.h"
+#include "base/ft_file.h"
+#include "base/ft_json.h"
+#include "base/ft_npy.h"
+#include "base/ft_threads.h"
+#include "base/ft_utf8.h"
+
+static void a_message_is_one_line_whatever_is_printed_into_it(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    assert_int_equal(ft_fail(&st, FT_ERR_FORMAT, "%s: bad", "a\nb\x1b[31m"), FT_ERR_FORMAT);
+    assert_string_equal(st.msg, "a?b?[31m: bad");
+    ft_status_prefix(&st, "line %d", 3);
+    assert_string_equal(st.msg, "line 3: a?b?[31m: bad");
+}
+
+static void a_buffer_refuses_to_pass_its_ceiling_and_keeps_its_content(void **state)
+{
+    (void)state;
+    ft_buffer b;
+    ft_buffer_init(&b, 10);
+    assert_int_equal(ft_buffer_append(&b, "12345678", 8, NULL), FT_OK);
+    assert_int_equal(ft_buffer_append(&b, "abc", 3, NULL), FT_ERR_LIMIT);
+    assert_string_equal(b.data, "12345678");
+    ft_buffer_release(&b);
+}
+
+static void an_arena_refuses_overflow_and_its_ceiling(void **state)
+{
+    (void)state;
+    ft_arena *a;
+    assert_int_equal(ft_arena_new(&a, 1000, NULL), FT_OK);
+    assert_null(ft_arena_array(a, SIZE_MAX, 2));
+    assert_null(ft_arena_array(a, 1001, 1));
+    assert_non_null(ft_arena_array(a, 900, 1));
+    ft_arena_reset(a);
+    assert_non_null(ft_arena_array(a, 900, 1));
+    ft_arena_free(a);
+}
+
+static void an_abandoned_file_leaves_nothing_and_a_committed_one_appears_whole(void **state)
+{
+    (void)state;
+    const char *path = ft_test_path("written");
+    ft_file_writer w;
+    assert_int_equal(ft_file_writer_open(&w, path, NULL), FT_OK);
+    assert_int_equal(ft_file_writer_put(&w, "abc", 3, NULL), FT_OK);
+    assert_false(ft_path_exists(path));
+    ft_file_writer_abandon(&w);
+    assert_false(ft_path_exists(path));
+    assert_int_equal(ft_file_write(path, "whole", 5, NULL), FT_OK);
+    char *text = ft_test_read(path, NULL);
+    assert_string_equal(text, "whole");
+    free(text);
+}
+
+static void a_full_disk_is_reported_with_the_path(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    ft_file_writer w = {.stream = fopen("/dev/full", "wb"), .path = strdup("/dev/full")};
+    char bytes[1 << 16] = {0};
+    ft_code rc = FT_OK;
+    for (int i = 0; i < 4 && !rc; i++)
+        rc = ft_file_writer_put(&w, bytes, sizeof(bytes), &st);
+    ft_file_writer_abandon(&w);
+    assert_int_equal(rc, FT_ERR_IO);
+    assert_non_null(strstr(st.msg, "/dev/full: cannot write: No space left"));
+}
+
+static void npy_arrays_come_back_as_they_were_written(void **state)
+{
+    (void)state;
+    const char *path = ft_test_path("a.npy");
+    const float values[6] = {1, 2, 3, 4, 5, 6.5f};
+    const size_t shape[2] = {2, 3};
+    assert_int_equal(ft_npy_write(path, FT_NPY_FLOAT32, 2, shape, values, NULL), FT_OK);
+    ft_npy a;
+    ft_status st = {0};
+    assert_ok(ft_npy_open(&a, path, &st), st);
+    assert_int_equal(a.dims, 2);
+    assert_int_equal(a.shape[1], 3);
+    assert_memory_equal(a.data, values, sizeof(values));
+    ft_npy_close(&a);
+}
+
+static void a_lying_npy_header_is_refused(void **state)
+{
+    (void)state;
+    const char *path = ft_test_path("a.npy");
+    const int32_t ids[3] = {1, -2, 3};
+    const size_t n = 3;
+    ft_status st = {0};
+    assert_int_equal(ft_npy_write(path, FT_NPY_INT32, 1, &n, ids, NULL), FT_OK);
+    uint32_t *read;
+    size_t count;
+    assert_int_equal(ft_npy_read_ids(path, &read, &count, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "element 1: token id -2 is negative"));
+    size_t size;
+    char *bytes = ft_test_read(path, &size);
+    ft_test_write("short.npy", bytes, size - 1);
+    free(bytes);
+    assert_int_equal(ft_npy_read_ids(ft_test_path("short.npy"), &read, &count, &st), FT_ERR_FORMAT);
+    assert_null(read);
+}
+
+static void ill_formed_utf8_becomes_one_replacement_for_each_maximal_subpart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in, *out;
+    } rows[] = {{"a\x80z", "a\xEF\xBF\xBDz"},
+                {"\xF0\x9F\x98", "\xEF\xBF\xBD"},
+                {"\xE0\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+                {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+                {"\xC3\xA9", "\xC3\xA9"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ft_buffer b = {0};
+        assert_int_equal(ft_utf8_repair(rows[i].in, strlen(rows[i].in), &b, NULL, NULL), FT_OK);
+        assert_string_equal(b.data, rows[i].out);
+        ft_buffer_release(&b);
+    }
+}
+
+static void a_merkle_root_is_that_of_rfc_6962(void **state)
+{
+    (void)state;
+    /* Test vectors of the certificate-transparency reference implementation. */
+    static const char *const leaves[] = {"", "\x00", "\x10", " !", "01"};
+    static const size_t sizes[] = {0, 1, 1, 2, 2};
+    ft_digest h[3];
+    char hex[FT_DIGEST_HEX];
+    for (int i = 0; i < 3; i++)
+        h[i] = ft_merkle_leaf(leaves[i], sizes[i]);
+    ft_digest root = ft_merkle_root(h, 1);
+    ft_digest_hex(&root, hex);
+    assert_string_equal(hex, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+    root = ft_merkle_root(h, 2);
+    ft_digest_hex(&root, hex);
+    assert_string_equal(hex, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125");
+    root = ft_merkle_root(h, 3);
+    ft_digest_hex(&root, hex);
+    assert_string_equal(hex, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77");
+}
+
+static void square(void *context, size_t task, unsigned worker)
+{
+    (void)worker;
+    ((size_t *)context)[task] = task * task;
+}
+
+static void every_task_of_a_pool_runs_exactly_once(void **state)
+{
+    (void)state;
+    for (unsigned threads = 1; threads <= 4; threads++) {
+        ft_pool *p;
+        assert_int_equal(ft_pool_new(&p, threads, NULL), FT_OK);
+        for (int round = 0; round < 200; round++) {
+            size_t results[37] = {0};
+            ft_pool_run(p, 37, square, results);
+            for (size_t i = 0; i < 37; i++)
+                assert_int_equal(results[i], i * i);
+        }
+        ft_pool_free(p);
+    }
+}
+
+static void json_fields_of_a_wrong_type_are_named(void **state)
+{
+    (void)state;
+    json_t *o;
+    ft_status st = {0};
+    const char *text = "{\"n\":3.0,\"s\":1,\"ids\":[1,-1]}";
+    assert_int_equal(ft_json_parse(&o, text, strlen(text), "test", &st), FT_OK);
+    int64_t n = 0;
+    assert_int_equal(ft_json_get_int(o, "n", 0, 5, &n, &st), FT_OK);
+    assert_int_equal(n, 3);
+    assert_int_equal(ft_json_get_int(o, "n", 0, 2, &n, &st), FT_ERR_ARG);
+    const char *s = NULL;
+    assert_int_equal(ft_json_get_string(o, "s", &s, &st), FT_ERR_ARG);
+    assert_string_equal(st.msg, "'s' must be a string");
+    uint32_t *ids;
+    size_t count;
+    assert_int_equal(ft_json_get_ids(o, "ids", &ids, &count, &st), FT_ERR_ARG);
+    json_decref(o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_message_is_one_line_whatever_is_printed_into_it),
+        cmocka_unit_test(a_buffer_refuses_to_pass_its_ceiling_and_keeps_its_content),
+        cmocka_unit_test(an_arena_refuses_overflow_and_its_ceiling),
+        cmocka_unit_test(an_abandoned_file_leaves_nothing_and_a_committed_one_appears_whole),
+        cmocka_unit_test(a_full_disk_is_reported_with_the_path),
+        cmocka_unit_test(npy_arrays_come_back_as_they_were_written),
+        cmocka_unit_test(a_lying_npy_header_is_refused),
+        cmocka_unit_test(ill_formed_utf8_becomes_one_replacement_for_each_maximal_subpart),
+        cmocka_unit_test(a_merkle_root_is_that_of_rfc_6962),
+        cmocka_unit_test(every_task_of_a_pool_runs_exactly_once),
+        cmocka_unit_test(json_fields_of_a_wrong_type_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,45 @@
+/* ft_store: traces kept in LMDB, readable by id after a restart.
+ *
+ * Lifetime  one open handle on a folder in a process.
+ * Threads   any number; LMDB allows one writer at a time, and calls wait for it.
+ * Files     docs/store.md has databases, keys and the schema version. */
+#ifndef FT_STORE_H
+#define FT_STORE_H
+#include "base/ft_json.h"
+#include "model/ft_session.h"
+
+FT_API_BEGIN
+
+typedef struct ft_store ft_store;
+
+enum { FT_TRACE_ID = 31 }; /* "trc_" + 26 characters (Crockford base32: time, then random) + terminator */
+
+/* Makes the folder where missing. max_bytes 0: 64 GiB of address space. */
+FT_CHECKED ft_code ft_store_open(ft_store **out, const char *folder, uint64_t max_bytes, ft_status *st);
+void ft_store_close(ft_store *s);
+
+/* A fresh id, ordered by time. */
+void ft_trace_id_new(char id[FT_TRACE_ID]);
+
+/* Written in one transaction; synced when it returns FT_OK. `routing` may be NULL. */
+FT_CHECKED ft_code ft_store_put(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing,
+                                ft_status *st);
+/* New reference in *trace; FT_ERR_NOT_FOUND for an id that is not there. */
+FT_CHECKED ft_code ft_store_get(ft_store *s, const char *id, json_t **trace, ft_status *st);
+
+/* Routing as stored: the chosen ids and weights; probs is NULL. */
+typedef struct ft_stored_routing {
+    ft_routing view;
+    void *memory;
+} ft_stored_routing;
+void ft_stored_routing_release(ft_stored_routing *r);
+FT_CHECKED ft_code ft_store_get_routing(ft_store *s, const char *id, ft_stored_routing *out, ft_status *st);
+
+/* Newest first; `before` "" or an id. At most `limit` ids. */
+FT_CHECKED ft_code ft_store_list(ft_store *s, const char *before, size_t limit, char (*ids)[FT_TRACE_ID], size_t *count,
+                                 ft_status *st);
+/* One read transaction: for /readyz. */
+FT_CHECKED ft_code ft_store_check(ft_store *s, ft_status *st);
+
+FT_API_END
+#endif

@@ -1,0 +1,62 @@
+/* ft_trace: one generation (or a text from elsewhere) with its spans, documents,
+ * owners and routing: what the page draws, the store keeps and a receipt states.
+ *
+ * The trace is a JSON value from the moment it is made (docs/trace.md has every
+ * field); routing, the bulky part, travels beside it.
+ *
+ * Threads  a federation may be shared; a trace has one owner. */
+#ifndef FT_TRACE_H
+#define FT_TRACE_H
+#include "base/ft_json.h"
+#include "model/ft_session.h"
+#include "text/ft_tokenizer.h"
+#include "tracer/ft_spans.h"
+
+FT_API_BEGIN
+
+enum { FT_MAX_OWNERS = 64 };
+
+typedef struct ft_owner {
+    const char *name, *description;
+    int expert; /* its number in the model, -1: none */
+    const ft_index *const *indexes;
+    size_t index_count;
+} ft_owner;
+
+/* Everything that a trace is made against; the caller owns all that it points to. */
+typedef struct ft_trace_scope {
+    const ft_tokenizer *tokenizer; /* NULL: ids only, no snippets, no text */
+    const ft_model *model;         /* NULL: no routing */
+    const ft_owner *owners;
+    size_t owner_count;
+    ft_token_set delimiters, word_starts;
+} ft_trace_scope;
+
+typedef struct ft_trace_options {
+    ft_span_rules rules;
+    size_t max_documents;  /* a span; 10 */
+    size_t snippet_tokens; /* around the match; 80 */
+    uint64_t sample_seed;  /* which occurrences are shown where there are more */
+} ft_trace_options;
+ft_trace_options ft_trace_options_default(const ft_trace_scope *scope);
+
+typedef struct ft_trace_input {
+    const uint32_t *prompt; /* may be NULL */
+    size_t prompt_count;
+    const uint32_t *response;
+    size_t response_count;
+    const ft_routing *routing; /* of prompt + response as one timeline; NULL: none */
+    uint64_t without;          /* experts that took no part */
+} ft_trace_input;
+
+/* Spans, documents ranked by BM25, owners, shares. *out is a new JSON object. */
+FT_CHECKED ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input,
+                                 const ft_trace_options *options, json_t **out, ft_status *st);
+
+/* Share of mixing weight of each expert in the passes that WROTE tokens
+ * [start, end) of a timeline, mean over layers and tokens, summing to 1;
+ * shares [experts]. Token 0 has no such pass and is left out; 0 tokens give zeros. */
+void ft_routing_shares(const ft_routing *r, size_t start, size_t end, double *shares);
+
+FT_API_END
+#endif
