@@ -121,7 +121,7 @@ int cli_bytes(const char *subcommand, const char *option, const char *text, unsi
     const int scaled = unit && *unit;
     const char *rest = end + scaled;
     const double bytes = v * (scaled ? pow(1024, (double)(unit - units + 1)) : 1);
-    if (end == text || (*rest && strcmp(rest, "B") && strcmp(rest, "iB")) || !(bytes >= 1 && bytes < 1e18)) {
+    if (end == text || (*rest && strcmp(rest, "B") != 0 && strcmp(rest, "iB") != 0) || !(bytes >= 1 && bytes < 1e18)) {
         cli_usage(subcommand, "--%s must be a size such as 512M or 2G, not '%.40s'", option, text);
         return 0;
     }

@@ -1,0 +1,27 @@
+# bash completion for flextrace: subcommands, their options (read from --help), files.
+_flextrace() {
+    local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words=$(flextrace --help 2>/dev/null | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p')
+        COMPREPLY=($(compgen -W "$words --help --version" -- "$current"))
+        return
+    fi
+    case $current in
+    -*)
+        words=$(flextrace "$command" --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
+        COMPREPLY=($(compgen -W "$words" -- "$current"))
+        ;;
+    *)
+        if [ "$COMP_CWORD" -eq 2 ] && [[ $command == index || $command == model ]]; then
+            case $command in
+            index) words="build query stat verify" ;;
+            model) words="info" ;;
+            esac
+            COMPREPLY=($(compgen -W "$words" -- "$current"))
+        else
+            COMPREPLY=($(compgen -f -- "$current"))
+        fi
+        ;;
+    esac
+}
+complete -o filenames -F _flextrace flextrace
