@@ -1,0 +1,341 @@
+/* app.js: joins the page's parts: modes and forms, generation and tracing, what is shown, and the
+ * address (#trc_… opens a stored trace). The parts do not know each other; only this file does. */
+import * as api from "./api.js";
+import { byId, number, percent, plural } from "./dom.js";
+import { DocumentPanel } from "./document-panel.js";
+import { Heatmap } from "./heatmap.js";
+import { Owners } from "./owners.js";
+import { TraceView } from "./trace-view.js";
+
+const state = {
+  model: null, /* id of /v1/models' first */
+  trace: null, /* the trace that is shown */
+  busy: null, /* AbortController of what runs */
+  retry: null, /* what "Try again" does */
+};
+let owners, view, panel, heatmap;
+
+/* ---- what the page says ---- */
+
+const announce = (text) => (byId("live").textContent = text);
+
+function setState(name, text) {
+  byId("state").dataset.state = name;
+  byId("state-text").textContent = text;
+}
+
+function showProblem(error, retry) {
+  byId("problem-title").textContent = error.title ?? "Something went wrong in the page";
+  byId("problem-detail").textContent = error.message;
+  byId("retry").hidden = !retry;
+  state.retry = retry;
+  byId("problem").hidden = false;
+  if (error.status === 0 && error instanceof api.ApiError) setState("offline", "offline");
+}
+const hideProblem = () => (byId("problem").hidden = true);
+
+/* While something runs: form off, skeleton or stream on. Returns the signal that Stop aborts. */
+function begin(title) {
+  state.busy?.abort();
+  state.busy = new AbortController();
+  state.trace = null;
+  hideProblem();
+  view.select(null);
+  panel.close();
+  panel.showOverview(null);
+  heatmap.clear();
+  owners.clearShares();
+  view.clear();
+  byId("result").hidden = false;
+  byId("result").setAttribute("aria-busy", "true");
+  byId("result-title").textContent = title;
+  byId("result-facts").textContent = "";
+  byId("copy-link").hidden = byId("reading-hint").hidden = byId("empty").hidden = true;
+  byId("response").classList.add("waiting");
+  byId("trace").disabled = byId("generate").disabled = true;
+  return state.busy.signal;
+}
+function end() {
+  state.busy = null;
+  byId("result").setAttribute("aria-busy", "false");
+  byId("response").classList.remove("waiting", "streaming");
+  const atStop = document.activeElement === byId("stop");
+  byId("stop").hidden = true;
+  byId("generate").hidden = false;
+  byId("trace").disabled = false;
+  updateAdvice();
+  if (atStop) byId("generate").focus();
+}
+function showEmpty(text) {
+  byId("empty").textContent = text;
+  byId("empty").hidden = false;
+}
+
+/* Runs one job at a time; a newer one takes the place of an older, errors are shown with a retry. */
+async function run(title, job) {
+  const signal = begin(title);
+  const mine = state.busy;
+  try {
+    await job(signal);
+  } catch (error) {
+    if (state.busy !== mine) return;
+    if (error.name !== "AbortError") {
+      if (!(error instanceof api.ApiError)) console.error(error);
+      showProblem(error, () => run(title, job));
+      announce("");
+    }
+    if (!view.pieces.length) byId("result").hidden = true;
+  } finally {
+    if (state.busy === mine) end();
+  }
+}
+
+/* ---- a finished trace ---- */
+
+function coverage(trace) {
+  const covered = new Set();
+  for (const span of trace.spans) for (let t = span.start; t < span.end; t++) covered.add(t);
+  return covered.size / (trace.tokens.length || 1);
+}
+
+function show(trace, title) {
+  state.trace = trace;
+  view.show(trace);
+  heatmap.show(trace);
+  owners.show(trace.experts, trace.spans, trace.tokens.length);
+  panel.showOverview(trace);
+  byId("result-title").textContent = title;
+  const facts = [plural(trace.tokens.length, "token"), plural(trace.spans.length, "span")];
+  if (trace.spans.length) facts.push(`${percent(coverage(trace))} word for word`);
+  if (Number.isFinite(trace.parameters?.seed)) facts.push(`seed ${trace.parameters.seed}`);
+  if (trace.without?.length) facts.push(`without ${trace.without.join(", ")}`);
+  byId("result-facts").textContent = facts.join(" · ");
+  byId("copy-link").hidden = !trace.id;
+  byId("reading-hint").hidden = !trace.spans.length;
+  if (!trace.tokens.length) showEmpty("The model ended its text at once; there is nothing to trace.");
+  else if (!trace.spans.length) showEmpty("No span of this text stands in an owner’s corpus. The underlines still show which experts were at work.");
+  if (trace.id) history.replaceState(null, "", `#${trace.id}`);
+  else if (location.hash) history.replaceState(null, "", location.pathname);
+  announce(`${title}: ${facts.join(", ")}.`);
+}
+
+function openSpan(span) {
+  if (!span) return;
+  const current = state.trace?.spans[span.id];
+  view.select(span);
+  heatmap.mark(span);
+  heatmap.reveal(span.start);
+  const text = current?.text ?? view.pieces.filter((p) => p.start < span.end && p.end > span.start).map((p) => p.text).join("");
+  panel.open(span, text, state.trace);
+  if (matchMedia("(max-width: 52rem)").matches) view.element(span)?.scrollIntoView({ block: "start" }); /* above the sheet */
+}
+function stepSpan(by) {
+  const at = view.spans.indexOf(view.selected);
+  const next = view.spans[(at + by + view.spans.length) % view.spans.length];
+  if (next) {
+    view.element(next)?.scrollIntoView({ block: "nearest" });
+    openSpan(next);
+  }
+}
+
+/* ---- generate ---- */
+
+/* A settings field as a number; empty is left to the server, anything else it judges. */
+function setting(id) {
+  const text = byId(id).value.trim();
+  if (text === "") return undefined;
+  const value = Number(text);
+  if (Number.isNaN(value)) throw new api.ApiError("A setting is not a number", `${byId(id).labels[0].textContent.trim()}: “${text}”.`, 400);
+  return value;
+}
+
+function generate() {
+  const prompt = byId("prompt").value;
+  const without = owners.without();
+  run("Generated text", async (signal) => {
+    const body = { model: state.model, prompt, flextrace: { without, trace: true, store: true } };
+    for (const id of ["max_tokens", "temperature", "top_p", "top_k", "seed"]) body[id] = setting(id);
+    byId("generate").hidden = true;
+    byId("stop").hidden = false;
+    byId("stop").focus();
+    view.begin(prompt);
+    byId("response").classList.add("streaming");
+    announce("Generating.");
+    let last = null;
+    let unread = "";
+    try {
+      await api.complete(body, signal, (chunk) => {
+        const extra = chunk.flextrace ?? {};
+        for (const choice of chunk.choices ?? []) {
+          if (choice.text || extra.shares?.length) view.append(choice.text, extra.shares ?? []);
+          unread += choice.text;
+          if (choice.finish_reason) last = extra;
+        }
+        if (extra.spans && !extra.trace_id) view.change(extra.spans);
+        byId("result-facts").textContent = plural(view.pieces.at(-1)?.end ?? 0, "token");
+        const sentence = unread.lastIndexOf(".") + 1; /* read out whole sentences, not tokens */
+        if (sentence) announce(unread.slice(0, sentence));
+        unread = unread.slice(sentence);
+      });
+    } catch (error) {
+      if (error.name !== "AbortError" || state.busy?.signal !== signal || !view.text) throw error;
+      const text = view.text; /* stopped: what there is gets traced */
+      show(await api.postTrace({ text, prompt, routing: true, store: true }), "Generated text, stopped");
+      return;
+    }
+    if (!last?.trace_id) throw new api.ApiError("The trace is missing", "The text ended without a trace.", 500);
+    const opened = view.selected;
+    const trace = await api.getTrace(last.trace_id);
+    show(trace, "Generated text");
+    const same = opened && view.spans.find((span) => span.start === opened.start);
+    if (same) openSpan(same);
+  });
+}
+
+/* ---- trace a text ---- */
+
+function traceText(text, prompt, store, title) {
+  run(title, async (signal) => {
+    announce("Tracing.");
+    const body = { text, routing: true, store };
+    if (prompt) body.prompt = prompt;
+    show(await api.postTrace(body, signal), title);
+  });
+}
+
+function openStored(id) {
+  run("Stored trace", async () => show(await api.getTrace(id), "Stored trace"));
+}
+
+/* ---- forms and modes ---- */
+
+function selectTab(tab, focus) {
+  for (const other of document.querySelectorAll('[role="tab"]')) {
+    const on = other === tab;
+    other.setAttribute("aria-selected", String(on));
+    other.tabIndex = on ? 0 : -1;
+    byId(other.getAttribute("aria-controls")).hidden = !on;
+  }
+  if (focus) tab.focus();
+}
+
+/* What the forms cannot do now, said before it is tried. */
+function updateAdvice() {
+  const nobody = !owners?.anyLeft();
+  byId("generate").disabled = nobody || state.busy !== null;
+  const out = owners?.without() ?? [];
+  const shown = state.trace?.without ?? [];
+  const changed = state.trace?.finish_reason && (out.length !== shown.length || out.some((name) => !shown.includes(name)));
+  byId("advice").textContent = nobody
+    ? "At least one owner must take part."
+    : changed
+      ? "The owners changed; generate again to see what they change in the text."
+      : "";
+}
+
+function wire() {
+  const tabs = [...document.querySelectorAll('[role="tab"]')];
+  for (const tab of tabs) {
+    tab.addEventListener("click", () => selectTab(tab));
+    tab.addEventListener("keydown", (event) => {
+      if (["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) {
+        event.preventDefault();
+        selectTab(tabs[event.key === "Home" ? 0 : event.key === "End" ? 1 : 1 - tabs.indexOf(tab)], true);
+      }
+    });
+  }
+  byId("pane-generate").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!byId("generate").disabled) generate();
+  });
+  byId("pane-trace").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = byId("text").value;
+    if (text.trim() && !state.busy) traceText(text, byId("trace-prompt").value, true, "Traced text");
+    else byId("text").focus();
+  });
+  for (const area of document.querySelectorAll("textarea"))
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) area.form.requestSubmit();
+    });
+  byId("stop").addEventListener("click", () => {
+    state.busy?.abort();
+    byId("prompt").focus();
+  });
+  byId("copy-link").addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(location.href);
+      byId("copy-link").textContent = "Copied";
+      setTimeout(() => (byId("copy-link").textContent = "Copy link"), 2000);
+    } catch {
+      byId("copy-link").textContent = "It is in the address bar";
+    }
+  });
+  window.addEventListener("hashchange", () => {
+    const id = location.hash.slice(1);
+    if (id.startsWith("trc_") && id !== state.trace?.id) openStored(id);
+  });
+  window.addEventListener("offline", () => setState("offline", "offline"));
+  window.addEventListener("online", checkState);
+  setInterval(() => document.hidden || checkState(), 20000);
+}
+
+/* ---- opening ---- */
+
+async function checkState() {
+  try {
+    const ok = await api.ready();
+    setState(ok ? "ready" : "loading", ok ? state.federation : "not ready yet");
+  } catch {
+    setState("offline", "offline");
+  }
+}
+
+async function open() {
+  hideProblem();
+  let list, models;
+  try {
+    [list, models] = await Promise.all([api.getOwners(), api.getModels()]);
+  } catch (error) {
+    byId("response").classList.remove("waiting");
+    showProblem(error, open);
+    return;
+  }
+  const model = models[0];
+  state.model = model?.id ?? null;
+  const experts = model?.meta?.experts ?? [];
+  owners = new Owners(list, experts, updateAdvice);
+  view = new TraceView(byId("response"), owners, openSpan);
+  heatmap = new Heatmap(owners, (token) => view.point(token));
+  panel = new DocumentPanel(owners, {
+    onClose: () => {
+      const node = view.selected && view.element(view.selected);
+      view.select(null);
+      heatmap.mark(null);
+      node?.focus();
+    },
+    onStep: stepSpan,
+    onDocument: (number) => openSpan(view.spans[number]),
+  });
+  state.federation = `${state.model} · ${plural(experts.length, "expert")} · ${plural(list.length, "owner")}`;
+  byId("state").title = `${number(list.reduce((sum, owner) => sum + (owner.tokens ?? 0), 0))} tokens indexed`;
+  wire();
+  await checkState();
+  updateAdvice();
+
+  const id = location.hash.slice(1);
+  if (id.startsWith("trc_")) return openStored(id);
+  try {
+    const demo = await api.getDemo();
+    byId("text").value = demo.text;
+    byId("trace-prompt").value = demo.prompt ?? "";
+    traceText(demo.text, demo.prompt, false, "An example, traced");
+  } catch {
+    byId("response").classList.remove("waiting");
+    showEmpty("Nothing is traced yet. Write a prompt and generate, or paste a text to trace.");
+  }
+}
+
+byId("retry").addEventListener("click", () => state.retry?.());
+byId("response").classList.add("waiting");
+open();
