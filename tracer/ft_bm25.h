@@ -1,8 +1,16 @@
 /* ft_bm25: Okapi BM25 (k1 1.5, b 0.75) of few documents against one query, words
  * lower-cased, idf over the documents given: how OLMoTrace orders what it found.
- * Source: Robertson and Zaragoza, 2009; PyPI rank_bm25's BM25Okapi, which
- * OLMoTrace calls (its idf floor for words in more than half of the documents,
- * epsilon 0.25 of the mean idf, included). */
+ *
+ * A word is a maximal run of letters, marks and digits (Unicode), lower-cased
+ * character by character. idf of a word in n of N documents is
+ * ln((N - n + 0.5) / (n + 0.5)); where that is negative (a word in more than half
+ * of them) it is 0.25 of the mean idf over all words of the documents. A query
+ * word counts as often as it stands in the query.
+ *
+ * Source  Robertson and Zaragoza, 2009; PyPI rank_bm25's BM25Okapi, which OLMoTrace
+ *         calls. One difference: with one or two documents, or nearly equal ones,
+ *         the mean idf is negative and rank_bm25 orders them upside down; here its
+ *         absolute value counts. */
 #ifndef FT_BM25_H
 #define FT_BM25_H
 #include "base/ft_status.h"
@@ -19,6 +27,15 @@ typedef struct ft_text_view {
 /* scores [count]. O(total text). */
 FT_CHECKED ft_code ft_bm25(ft_text_view query, const ft_text_view *documents, size_t count, double *scores,
                            ft_status *st);
+
+/* The same, document by document, so that no text need be kept: memory grows with
+ * the distinct words alone. One owner. */
+typedef struct ft_ranker ft_ranker;
+FT_CHECKED ft_code ft_ranker_new(ft_ranker **out, ft_text_view query, ft_status *st);
+void ft_ranker_free(ft_ranker *r);
+FT_CHECKED ft_code ft_ranker_add(ft_ranker *r, ft_text_view document, ft_status *st);
+/* scores [documents added]. */
+void ft_ranker_scores(const ft_ranker *r, double *scores);
 
 FT_API_END
 #endif

@@ -14,20 +14,31 @@ typedef struct ft_store ft_store;
 
 enum { FT_TRACE_ID = 31 }; /* "trc_" + 26 characters (Crockford base32: time, then random) + terminator */
 
-/* Makes the folder where missing. max_bytes 0: 64 GiB of address space. */
+/* Makes the folder where missing. max_bytes 0: 64 GiB of address space.
+ *   FT_ERR_FORMAT  the folder is not ours, damaged, or from a newer version
+ *   FT_ERR_IO      it cannot be made or opened */
 FT_CHECKED ft_code ft_store_open(ft_store **out, const char *folder, uint64_t max_bytes, ft_status *st);
 void ft_store_close(ft_store *s);
 
 /* A fresh id, ordered by time. */
 void ft_trace_id_new(char id[FT_TRACE_ID]);
+/* 1 and the time in *milliseconds since 1970 where `id` has the form of one, else 0. */
+int ft_trace_id_time(const char *id, uint64_t *milliseconds);
+/* Puts "id" and "created" (the id's time) in front of the trace's fields; *trace is
+ * replaced. FT_ERR_ARG where `id` is none. */
+FT_CHECKED ft_code ft_trace_stamp(json_t **trace, const char *id, ft_status *st);
 
-/* Written in one transaction; synced when it returns FT_OK. `routing` may be NULL. */
+/* Written in one transaction; synced when it returns FT_OK. `routing` may be NULL;
+ * where it is given it stands for "ids" and "weights" of the trace's "routing".
+ *   FT_ERR_LIMIT  the store's maximum size was reached; nothing was written */
 FT_CHECKED ft_code ft_store_put(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing,
                                 ft_status *st);
-/* New reference in *trace; FT_ERR_NOT_FOUND for an id that is not there. */
+/* New reference in *trace, as it was put, routing included; FT_ERR_NOT_FOUND for an
+ * id that is not there, FT_ERR_FORMAT where its bytes are damaged. */
 FT_CHECKED ft_code ft_store_get(ft_store *s, const char *id, json_t **trace, ft_status *st);
 
-/* Routing as stored: the chosen ids and weights; probs is NULL. */
+/* Routing as stored: the chosen ids and weights, bit for bit; probs is NULL. A trace
+ * without routing is FT_ERR_NOT_FOUND. */
 typedef struct ft_stored_routing {
     ft_routing view;
     void *memory;

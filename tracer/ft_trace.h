@@ -49,7 +49,11 @@ typedef struct ft_trace_input {
     uint64_t without;          /* experts that took no part */
 } ft_trace_input;
 
-/* Spans, documents ranked by BM25, owners, shares. *out is a new JSON object. */
+/* Spans, documents ranked by BM25, owners, shares; the whole routing where there is
+ * one. *out is a new JSON object with every field of docs/trace.md but "id" and
+ * "created"; "model", "finish_reason" and "parameters" are null, for the caller to set.
+ *   FT_ERR_LIMIT   more than a million documents (spans x max_documents)
+ *   FT_ERR_FORMAT  an index turned out to be damaged */
 FT_CHECKED ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input,
                                  const ft_trace_options *options, json_t **out, ft_status *st);
 
@@ -57,6 +61,16 @@ FT_CHECKED ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_inp
  * [start, end) of a timeline, mean over layers and tokens, summing to 1;
  * shares [experts]. Token 0 has no such pass and is left out; 0 tokens give zeros. */
 void ft_routing_shares(const ft_routing *r, size_t start, size_t end, double *shares);
+
+/* The trace's "routing" field: chosen experts and weights of every token and layer,
+ * base64. New reference; NULL when memory is out. */
+json_t *ft_routing_json(const ft_trace_scope *scope, const ft_routing *r, uint64_t without);
+
+/* The name of an expert's owner; "expert N", written into `fallback`, where it has none. */
+enum { FT_EXPERT_NAME = 32 };
+const char *ft_trace_expert_name(const ft_trace_scope *scope, size_t expert, char fallback[FT_EXPERT_NAME]);
+/* The names of all experts in a bit set, as a JSON array; NULL when memory is out. */
+json_t *ft_trace_expert_names(const ft_trace_scope *scope, uint64_t bits);
 
 FT_API_END
 #endif

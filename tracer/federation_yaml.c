@@ -1,0 +1,208 @@
+/* Reading federation.yaml: libcyaml has the schema; libyaml, which it stands on,
+ * is asked first, so that what a configuration has no use for (aliases, several
+ * documents, deep nesting) is refused, and an unknown key is found in its line. */
+#include "base/ft_file.h"
+#include "tracer/federation_internal.h"
+
+#include <cyaml/cyaml.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+enum { MAX_FILE_BYTES = 64 << 10, MAX_DEPTH = 8, MAX_OWNERS = 64, MAX_INDEXES = 256 };
+
+/* --- Schema -------------------------------------------------------------------- */
+
+static const cyaml_schema_value_t index_schema = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 4095),
+};
+static const cyaml_schema_field_t owner_fields[] = {
+    CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, yaml_owner, name, 1, 200),
+    CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, description, 0, 4000),
+    CYAML_FIELD_INT_PTR("expert", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, expert),
+    CYAML_FIELD_SEQUENCE("index", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, index, &index_schema, 0,
+                         MAX_INDEXES),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t owner_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, yaml_owner, owner_fields),
+};
+#define LIMIT(field) CYAML_FIELD_UINT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_limits, field)
+static const cyaml_schema_field_t limit_fields[] = {
+    LIMIT(request_bytes), LIMIT(request_seconds), LIMIT(max_running),
+    LIMIT(max_waiting),   LIMIT(connections),     CYAML_FIELD_END,
+};
+#define PATH(field, flag) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | (flag), yaml_federation, field, 1, 4095)
+static const cyaml_schema_field_t federation_fields[] = {
+    CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, name, 1, 200),
+    CYAML_FIELD_STRING_PTR("listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, listen, 1, 300),
+    PATH(model, CYAML_FLAG_DEFAULT),
+    PATH(store, CYAML_FLAG_OPTIONAL),
+    PATH(validation, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_SEQUENCE("owners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, owners, &owner_schema, 0,
+                         MAX_OWNERS),
+    CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, limits, limit_fields),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t federation_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, yaml_federation, federation_fields),
+};
+
+/* --- libcyaml's complaint as one line -------------------------------------------- */
+
+/* It reports through a log: what is wrong, then where, from the inside out. */
+typedef struct complaint {
+    char what[400], field[100];
+    unsigned line, column; /* of the last token that was understood; 0: not told */
+} complaint;
+
+static void listen_to(cyaml_log_t level, void *context, const char *fmt, va_list args)
+{
+    complaint *c = context;
+    char text[400];
+    (void)level;
+    vsnprintf(text, sizeof(text), fmt, args);
+    text[strcspn(text, "\n")] = '\0';
+    char *place = strstr(text, "(line: ");
+    if (place && !c->line) {
+        const char *field = strstr(text, "field '");
+        (void)sscanf(place, "(line: %u, column: %u)", &c->line, &c->column); /* NOLINT: absent numbers stay 0 */
+        if (field)
+            snprintf(c->field, sizeof(c->field), "%.*s", (int)strcspn(field + 7, "'"), field + 7);
+    } else if (!place && !c->what[0] && !strstr(text, "Backtrace")) {
+        snprintf(c->what, sizeof(c->what), "%s", strncmp(text, "Load: ", 6) ? text : text + 6);
+    }
+}
+
+static void *allocate(void *context, void *old, size_t n)
+{
+    (void)context;
+    if (n)
+        return realloc(old, n);
+    free(old);
+    return NULL;
+}
+
+static const cyaml_config_t silent = {.mem_fn = allocate, .log_level = CYAML_LOG_ERROR, .flags = CYAML_CFG_NO_ALIAS};
+
+/* --- The first look ---------------------------------------------------------------- */
+
+/* Refuses what no configuration needs. With `key`, finds the line of the first such
+ * key behind a place. */
+typedef struct look {
+    yaml_parser_t parser;
+    const char *path;
+    int depth, documents;
+    const char *key;
+    size_t after_line, after_column, found_line; /* 1-based; found_line 0: not found */
+} look;
+
+static ft_code refuse(const look *l, const yaml_event_t *e, const char *what, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s", l->path, e->start_mark.line + 1, what);
+}
+
+static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
+{
+    switch (e->type) {
+    case YAML_ALIAS_EVENT:
+        return refuse(l, e, "aliases (*name) are not allowed here; write the value out", st);
+    case YAML_DOCUMENT_START_EVENT:
+        return ++l->documents > 1 ? refuse(l, e, "a second document begins; one is expected", st) : FT_OK;
+    case YAML_SEQUENCE_START_EVENT:
+    case YAML_MAPPING_START_EVENT:
+        return ++l->depth > MAX_DEPTH ? refuse(l, e, "nested too deeply", st) : FT_OK;
+    case YAML_SEQUENCE_END_EVENT:
+    case YAML_MAPPING_END_EVENT:
+        l->depth--;
+        return FT_OK;
+    case YAML_SCALAR_EVENT: {
+        const size_t line = e->start_mark.line + 1, column = e->start_mark.column + 1;
+        if (strlen((const char *)e->data.scalar.value) != e->data.scalar.length)
+            return refuse(l, e, "a NUL character in a value", st);
+        if (l->key && !l->found_line && !strcmp((const char *)e->data.scalar.value, l->key) &&
+            (line > l->after_line || (line == l->after_line && column > l->after_column)))
+            l->found_line = line;
+        return FT_OK;
+    }
+    default:
+        return FT_OK;
+    }
+}
+
+static ft_code look_through(look *l, const ft_buffer *text, ft_status *st)
+{
+    if (!yaml_parser_initialize(&l->parser))
+        return ft_fail(st, FT_ERR_MEM, "%s: no room for the YAML parser", l->path);
+    yaml_parser_set_input_string(&l->parser, (const unsigned char *)text->data, text->size);
+    ft_code rc = FT_OK;
+    for (int over = 0; !rc && !over;) {
+        yaml_event_t event;
+        if (!yaml_parser_parse(&l->parser, &event)) {
+            rc = ft_fail(st, l->parser.error == YAML_MEMORY_ERROR ? FT_ERR_MEM : FT_ERR_FORMAT,
+                         "%s:%zu: not valid YAML: %s", l->path, l->parser.problem_mark.line + 1,
+                         l->parser.problem ? l->parser.problem : "the parser gave up");
+            break;
+        }
+        over = event.type == YAML_STREAM_END_EVENT;
+        rc = look_at(l, &event, st);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&l->parser);
+    return rc;
+}
+
+/* --- Reading ------------------------------------------------------------------------ */
+
+static ft_code explain(const char *path, const ft_buffer *text, cyaml_err_t error, const complaint *c, ft_status *st)
+{
+    static const char unexpected[] = "Unexpected key: ";
+    if (error == CYAML_ERR_OOM)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    if (!strncmp(c->what, unexpected, sizeof(unexpected) - 1)) {
+        const char *key = c->what + sizeof(unexpected) - 1;
+        look l = {.path = path, .key = key, .after_line = c->line, .after_column = c->column};
+        if (look_through(&l, text, NULL) == FT_OK && l.found_line)
+            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: unknown key '%s'; docs/federation.md lists the keys", path,
+                           l.found_line, key);
+    }
+    const char *what = c->what[0] ? c->what : cyaml_strerror(error);
+    if (c->field[0] && !strstr(what, c->field))
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%u: '%s': %s", path, c->line ? c->line : 1, c->field, what);
+    return ft_fail(st, FT_ERR_FORMAT, "%s:%u: %s", path, c->line ? c->line : 1, what);
+}
+
+ft_code yaml_federation_read(yaml_federation **out, const char *path, ft_status *st)
+{
+    *out = NULL;
+    ft_buffer text;
+    ft_buffer_init(&text, 0);
+    look l = {.path = path};
+    ft_code rc = ft_file_read(path, MAX_FILE_BYTES, &text, st);
+    if (!rc)
+        rc = look_through(&l, &text, st);
+    if (!rc) {
+        complaint c = {0};
+        cyaml_config_t config = silent;
+        config.log_fn = listen_to;
+        config.log_ctx = &c;
+        const cyaml_err_t error = cyaml_load_data((const uint8_t *)text.data, text.size, &config, &federation_schema,
+                                                  (cyaml_data_t **)out, NULL);
+        if (error != CYAML_OK) {
+            *out = NULL;
+            rc = explain(path, &text, error, &c, st);
+        } else if (!*out) {
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s:1: empty; 'model' at least is needed", path);
+        }
+    }
+    ft_buffer_release(&text);
+    return rc;
+}
+
+void yaml_federation_free(yaml_federation *f)
+{
+    if (f)
+        (void)cyaml_free(&silent, &federation_schema, f, 0);
+}

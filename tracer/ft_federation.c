@@ -1,0 +1,334 @@
+#include "tracer/ft_federation.h"
+
+#include "base/ft_file.h"
+#include "tracer/federation_internal.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ft_federation {
+    char *path, *folder; /* of federation.yaml */
+    yaml_federation *yaml;
+    char *store;
+    ft_model *model;
+    ft_tokenizer *tokenizer;
+    ft_index **indexes; /* all owners' */
+    size_t index_count;
+    ft_owner *owners;
+    ft_trace_scope scope;
+    ft_federation_limits limits;
+};
+
+void ft_federation_close(ft_federation *f)
+{
+    if (!f)
+        return;
+    ft_token_set_release(&f->scope.delimiters);
+    ft_token_set_release(&f->scope.word_starts);
+    for (size_t i = 0; i < f->index_count; i++)
+        ft_index_close(f->indexes[i]);
+    free(f->indexes);
+    free(f->owners);
+    ft_tokenizer_close(f->tokenizer);
+    ft_model_close(f->model);
+    yaml_federation_free(f->yaml);
+    free(f->store);
+    free(f->folder);
+    free(f->path);
+    free(f);
+}
+
+/* --- Opening ------------------------------------------------------------------- */
+
+static ft_code no_room(const ft_federation *f, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_MEM, "%s: out of memory", f->path ? f->path : "federation.yaml");
+}
+
+static char *copy_text(const char *text, size_t n)
+{
+    char *copy = malloc(n + 1);
+    if (copy) {
+        memcpy(copy, text, n);
+        copy[n] = '\0';
+    }
+    return copy;
+}
+
+/* The file's path, and the folder that its relative paths start from. */
+static ft_code find_file(ft_federation *f, const char *path, ft_status *st)
+{
+    f->path = ft_path_is_folder(path) ? ft_path_join(path, "federation.yaml") : copy_text(path, strlen(path));
+    if (!f->path)
+        return no_room(f, st);
+    const char *slash = strrchr(f->path, '/');
+    f->folder = !slash ? copy_text(".", 1) : copy_text(f->path, slash == f->path ? 1 : (size_t)(slash - f->path));
+    return f->folder ? FT_OK : no_room(f, st);
+}
+
+static ft_code take_limit(const ft_federation *f, const char *name, const uint64_t *from, uint64_t most, uint64_t *to,
+                          ft_status *st)
+{
+    if (from && (*from < 1 || *from > most))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: limits: %s must be from 1 to %" PRIu64 ", not %" PRIu64, f->path, name,
+                       most, *from);
+    if (from)
+        *to = *from;
+    return FT_OK;
+}
+
+static ft_code take_limits(ft_federation *f, ft_status *st)
+{
+    static const yaml_limits none;
+    const yaml_limits *y = f->yaml->limits ? f->yaml->limits : &none;
+    uint64_t bytes = 1 << 20, seconds = 90, running = 8, waiting = 64, connections = 256;
+    ft_code rc = take_limit(f, "request_bytes", y->request_bytes, UINT64_C(1) << 30, &bytes, st);
+    if (!rc)
+        rc = take_limit(f, "request_seconds", y->request_seconds, 86400, &seconds, st);
+    if (!rc)
+        rc = take_limit(f, "max_running", y->max_running, 1024, &running, st);
+    if (!rc)
+        rc = take_limit(f, "max_waiting", y->max_waiting, 65536, &waiting, st);
+    if (!rc)
+        rc = take_limit(f, "connections", y->connections, 65536, &connections, st);
+    f->limits =
+        (ft_federation_limits){bytes, (unsigned)seconds, (unsigned)running, (unsigned)waiting, (unsigned)connections};
+    return rc;
+}
+
+static ft_code open_model(ft_federation *f, ft_status *st)
+{
+    char *folder = ft_path_join(f->folder, f->yaml->model);
+    if (!folder)
+        return no_room(f, st);
+    ft_code rc = ft_model_open(&f->model, folder, st);
+    if (!rc)
+        rc = ft_tokenizer_open(&f->tokenizer, folder, st);
+    free(folder);
+    if (rc) {
+        ft_status_prefix(st, "%s: model", f->path);
+        return rc;
+    }
+    const size_t vocab = ft_model_get_config(f->model)->vocab;
+    if (ft_tokenizer_vocab_size(f->tokenizer) > vocab)
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s: model: %s has %" PRIu32
+                       " tokens, the model's embedding %zu; the tokenizer is another model's",
+                       f->path, ft_tokenizer_path(f->tokenizer), ft_tokenizer_vocab_size(f->tokenizer), vocab);
+    return FT_OK;
+}
+
+/* One index of an owner; it must have been built with the model's tokenizer. */
+static ft_code open_index(ft_federation *f, const yaml_owner *owner, const char *name, ft_status *st)
+{
+    char *folder = ft_path_join(f->folder, name);
+    if (!folder)
+        return no_room(f, st);
+    ft_index **at = &f->indexes[f->index_count];
+    ft_code rc;
+    if (ft_index_is_infinigram(folder)) {
+        const ft_infinigram_options o = {4, ft_tokenizer_end_of_text(f->tokenizer),
+                                         ft_tokenizer_vocab_size(f->tokenizer)};
+        rc = ft_index_open_infinigram(at, folder, &o, st);
+    } else {
+        rc = ft_index_open(at, folder, st);
+    }
+    free(folder);
+    if (rc) {
+        ft_status_prefix(st, "%s: owner %s", f->path, owner->name);
+        return rc;
+    }
+    f->index_count++;
+    const ft_index_info info = ft_index_get_info(*at);
+    const ft_digest model = ft_tokenizer_digest(f->tokenizer);
+    if (!info.is_infinigram && memcmp(&info.tokenizer_digest, &model, sizeof(model)) != 0)
+        return ft_fail(
+            st, FT_ERR_FORMAT,
+            "%s: owner %s: index %s was built with another tokenizer than the model's; rebuild it with -t %s", f->path,
+            owner->name, name, f->yaml->model);
+    return FT_OK;
+}
+
+static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *st)
+{
+    const yaml_owner *o = &f->yaml->owners[number];
+    const size_t experts = ft_model_get_config(f->model)->experts;
+    const char *digits = o->name + strspn(o->name, "0123456789");
+    if (!*digits || strchr(o->name, ','))
+        return ft_fail(
+            st, FT_ERR_FORMAT,
+            "%s: owner '%s': a name is no number and holds no comma, or it could not stand in a list of owners",
+            f->path, o->name);
+    if (o->expert && (*o->expert < 0 || (uint64_t)*o->expert >= experts))
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s: owner %s: expert %" PRId64 " does not exist; the model has experts 0 to %zu", f->path,
+                       o->name, *o->expert, experts ? experts - 1 : 0);
+    for (unsigned i = 0; i < number; i++) {
+        const yaml_owner *p = &f->yaml->owners[i];
+        if (!strcmp(p->name, o->name))
+            return ft_fail(st, FT_ERR_FORMAT, "%s: two owners are called %s; names must differ", f->path, o->name);
+        if (p->expert && o->expert && *p->expert == *o->expert)
+            return ft_fail(st, FT_ERR_FORMAT, "%s: owners %s and %s both have expert %" PRId64, f->path, p->name,
+                           o->name, *o->expert);
+    }
+    return FT_OK;
+}
+
+static ft_code open_owners(ft_federation *f, ft_status *st)
+{
+    const yaml_federation *y = f->yaml;
+    size_t indexes = 0;
+    for (unsigned i = 0; i < y->owners_count; i++)
+        indexes += y->owners[i].index_count;
+    f->owners = ft_alloc_array(y->owners_count, sizeof(*f->owners));
+    f->indexes = ft_alloc_array(indexes, sizeof(ft_index *));
+    if (!f->owners || !f->indexes)
+        return no_room(f, st);
+    for (unsigned i = 0; i < y->owners_count; i++) {
+        const yaml_owner *o = &y->owners[i];
+        f->owners[i] = (ft_owner){.name = o->name,
+                                  .description = o->description ? o->description : "",
+                                  .expert = o->expert ? (int)*o->expert : -1,
+                                  .indexes = (const ft_index *const *)&f->indexes[f->index_count],
+                                  .index_count = o->index_count};
+        ft_code rc = check_owner(f, i, st);
+        for (unsigned k = 0; !rc && k < o->index_count; k++)
+            rc = open_index(f, o, o->index[k], st);
+        if (rc)
+            return rc;
+    }
+    return FT_OK;
+}
+
+static ft_code make_scope(ft_federation *f, ft_status *st)
+{
+    static const char *const sentence_ends[] = {"\n", "."};
+    f->scope.tokenizer = f->tokenizer;
+    f->scope.model = f->model;
+    f->scope.owners = f->owners;
+    f->scope.owner_count = f->yaml->owners_count;
+    ft_code rc = ft_token_set_containing(&f->scope.delimiters, f->tokenizer, sentence_ends, 2, st);
+    if (!rc)
+        rc = ft_token_set_word_starts(&f->scope.word_starts, f->tokenizer, st);
+    return rc;
+}
+
+ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
+{
+    *out = NULL;
+    ft_federation *f = calloc(1, sizeof(*f));
+    if (!f)
+        return ft_fail(st, FT_ERR_MEM, "%s: no room for the federation", path);
+    ft_code rc = find_file(f, path, st);
+    if (!rc)
+        rc = yaml_federation_read(&f->yaml, f->path, st);
+    if (!rc)
+        rc = take_limits(f, st);
+    if (!rc && f->yaml->store) {
+        f->store = ft_path_join(f->folder, f->yaml->store);
+        rc = f->store ? FT_OK : no_room(f, st);
+    }
+    if (!rc)
+        rc = open_model(f, st);
+    if (!rc)
+        rc = open_owners(f, st);
+    if (!rc)
+        rc = make_scope(f, st);
+    if (rc)
+        ft_federation_close(f);
+    else
+        *out = f;
+    return rc;
+}
+
+/* --- What it says ----------------------------------------------------------------- */
+
+const char *ft_federation_name(const ft_federation *f)
+{
+    return f->yaml->name ? f->yaml->name : "flextrace";
+}
+
+const char *ft_federation_listen(const ft_federation *f)
+{
+    return f->yaml->listen ? f->yaml->listen : "127.0.0.1:8080";
+}
+
+const char *ft_federation_store(const ft_federation *f)
+{
+    return f->store;
+}
+
+ft_federation_limits ft_federation_get_limits(const ft_federation *f)
+{
+    return f->limits;
+}
+
+const ft_trace_scope *ft_federation_scope(const ft_federation *f)
+{
+    return &f->scope;
+}
+
+const ft_model *ft_federation_model(const ft_federation *f)
+{
+    return f->model;
+}
+
+const ft_tokenizer *ft_federation_tokenizer(const ft_federation *f)
+{
+    return f->tokenizer;
+}
+
+const ft_owner *ft_federation_owner(const ft_federation *f, const char *name)
+{
+    for (size_t i = 0; i < f->scope.owner_count; i++)
+        if (!strcmp(f->owners[i].name, name))
+            return &f->owners[i];
+    return NULL;
+}
+
+/* One element of a list: an owner's name or an expert's number. */
+static ft_code find_expert(const ft_federation *f, const char *text, size_t n, uint64_t *bits, ft_status *st)
+{
+    const size_t experts = ft_model_get_config(f->model)->experts;
+    for (size_t i = 0; i < f->scope.owner_count; i++) {
+        if (strlen(f->owners[i].name) != n || memcmp(f->owners[i].name, text, n) != 0)
+            continue;
+        if (f->owners[i].expert < 0)
+            return ft_fail(st, FT_ERR_ARG, "owner '%.*s' has no expert to leave out", (int)n, text);
+        *bits |= UINT64_C(1) << f->owners[i].expert;
+        return FT_OK;
+    }
+    uint64_t number = 0;
+    size_t digits = 0;
+    while (digits < n && digits < 4 && isdigit((unsigned char)text[digits]))
+        number = 10 * number + (uint64_t)(text[digits++] - '0');
+    if (!n || digits != n || number >= experts)
+        return ft_fail(st, FT_ERR_ARG, "'%.*s' is neither an owner nor an expert from 0 to %zu", (int)(n < 80 ? n : 80),
+                       text, experts ? experts - 1 : 0);
+    *bits |= UINT64_C(1) << number;
+    return FT_OK;
+}
+
+ft_code ft_federation_experts(const ft_federation *f, const char *list, uint64_t *bits, ft_status *st)
+{
+    uint64_t found = 0;
+    ft_code rc = FT_OK;
+    for (const char *at = list; !rc && *list;) {
+        size_t n = strcspn(at, ",");
+        const int last = at[n] == '\0';
+        const char *from = at;
+        at += n + 1;
+        while (n && *from == ' ')
+            from++, n--;
+        while (n && from[n - 1] == ' ')
+            n--;
+        rc = find_expert(f, from, n, &found, st);
+        if (last)
+            break;
+    }
+    if (!rc)
+        *bits = found;
+    return rc;
+}
