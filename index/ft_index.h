@@ -83,14 +83,16 @@ void ft_index_find(const ft_index *ix, const uint32_t *pat, size_t len, ft_match
 
 /* Longest prefix of pat[0..len) that occurs (length 0 to len), and its match. */
 size_t ft_index_longest_prefix(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out);
+/* Longest suffix of pat[0..len) that occurs, and its match; for "∞-grams". */
+size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out);
 
 /* longest[i] = length of the longest match that starts at ids[i], for all i; and
  * its range in matches[i] unless `matches` is NULL. Uses longest[i + 1] >=
  * longest[i] - 1. */
 void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches);
 
-/* Occurrences of one token; for the unigram model. O(1) after open. The total that
- * goes with it is tokens + documents. */
+/* Occurrences of one token; for the unigram model. O(1) for each segment of ours, a
+ * binary search in infini-gram's. The total that goes with it is tokens + documents. */
 uint64_t ft_index_unigram(const ft_index *ix, uint32_t id);
 
 /* Copies n tokens from position pos of a part; the end-of-document token reads

@@ -1,0 +1,285 @@
+#include "index/ft_index.h"
+
+#include "index/ft_manifest.h"
+#include "index/ft_part.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+/* --- Opening --------------------------------------------------------------------- */
+
+static ft_code open_parts(ft_index *ix, ft_status *st)
+{
+    const ft_manifest *m = ix->manifest;
+    if (m->segment_count > FT_INDEX_MAX_PARTS)
+        return ft_fail(st, FT_ERR_UNSUPPORTED, "%s: %zu segments, this program reads %d", ix->folder, m->segment_count,
+                       FT_INDEX_MAX_PARTS);
+    ix->parts = ft_alloc_array(m->segment_count, sizeof(*ix->parts));
+    if (!ix->parts)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", ix->folder);
+    for (size_t i = 0; i < m->segment_count; i++) {
+        const ft_manifest_segment *s = &m->segments[i];
+        ft_part *p = &ix->parts[i];
+        char *folder = ft_path_join(ix->folder, s->name);
+        if (!folder)
+            return ft_fail(st, FT_ERR_MEM, "%s: out of memory", ix->folder);
+        ft_code rc = ft_part_open_segment(p, folder, m->vocab_size, st);
+        if (!rc) {
+            ix->part_count++;
+            p->first_document = ix->info.documents;
+            if (p->documents != s->documents || p->n != s->documents + s->tokens)
+                rc = ft_fail(st, FT_ERR_FORMAT,
+                             "%s: holds %" PRIu64 " documents and %" PRIu64 " positions, not what the manifest says",
+                             folder, p->documents, p->n);
+        }
+        free(folder);
+        if (rc)
+            return rc;
+        ix->info.documents += s->documents;
+        ix->info.tokens += s->tokens;
+        ix->info.text_bytes += s->text_bytes;
+    }
+    return FT_OK;
+}
+
+static ft_code open_tokenizer(ft_index *ix, ft_status *st)
+{
+    if (!ix->manifest->has_tokenizer)
+        return FT_OK;
+    ix->tokenizer = ft_path_join(ix->folder, "tokenizer.json");
+    return ix->tokenizer ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", ix->folder);
+}
+
+static void fill_info(ft_index *ix)
+{
+    const ft_manifest *m = ix->manifest;
+    ft_index_info *info = &ix->info;
+    for (size_t i = 0; i < m->file_count; i++)
+        info->disk_bytes += m->files[i].bytes;
+    info->parts = ix->part_count;
+    info->vocab_size = m->vocab_size;
+    info->end_of_text = m->end_of_text;
+    info->token_bytes = m->token_bytes;
+    info->owner = m->owner;
+    info->folder = ix->folder;
+    info->tokenizer = ix->tokenizer;
+    info->tokenizer_digest = m->tokenizer;
+    info->root = m->root;
+}
+
+ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st)
+{
+    *out = NULL;
+    ft_index *ix = calloc(1, sizeof(*ix));
+    if (!ix)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    ft_code rc = FT_OK;
+    ix->folder = strdup(folder);
+    ix->manifest = calloc(1, sizeof(*ix->manifest));
+    if (!ix->folder || !ix->manifest)
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    if (!rc)
+        rc = ft_manifest_read(ix->manifest, folder, st);
+    if (!rc)
+        rc = open_parts(ix, st);
+    if (!rc)
+        rc = open_tokenizer(ix, st);
+    if (rc) {
+        ft_index_close(ix);
+        return rc;
+    }
+    fill_info(ix);
+    *out = ix;
+    return FT_OK;
+}
+
+void ft_index_close(ft_index *ix)
+{
+    if (!ix)
+        return;
+    for (unsigned i = 0; i < ix->part_count; i++)
+        ft_part_close(&ix->parts[i]);
+    free(ix->parts);
+    if (ix->manifest)
+        ft_manifest_release(ix->manifest);
+    free(ix->manifest);
+    free(ix->folder);
+    free(ix->owner);
+    free(ix->tokenizer);
+    free(ix);
+}
+
+ft_index_info ft_index_get_info(const ft_index *ix)
+{
+    return ix->info;
+}
+
+/* --- Searching --------------------------------------------------------------------- */
+
+static void set_part(ft_match *out, unsigned part, ft_range r)
+{
+    out->part[part] = r;
+    out->count += r.hi - r.lo;
+}
+
+void ft_index_find(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out)
+{
+    out->count = 0;
+    for (unsigned i = 0; i < ix->part_count; i++)
+        set_part(out, i, ft_part_find(&ix->parts[i], pat, len));
+}
+
+/* The longest of the parts' own longest matches wins; the parts that have only a
+ * shorter one hold the place where it would stand. */
+static size_t combine(const ft_index *ix, const uint32_t *pat, const size_t *own, const ft_range *ranges, ft_match *out)
+{
+    size_t longest = 0;
+    for (unsigned i = 0; i < ix->part_count; i++)
+        longest = own[i] > longest ? own[i] : longest;
+    if (!out)
+        return longest;
+    out->count = 0;
+    for (unsigned i = 0; i < ix->part_count; i++)
+        set_part(out, i, own[i] == longest ? ranges[i] : ft_part_find(&ix->parts[i], pat, longest));
+    return longest;
+}
+
+size_t ft_index_longest_prefix(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out)
+{
+    size_t own[FT_INDEX_MAX_PARTS];
+    ft_range ranges[FT_INDEX_MAX_PARTS];
+    for (unsigned i = 0; i < ix->part_count; i++)
+        own[i] = ft_part_longest_prefix(&ix->parts[i], pat, len, &ranges[i]);
+    return combine(ix, pat, own, ranges, out);
+}
+
+size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out)
+{
+    size_t own[FT_INDEX_MAX_PARTS], longest = 0;
+    ft_range ranges[FT_INDEX_MAX_PARTS];
+    for (unsigned i = 0; i < ix->part_count; i++) {
+        own[i] = ft_part_longest_suffix(&ix->parts[i], pat, len, &ranges[i]);
+        longest = own[i] > longest ? own[i] : longest;
+    }
+    ft_index_find(ix, pat + len - longest, longest, out);
+    return longest;
+}
+
+void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
+{
+    size_t known[FT_INDEX_MAX_PARTS] = {0};
+    for (size_t i = 0; i < count; i++) {
+        size_t own[FT_INDEX_MAX_PARTS];
+        ft_range ranges[FT_INDEX_MAX_PARTS];
+        for (unsigned k = 0; k < ix->part_count; k++) {
+            const ft_part *p = &ix->parts[k];
+            own[k] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, &ranges[k])
+                                 : ft_part_extend(p, ids + i, known[k], count - i, &ranges[k]);
+            known[k] = own[k] ? own[k] - 1 : 0;
+        }
+        longest[i] = combine(ix, ids + i, own, ranges, matches ? &matches[i] : NULL);
+    }
+}
+
+uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)
+{
+    ft_match m;
+    ft_index_find(ix, &id, 1, &m);
+    return m.count;
+}
+
+/* --- Tokens and positions ------------------------------------------------------------ */
+
+void ft_index_tokens(const ft_index *ix, unsigned part, uint64_t pos, size_t n, uint32_t *out)
+{
+    const ft_part *p = part < ix->part_count ? &ix->parts[part] : NULL;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t token = p && pos < p->n && i < p->n - pos ? ft_part_token(p, pos + i) : UINT32_MAX;
+        out[i] = p && token == p->end ? UINT32_MAX : token;
+    }
+}
+
+uint64_t ft_index_position(const ft_index *ix, unsigned part, uint64_t rank)
+{
+    const ft_part *p = &ix->parts[part];
+    return rank < p->n ? ft_part_position(p, rank) : p->n;
+}
+
+/* --- Documents ------------------------------------------------------------------------ */
+
+ft_code ft_index_document(const ft_index *ix, uint64_t number, ft_doc_ref *out, ft_status *st)
+{
+    for (unsigned i = 0; i < ix->part_count; i++) {
+        const ft_part *p = &ix->parts[i];
+        if (number - p->first_document >= p->documents)
+            continue;
+        ft_code rc = ft_part_document(p, number - p->first_document, out, st);
+        out->part = i;
+        return rc;
+    }
+    return ft_fail(st, FT_ERR_NOT_FOUND, "%s: no document %" PRIu64 ", the last one is %" PRIu64, ix->folder, number,
+                   ix->info.documents - 1);
+}
+
+ft_code ft_index_document_at(const ft_index *ix, unsigned part, uint64_t pos, ft_doc_ref *out, ft_status *st)
+{
+    if (part >= ix->part_count || pos >= ix->parts[part].n)
+        return ft_fail(st, FT_ERR_NOT_FOUND, "%s: no position %" PRIu64 " in part %u", ix->folder, pos, part);
+    const ft_part *p = &ix->parts[part];
+    if (ft_part_token(p, pos) == p->end)
+        return ft_fail(st, FT_ERR_NOT_FOUND, "%s: position %" PRIu64 " is between two documents", ix->folder, pos);
+    uint64_t i;
+    ft_code rc = ft_part_document_at(p, pos, &i, st);
+    if (!rc)
+        rc = ft_part_document(p, i, out, st);
+    out->part = part;
+    return rc;
+}
+
+ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st)
+{
+    const uint64_t hash = XXH3_64bits(id, strlen(id));
+    for (unsigned k = 0; k < ix->part_count; k++) {
+        const ft_part *p = &ix->parts[k];
+        const ft_section *ids = &p->section[FT_SECTION_IDS];
+        const ft_id_record *records = (const ft_id_record *)(const void *)ids->payload;
+        uint64_t lo = 0, hi = ids->count;
+        while (lo < hi) {
+            const uint64_t mid = lo + (hi - lo) / 2;
+            if (records[mid].hash < hash)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        for (; lo < ids->count && records[lo].hash == hash; lo++) {
+            if (records[lo].document >= p->documents)
+                return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, lo);
+            ft_code rc = ft_part_document(p, records[lo].document, out, st);
+            out->part = k;
+            if (rc || !strcmp(out->id, id))
+                return rc;
+        }
+    }
+    return ft_fail(st, FT_ERR_NOT_FOUND, "%s: no document '%s'%s", ix->folder, id,
+                   ix->info.is_infinigram ? "; infini-gram folders are not searched by id" : "");
+}
+
+void ft_index_document_tokens(const ft_index *ix, const ft_doc_ref *doc, uint64_t from, size_t n, uint32_t *out,
+                              size_t *copied)
+{
+    const uint64_t left = from < doc->length ? doc->length - from : 0;
+    const size_t take = n < left ? n : (size_t)left;
+    const int reversed = doc->part < ix->part_count && ix->parts[doc->part].reversed;
+    if (!reversed) {
+        ft_index_tokens(ix, doc->part, doc->start + from, take, out);
+    } else {
+        ft_index_tokens(ix, doc->part, doc->start + doc->length - from - take, take, out);
+        for (size_t i = 0; i < take / 2; i++) {
+            const uint32_t t = out[i];
+            out[i] = out[take - 1 - i];
+            out[take - 1 - i] = t;
+        }
+    }
+    *copied = take;
+}

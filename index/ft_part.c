@@ -1,0 +1,187 @@
+#include "index/ft_part.h"
+
+ft_range ft_part_narrow(const ft_part *p, ft_range r, uint64_t depth, uint64_t key)
+{
+    uint64_t lo = r.lo, hi = r.hi, mid = lo;
+    int found = 0;
+    while (lo < hi && !found) {
+        mid = lo + (hi - lo) / 2;
+        const uint64_t k = ft_part_key(p, ft_part_position(p, mid) + depth);
+        if (k < key)
+            lo = mid + 1;
+        else if (k > key)
+            hi = mid;
+        else
+            found = 1;
+    }
+    if (!found)
+        return (ft_range){lo, lo};
+    uint64_t low_end = mid, high_start = mid + 1;
+    while (lo < low_end) { /* first with the key, in [lo, mid] */
+        const uint64_t m = lo + (low_end - lo) / 2;
+        if (ft_part_key(p, ft_part_position(p, m) + depth) < key)
+            lo = m + 1;
+        else
+            low_end = m;
+    }
+    while (high_start < hi) { /* first beyond it, in [mid + 1, hi] */
+        const uint64_t m = high_start + (hi - high_start) / 2;
+        if (ft_part_key(p, ft_part_position(p, m) + depth) > key)
+            hi = m;
+        else
+            high_start = m + 1;
+    }
+    return (ft_range){lo, hi};
+}
+
+uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t key)
+{
+    uint64_t step = 1, lo = r.lo, hi = r.hi; /* lo has the key */
+    while (step < hi - lo && ft_part_key(p, ft_part_position(p, lo + step) + depth) == key) {
+        lo += step;
+        step *= 2;
+    }
+    if (step < hi - lo)
+        hi = lo + step;
+    for (lo++; lo < hi;) {
+        const uint64_t m = lo + (hi - lo) / 2;
+        if (ft_part_key(p, ft_part_position(p, m) + depth) == key)
+            lo = m + 1;
+        else
+            hi = m;
+    }
+    return lo;
+}
+
+/* The i-th token of the search, which runs against reading order in reversed parts. */
+static uint32_t token_of(const ft_part *p, const uint32_t *pat, size_t len, size_t i)
+{
+    return p->reversed ? pat[len - 1 - i] : pat[i];
+}
+
+static ft_range all_ranks(const ft_part *p)
+{
+    return (ft_range){0, p->n};
+}
+
+/* Suffixes whose first token is `id`. */
+static ft_range first_token(const ft_part *p, uint32_t id)
+{
+    const uint64_t key = ft_part_query_key(p, id);
+    if (!p->bounds)
+        return ft_part_narrow(p, all_ranks(p), 0, key);
+    if (id >= p->vocab_size || key == UINT64_MAX)
+        return (ft_range){p->n, p->n};
+    return (ft_range){ft_packed_get(p->bounds, p->bounds_bits, id),
+                      ft_packed_get(p->bounds, p->bounds_bits, (uint64_t)id + 1)};
+}
+
+static int range_is_empty(ft_range r)
+{
+    return r.lo == r.hi;
+}
+
+/* Goes on from `known` tokens, in the order of the search, and their range r. Returns
+ * how many tokens occur, with their range; *place is where all of pat stands or would. */
+static size_t run_on(const ft_part *p, const uint32_t *pat, size_t len, size_t known, ft_range r, ft_range *longest,
+                     ft_range *place)
+{
+    for (size_t i = known; i < len; i++) {
+        const uint32_t id = token_of(p, pat, len, i);
+        *longest = r;
+        r = i ? ft_part_narrow(p, r, i, ft_part_query_key(p, id)) : first_token(p, id);
+        if (range_is_empty(r)) {
+            *place = r;
+            return i;
+        }
+    }
+    *longest = *place = r;
+    return len;
+}
+
+ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
+{
+    ft_range longest, place;
+    (void)run_on(p, pat, len, 0, all_ranks(p), &longest, &place);
+    return place;
+}
+
+/* Sign of (suffix at pos) - pat over tokens [from, len). */
+static int compare_suffix(const ft_part *p, uint64_t pos, const uint32_t *pat, size_t *from, size_t len)
+{
+    for (; *from < len; ++*from) {
+        const uint64_t have = ft_part_key(p, pos + *from), want = ft_part_query_key(p, pat[*from]);
+        if (have != want)
+            return have < want ? -1 : 1;
+    }
+    return 0;
+}
+
+/* One bound of pat[0..len) in [lo, hi): the first suffix that is not below it, or
+ * that is above it. Tokens shared with both ends need no second look (Manber and
+ * Myers, section 2). */
+static uint64_t bound(const ft_part *p, ft_range r, const uint32_t *pat, size_t len, int upper)
+{
+    size_t low_shared = 1, high_shared = 1; /* all of r begin with pat[0] */
+    while (r.lo < r.hi) {
+        const uint64_t mid = r.lo + (r.hi - r.lo) / 2;
+        size_t shared = low_shared < high_shared ? low_shared : high_shared;
+        const int sign = compare_suffix(p, ft_part_position(p, mid), pat, &shared, len);
+        if (sign < 0 || (upper && sign == 0)) {
+            r.lo = mid + 1;
+            low_shared = shared;
+        } else {
+            r.hi = mid;
+            high_shared = shared;
+        }
+    }
+    return r.lo;
+}
+
+size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
+{
+    assert(!p->reversed);
+    ft_range r = known ? first_token(p, pat[0]) : all_ranks(p), place;
+    if (known > 1) {
+        r.lo = bound(p, r, pat, known, 0);
+        r.hi = bound(p, r, pat, known, 1);
+    }
+    return run_on(p, pat, len, known, r, out, &place);
+}
+
+/* The search finds runs from one end only: forward, longest prefixes; in reversed
+ * parts, longest suffixes. The other is found by trying lengths, since a run that
+ * does not occur is in no longer one. */
+static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int prefix, ft_range *out)
+{
+    size_t known = 0, step = 1, beyond = len + 1; /* known occurs, beyond does not */
+    while (known < len && beyond == len + 1) {
+        const size_t next = known + step < len ? known + step : len;
+        if (range_is_empty(ft_part_find(p, prefix ? pat : pat + len - next, next)))
+            beyond = next;
+        else
+            known = next;
+        step *= 2;
+    }
+    while (beyond - known > 1) {
+        const size_t mid = known + (beyond - known) / 2;
+        if (range_is_empty(ft_part_find(p, prefix ? pat : pat + len - mid, mid)))
+            beyond = mid;
+        else
+            known = mid;
+    }
+    *out = ft_part_find(p, prefix ? pat : pat + len - known, known);
+    return known;
+}
+
+size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
+{
+    ft_range place;
+    return p->reversed ? by_lengths(p, pat, len, 1, out) : run_on(p, pat, len, 0, all_ranks(p), out, &place);
+}
+
+size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
+{
+    ft_range place;
+    return p->reversed ? run_on(p, pat, len, 0, all_ranks(p), out, &place) : by_lengths(p, pat, len, 0, out);
+}

@@ -1,0 +1,144 @@
+/* ft_part: one searchable piece of an index, a segment of ours or a shard of an
+ * infini-gram folder, seen the same way: tokens, the suffix array over them, and
+ * documents. Internal to index/.
+ *
+ * Both kinds order suffixes by a number made of each token, its key: ours by id,
+ * with the end of a document first; infini-gram by the token's bytes in memory
+ * order (so by the id with its bytes reversed), separators last. Key 0 stands for
+ * "no token here": behind the array's end, or a damaged pointer. */
+#ifndef FT_PART_H
+#define FT_PART_H
+#include "index/ft_index.h"
+#include "index/ft_section.h"
+
+typedef struct ft_part {
+    const unsigned char *tokens;   /* n of token_bytes each */
+    const unsigned char *suffixes; /* n pointers */
+    uint64_t n;                    /* tokens + documents */
+    uint64_t documents;
+    uint64_t first_document; /* number of this part's document 0 in the index */
+    uint32_t end;            /* the value that separates documents */
+    unsigned token_bytes, pointer_bits;
+    int bytewise; /* infini-gram: ordered by bytes; pointers are byte positions; separators come first */
+    int reversed; /* infini-gram 5: documents stand last token first */
+
+    /* Ours. */
+    ft_section section[FT_SECTION_KINDS];
+    const unsigned char *bounds; /* [vocab_size + 1] packed ranks: where the suffixes of each first token begin */
+    unsigned bounds_bits;
+    uint32_t vocab_size;
+    const ft_document_record *records; /* [documents + 1] */
+    char *folder;
+
+    /* Infini-gram's. */
+    ft_map token_map, suffix_map, offset_map, metadata_map, metaoff_map;
+} ft_part;
+
+/* Opens segment folder `folder`; all that is cheap is checked. */
+FT_CHECKED ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, ft_status *st);
+FT_CHECKED ft_code ft_part_open_shard(ft_part *out, const char *folder, unsigned shard,
+                                      const ft_infinigram_options *options, ft_status *st);
+void ft_part_close(ft_part *p);
+
+/* --- Reading ------------------------------------------------------------------ */
+
+static inline uint32_t ft_part_token(const ft_part *p, uint64_t pos) /* pos < n */
+{
+    const unsigned char *at = p->tokens + pos * p->token_bytes;
+    switch (p->token_bytes) {
+    case 1:
+        return *at;
+    case 2: {
+        uint16_t v;
+        memcpy(&v, at, sizeof(v));
+        return v;
+    }
+    case 3: {
+        uint32_t v; /* a segment's payload has bytes behind it */
+        memcpy(&v, at, sizeof(v));
+        return v & 0xFFFFFF;
+    }
+    default: {
+        uint32_t v;
+        memcpy(&v, at, sizeof(v));
+        return v;
+    }
+    }
+}
+
+/* Position of the suffix at `rank` < n. A damaged pointer gives n: an empty suffix,
+ * so bad data gives a wrong rank, never a wild read. */
+static inline uint64_t ft_part_position(const ft_part *p, uint64_t rank)
+{
+    uint64_t pos;
+    if (!p->bytewise) {
+        pos = ft_packed_get(p->suffixes, p->pointer_bits, rank);
+    } else {
+        const unsigned bytes = p->pointer_bits / 8;
+        uint64_t at = 0;
+        for (unsigned i = 0; i < bytes; i++)
+            at |= (uint64_t)p->suffixes[rank * bytes + i] << 8 * i;
+        pos = at % p->token_bytes ? p->n : at / p->token_bytes;
+    }
+    return pos < p->n ? pos : p->n;
+}
+
+static inline uint64_t ft_part_token_key(const ft_part *p, uint32_t token)
+{
+    if (!p->bytewise)
+        return token == p->end ? 1 : (uint64_t)token + 2;
+    if (p->token_bytes == 1)
+        return (uint64_t)token + 1;
+    return (p->token_bytes == 2 ? (uint64_t)__builtin_bswap16((uint16_t)token) : __builtin_bswap32(token)) + 1;
+}
+
+static inline uint64_t ft_part_key(const ft_part *p, uint64_t pos)
+{
+    return pos < p->n ? ft_part_token_key(p, ft_part_token(p, pos)) : 0;
+}
+
+/* Key of a queried id; UINT64_MAX, which no suffix has, for those that never match:
+ * the end-of-document value, and what does not fit the width. */
+static inline uint64_t ft_part_query_key(const ft_part *p, uint32_t id)
+{
+    const int fits = p->token_bytes >= 4 || id >> 8 * p->token_bytes == 0;
+    return fits && id != p->end ? ft_part_token_key(p, id) : UINT64_MAX;
+}
+
+/* --- Searching ------------------------------------------------------------------ */
+
+/* Of suffixes that agree before `depth`, those with this key there; else the empty
+ * range where it would stand. O(log size). */
+ft_range ft_part_narrow(const ft_part *p, ft_range r, uint64_t depth, uint64_t key);
+/* First rank of (r.lo, r.hi) whose key at `depth` differs from that of r.lo. Cost
+ * grows with the logarithm of the distance. */
+uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t key);
+
+/* The same answers as ft_index_find and ft_index_longest_prefix, for one part. */
+ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len);
+size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
+/* As longest_prefix, where the first `known` tokens are known to occur. */
+size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
+/* Longest suffix of pat[0..len) that occurs. */
+size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
+
+/* --- Documents -------------------------------------------------------------------- */
+
+/* Tokens of document i < documents: [*start, *start + *length). FT_ERR_FORMAT for a
+ * damaged table. */
+FT_CHECKED ft_code ft_part_document_range(const ft_part *p, uint64_t i, uint64_t *start, uint64_t *length,
+                                          ft_status *st);
+/* Number of the document that holds pos < n (its separator included). */
+FT_CHECKED ft_code ft_part_document_at(const ft_part *p, uint64_t pos, uint64_t *i, ft_status *st);
+FT_CHECKED ft_code ft_part_document(const ft_part *p, uint64_t i, ft_doc_ref *out, ft_status *st);
+
+/* --- The handle --------------------------------------------------------------------- */
+
+struct ft_index {
+    ft_part *parts;
+    unsigned part_count;
+    ft_index_info info;
+    char *folder, *owner, *tokenizer;
+    struct ft_manifest *manifest; /* NULL for infini-gram */
+};
+#endif
