@@ -1,0 +1,147 @@
+/* completion_internal: POST /v1/completions, from the request's JSON to a job that
+ * the scheduler's callbacks, the workers and the clock move on.
+ *
+ *   completion_request.c   what is asked for, checked field by field
+ *   completion_route.c     admission: what can be refused is refused before the first byte
+ *   completion_job.c       the job: submits, collects, streams, ends
+ *   completion_output.c    the shapes of the answer: choices, chunks, logprobs, usage
+ *   completion_trace.c     spans while it streams, the trace at the end
+ *   scoring.c              log-probabilities of given tokens, by a teacher-forced pass */
+#ifndef FT_COMPLETION_INTERNAL_H
+#define FT_COMPLETION_INTERNAL_H
+#include "api/http_internal.h"
+#include "tracer/ft_spans.h"
+
+enum { FT_MAX_CHOICES = 128, FT_MAX_PROMPTS = 256, FT_MAX_ITEMS = 512, FT_MAX_TOP_LOGPROBS = 20 };
+
+typedef enum ft_routing_wish { FT_ROUTING_NONE, FT_ROUTING_SUMMARY, FT_ROUTING_FULL } ft_routing_wish;
+
+typedef struct ft_prompt {
+    uint32_t *ids;
+    size_t count;
+} ft_prompt;
+
+typedef struct ft_completion_request {
+    ft_prompt *prompts;
+    size_t prompt_count, n;
+    size_t max_tokens;
+    ft_sampling sampling;
+    json_t *stop_strings; /* owns what stop[] points to */
+    const char *stop[FT_MAX_STOPS];
+    size_t stop_count;
+    int echo, stream, include_usage, ignore_end_of_text, return_token_ids, tokens_as_ids, return_routed_experts;
+    int64_t logprobs; /* -1: none */
+    uint64_t without;
+    int trace, store;
+    ft_routing_wish routing;
+} ft_completion_request;
+
+/* Reads q->json. 0 after refusing the request. */
+int ft_completion_read(ft_request *q, ft_completion_request *out);
+void ft_completion_release(ft_completion_request *r);
+
+/* --- Scores ---------------------------------------------------------------------- */
+
+typedef struct ft_score {
+    double logprob; /* of the token itself, nats */
+    uint32_t top_ids[FT_MAX_TOP_LOGPROBS];
+    double top[FT_MAX_TOP_LOGPROBS]; /* falling */
+} ft_score;
+/* scores[t] for t in [from, n), from >= 1: ids[t] given those before it, with the
+ * `k` best. The logits are those of generation, bit for bit. Waits its turns on the
+ * scheduler's thread, a chunk at a time; FT_ERR_CANCELLED when the client went away
+ * (client may be NULL). */
+FT_CHECKED ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, size_t from, uint64_t without, size_t k,
+                                ft_score *scores, ft_client *client, ft_status *st);
+
+/* --- The job --------------------------------------------------------------------- */
+
+/* One choice. What the scheduler's callback writes is guarded by the job's lock;
+ * the rest belongs to the worker that has the job. */
+typedef struct ft_item {
+    ft_job *job;
+    const ft_prompt *prompt;
+    size_t index;
+
+    /* The callback's, under the lock until `final`. */
+    int submitted, final;
+    ft_code rc;
+    ft_status status;
+    uint32_t *ids; /* generated so far */
+    size_t *text_ends;
+    double *shares; /* [count, experts] of the passes that wrote them; NULL where nobody asked */
+    size_t count, capacity;
+    ft_buffer text;
+    ft_finish finish;
+    uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
+    ft_routing routing; /* its own copy, from the final call on */
+    uint8_t *routing_ids;
+    float *routing_weights;
+
+    /* The worker's. */
+    size_t sent_tokens, sent_text;
+    int echoed, ended;
+    size_t searched_tokens;
+    ft_spans live; /* spans as the client knows them */
+    json_t *trace;
+    char trace_id[FT_TRACE_ID]; /* "": not stored */
+    ft_score *scores;           /* with logprobs: of tokens score_from … of prompt, generated, end token */
+    size_t score_from;
+} ft_item;
+
+/* A job is moved on by one worker at a time: `busy` from the moment it is pushed;
+ * what happens meanwhile sets `again`. */
+struct ft_job {
+    ft_work work;         /* first */
+    ft_job *next, **link; /* server->jobs_lock */
+    ft_server *server;
+    ft_request *request; /* waits for the whole answer; NULL when streaming */
+    ft_client *client;
+    ft_stream *stream; /* NULL: not streaming */
+    ft_completion_request r;
+    char id[40];
+    int64_t created;
+    double deadline; /* of an answer that does not stream */
+    size_t experts;
+    ft_item *items;
+    size_t item_count, next_item; /* submitted in order, a few at a time */
+
+    pthread_mutex_t lock;
+    size_t running;
+    int busy, again, cancelled, timed_out;
+    double last_write;
+    ft_status failure; /* the first, for the answer */
+};
+
+/* Admission: a job for q->json's request, its first item with the scheduler. 0 after
+ * refusing the request. */
+int ft_job_start(ft_request *q, ft_completion_request *r);
+/* Everything the job holds; no callback may be due. */
+void ft_job_free(ft_job *job);
+
+/* Shapes. Each gives a new reference, or NULL when memory is out. */
+json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text, size_t text_bytes, const char *finish,
+                        json_t *logprobs, json_t *extra);
+json_t *ft_output_choice(const ft_job *job, const ft_item *item);
+json_t *ft_output_whole(const ft_job *job);
+json_t *ft_output_usage(const ft_job *job);
+json_t *ft_output_logprobs(const ft_job *job, const ft_item *item);
+const char *ft_output_finish(const ft_item *item);
+/* Text of the prompt, for echo. */
+FT_CHECKED ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item, ft_buffer *out, ft_status *st);
+
+/* --- Traces ------------------------------------------------------------------------ */
+
+/* Spans of what item has written so far, as operations against those that the
+ * client knows; NULL when nothing changed. */
+json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count);
+/* The operations that lead from those to the spans of item->trace; NULL: none. */
+json_t *ft_live_spans_end(ft_item *item);
+/* Makes item->trace, and stores it where that was asked for. */
+FT_CHECKED ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st);
+/* What rides on the chunk or choice that carries the finish_reason; NULL: nothing. */
+json_t *ft_item_extra(const ft_job *job, const ft_item *item);
+/* vLLM's nested arrays of expert ids: rows [from, to). */
+json_t *ft_routed_experts(const ft_routing *routing, size_t from, size_t to);
+
+#endif

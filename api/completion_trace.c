@@ -1,0 +1,209 @@
+/* Spans while a completion streams, its trace at the end. */
+#include "api/completion_internal.h"
+#include "api/routes_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Live spans -------------------------------------------------------------------- */
+
+/* Spans start at different tokens, so the start names one. */
+static json_t *operation(const char *op, size_t start)
+{
+    return json_pack("{s:s,s:o}", "op", op, "id", json_sprintf("s%zu", start));
+}
+
+static json_t *owners_of(const ft_trace_scope *scope, const uint32_t *ids, size_t n)
+{
+    json_t *names = json_array();
+    for (size_t o = 0; o < scope->owner_count; o++) {
+        const ft_index_set own = {scope->owners[o].indexes, scope->owners[o].index_count};
+        if (ft_query_count(own, ids, n))
+            (void)json_array_append_new(names, json_string(scope->owners[o].name));
+    }
+    return names;
+}
+
+static json_t *put_operation(const char *op, const ft_trace_scope *scope, const ft_span *span, const uint32_t *ids)
+{
+    json_t *o = operation(op, span->start);
+    (void)json_object_set_new(o, "start", json_integer((json_int_t)span->start));
+    (void)json_object_set_new(o, "end", json_integer((json_int_t)span->end));
+    (void)json_object_set_new(o, "count", json_integer((json_int_t)span->count));
+    (void)json_object_set_new(o, "owners", owners_of(scope, ids + span->start, span->end - span->start));
+    return o;
+}
+
+json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count)
+{
+    const ft_trace_scope *scope = job->server->scope;
+    const ft_trace_options options = ft_trace_options_default(scope);
+    ft_named_set *all = malloc(sizeof(*all));
+    ft_spans now = {0};
+    if (!all)
+        return NULL; /* the final trace tells */
+    ft_index_set_all(scope, all);
+    const ft_code rc = ft_spans_find(all->set, ids, count, &options.rules, &now, NULL);
+    free(all);
+    if (rc) {
+        ft_spans_release(&now);
+        return NULL;
+    }
+    json_t *list = json_array();
+    const ft_spans *old = &item->live;
+    for (size_t i = 0, k = 0; i < old->count || k < now.count;) {
+        const int gone = k == now.count || (i < old->count && old->spans[i].start < now.spans[k].start);
+        const int new = !gone && (i == old->count || now.spans[k].start < old->spans[i].start);
+        if (gone)
+            (void)json_array_append_new(list, operation("remove", old->spans[i].start));
+        else if (new)
+            (void)json_array_append_new(list, put_operation("add", scope, &now.spans[k], ids));
+        else if (old->spans[i].end != now.spans[k].end)
+            (void)json_array_append_new(list, put_operation("replace", scope, &now.spans[k], ids));
+        i += !new;
+        k += !gone;
+    }
+    ft_spans_release(&item->live);
+    item->live = now;
+    if (json_array_size(list))
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* A span of the trace as an operation: without documents, which the last chunk brings. */
+static json_t *final_operation(const char *op, const json_t *span)
+{
+    static const char *const kept[] = {"start", "end", "text", "count", "owners"};
+    json_t *o = operation(op, (size_t)json_integer_value(json_object_get(span, "start")));
+    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+        (void)json_object_set(o, kept[i], json_object_get(span, kept[i]));
+    return o;
+}
+
+json_t *ft_live_spans_end(ft_item *item)
+{
+    const json_t *spans = json_object_get(item->trace, "spans");
+    json_t *list = json_array();
+    const ft_spans *old = &item->live;
+    const size_t n = json_array_size(spans);
+    for (size_t i = 0, k = 0; i < old->count || k < n;) {
+        const json_t *span = json_array_get(spans, k);
+        const size_t start = (size_t)json_integer_value(json_object_get(span, "start"));
+        const size_t end = (size_t)json_integer_value(json_object_get(span, "end"));
+        const int gone = k == n || (i < old->count && old->spans[i].start < start);
+        const int new = !gone && (i == old->count || start < old->spans[i].start);
+        if (gone)
+            (void)json_array_append_new(list, operation("remove", old->spans[i].start));
+        else if (new || old->spans[i].end != end)
+            (void)json_array_append_new(list, final_operation(new ? "add" : "replace", span));
+        i += !new;
+        k += !gone;
+    }
+    if (json_array_size(list))
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* --- The trace ------------------------------------------------------------------------ */
+
+static json_t *parameters_json(const ft_job *job, const ft_item *item)
+{
+    const ft_sampling *how = &job->r.sampling;
+    return json_pack("{s:f,s:I,s:f,s:I,s:I,s:o}", "temperature", how->temperature, "top_k", (json_int_t)how->top_k,
+                     "top_p", how->top_p, "seed", (json_int_t)(how->seed + item->index % job->r.n), "max_tokens",
+                     (json_int_t)job->r.max_tokens, "stop",
+                     job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
+}
+
+static ft_code store(ft_job *job, ft_item *item, ft_status *st)
+{
+    char id[FT_TRACE_ID];
+    ft_trace_id_new(id);
+    ft_code rc = ft_trace_stamp(&item->trace, id, st);
+    if (!rc)
+        rc = ft_store_put(job->server->store, id, item->trace, item->routing.tokens ? &item->routing : NULL, st);
+    if (!rc)
+        memcpy(item->trace_id, id, sizeof(id));
+    return rc;
+}
+
+ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
+{
+    if (!job->r.trace)
+        return FT_OK;
+    const ft_trace_input input = {.prompt = item->prompt->ids,
+                                  .prompt_count = item->prompt->count,
+                                  .response = item->ids,
+                                  .response_count = item->count,
+                                  .routing = item->routing.tokens ? &item->routing : NULL,
+                                  .without = job->r.without};
+    const ft_trace_options options = ft_trace_options_default(job->server->scope);
+    ft_code rc = ft_trace_make(job->server->scope, &input, &options, &item->trace, st);
+    if (rc)
+        return rc;
+    json_t *t = item->trace;
+    if (json_object_set_new(t, "model", json_string(ft_federation_name(job->server->federation))) ||
+        json_object_set_new(t, "finish_reason", json_string(ft_output_finish(item))) ||
+        json_object_set_new(t, "parameters", parameters_json(job, item)))
+        return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
+    return job->r.store && job->server->store ? store(job, item, st) : FT_OK;
+}
+
+static json_t *numbers(const double *values, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list, json_real(values[i]));
+    return list;
+}
+
+/* Per generated token the experts' shares of mixing weight, and over all. */
+static json_t *routing_summary(const ft_job *job, const ft_item *item)
+{
+    double total[FT_MAX_EXPERTS];
+    json_t *tokens = json_array();
+    for (size_t i = 0; i < item->count; i++)
+        (void)json_array_append_new(tokens, numbers(item->shares + i * job->experts, job->experts));
+    ft_routing_shares(&item->routing, item->prompt->count, item->prompt->count + item->count, total);
+    return json_pack("{s:o,s:o}", "tokens", tokens, "total", numbers(total, job->experts));
+}
+
+json_t *ft_item_extra(const ft_job *job, const ft_item *item)
+{
+    const ft_routing_wish wish = item->routing.tokens ? job->r.routing : FT_ROUTING_NONE;
+    if (!item->trace && wish == FT_ROUTING_NONE)
+        return NULL;
+    json_t *extra = json_object();
+    if (item->trace) {
+        static const char *const kept[] = {"spans", "documents", "experts"};
+        (void)json_object_set_new(extra, "trace_id", item->trace_id[0] ? json_string(item->trace_id) : json_null());
+        for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+            (void)json_object_set(extra, kept[i], json_object_get(item->trace, kept[i]));
+    }
+    if (wish == FT_ROUTING_SUMMARY)
+        (void)json_object_set_new(extra, "routing", routing_summary(job, item));
+    if (wish == FT_ROUTING_FULL)
+        (void)json_object_set_new(extra, "routing",
+                                  ft_routing_json(job->server->scope, &item->routing, job->r.without));
+    return extra;
+}
+
+json_t *ft_routed_experts(const ft_routing *routing, size_t from, size_t to)
+{
+    json_t *tokens = json_array();
+    for (size_t t = from; t < to && t < routing->tokens; t++) {
+        json_t *layers = json_array();
+        for (size_t l = 0; l < routing->layers; l++) {
+            json_t *ids = json_array();
+            for (size_t k = 0; k < routing->top_k; k++)
+                (void)json_array_append_new(
+                    ids, json_integer(routing->expert_ids[(t * routing->layers + l) * routing->top_k + k]));
+            (void)json_array_append_new(layers, ids);
+        }
+        (void)json_array_append_new(tokens, layers);
+    }
+    return tokens;
+}

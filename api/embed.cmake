@@ -1,0 +1,20 @@
+# cmake -DOUT=file.c -DFILES=a;b -P embed.cmake: the page's files as C arrays, with a
+# tag of their content for If-None-Match.
+set(arrays "")
+set(rows "")
+set(n 0)
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} hex HEX)
+  file(SHA256 ${file} digest)
+  string(SUBSTRING ${digest} 0 16 tag)
+  string(LENGTH "${hex}" digits)
+  math(EXPR size "${digits} / 2")
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(REGEX REPLACE "(................................................................................)" "\\1\n" bytes "${bytes}")
+  string(APPEND arrays "static const unsigned char file_${n}[] = {\n${bytes}0};\n")
+  string(APPEND rows "    {\"${name}\", \"\\\"${tag}\\\"\", file_${n}, ${size}},\n")
+  math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE ${OUT} "#include \"api/routes_internal.h\"\n\n${arrays}
+const ft_web_file ft_web_files[] = {\n${rows}    {0}};\nconst size_t ft_web_file_count = ${n};\n")

@@ -1,0 +1,246 @@
+/* The server's life: what it opens, its worker threads and clock, and its end. */
+#include "api/ft_server.h"
+
+#include "api/http_internal.h"
+#include "base/ft_cpu.h"
+#include "base/ft_file.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+double ft_seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void ft_time_text(int64_t seconds, char out[24])
+{
+    struct tm t = {0};
+    const time_t when = (time_t)seconds;
+    gmtime_r(&when, &t);
+    if (strftime(out, 24, "%Y-%m-%dT%H:%M:%SZ", &t) == 0)
+        out[0] = '\0';
+}
+
+/* One line, whatever a client put into its path. */
+void ft_server_log(ft_server *s, const char *fmt, ...)
+{
+    if (!s->options.log)
+        return;
+    char line[1024], when[24];
+    ft_time_text((int64_t)time(NULL), when);
+    int n = snprintf(line, sizeof(line), "%s ", when);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, args);
+    va_end(args);
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    s->options.log(s->options.log_context, line);
+}
+
+/* --- Workers and the clock ------------------------------------------------------- */
+
+void ft_work_push(ft_server *s, ft_work *work)
+{
+    pthread_mutex_lock(&s->lock);
+    work->next = NULL;
+    *s->last = work;
+    s->last = &work->next;
+    pthread_cond_signal(&s->work_waits);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *work_loop(void *context)
+{
+    ft_server *s = context;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!s->first && !s->stopping)
+            pthread_cond_wait(&s->work_waits, &s->lock);
+        ft_work *w = s->first;
+        if (!w)
+            break;
+        s->first = w->next;
+        if (!s->first)
+            s->last = &s->first;
+        pthread_mutex_unlock(&s->lock);
+        w->run(w);
+        pthread_mutex_lock(&s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* Until `when` (monotonic) or a change, with the lock held. */
+static void wait_until(ft_server *s, double when)
+{
+    const struct timespec t = {.tv_sec = (time_t)when, .tv_nsec = (long)((when - (double)(time_t)when) * 1e9)};
+    pthread_cond_timedwait(&s->changed, &s->lock, &t);
+}
+
+static void *clock_loop(void *context)
+{
+    ft_server *s = context;
+    pthread_mutex_lock(&s->lock);
+    while (!s->stopping) {
+        const double next = ft_seconds_now() + 0.25;
+        while (!s->stopping && ft_seconds_now() < next)
+            wait_until(s, next);
+        pthread_mutex_unlock(&s->lock);
+        const double now = ft_seconds_now();
+        ft_peers_check(s, now);
+        ft_jobs_tick(s, now);
+        pthread_mutex_lock(&s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+static ft_code start_threads(ft_server *s, ft_status *st)
+{
+    for (; s->worker_count < FT_WORKERS; s->worker_count++)
+        if (pthread_create(&s->workers[s->worker_count], NULL, work_loop, s) != 0)
+            return ft_fail(st, FT_ERR_IO, "serve: no thread for a worker: %s", strerror(errno));
+    if (pthread_create(&s->ticker, NULL, clock_loop, s) != 0)
+        return ft_fail(st, FT_ERR_IO, "serve: no thread for the clock: %s", strerror(errno));
+    s->ticker_runs = 1;
+    return FT_OK;
+}
+
+/* --- What the answers are bound to ------------------------------------------------- */
+
+/* Changes whenever the tokens could: weights, version, family of kernels. Reading all
+ * weights of a large model takes minutes: above the limit the size and time of
+ * its config stand for them. */
+static ft_code make_fingerprint(ft_server *s, ft_status *st)
+{
+    enum { READ_LIMIT_MIB = 2048 };
+    ft_digest digest = {{0}};
+    struct stat file = {0};
+    char *config = ft_path_join(ft_model_folder(s->model), "config.json");
+    if (!config)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    s->created = stat(config, &file) == 0 ? (int64_t)file.st_mtime : 0;
+    const ft_model_sizes sizes = ft_model_get_sizes(s->model);
+    ft_code rc = FT_OK;
+    if (sizes.weight_bytes <= (uint64_t)READ_LIMIT_MIB << 20)
+        rc = ft_model_digest(s->model, &digest, st);
+    else
+        rc = ft_digest_of_file(&digest, config, st);
+    char text[256], hex[FT_DIGEST_HEX];
+    ft_digest_hex(&digest, hex);
+    snprintf(text, sizeof(text), "%s %s %s %llu %lld", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
+             (unsigned long long)sizes.weight_bytes, (long long)s->created);
+    const ft_digest all = ft_digest_of(text, strlen(text));
+    ft_digest_hex(&all, hex);
+    snprintf(s->fingerprint, sizeof(s->fingerprint), "fx-%.12s", hex);
+    free(config);
+    return rc;
+}
+
+static ft_code open_parts(ft_server *s, ft_status *st)
+{
+    const ft_scheduler_options how = {
+        .threads = s->options.threads, .max_running = s->limits.max_running, .max_waiting = s->limits.max_waiting};
+    ft_code rc = FT_OK;
+    if (s->model)
+        rc = make_fingerprint(s, st);
+    if (!rc && s->model)
+        rc = ft_scheduler_new(&s->scheduler, s->model, s->tokenizer, &how, st);
+    if (!rc && ft_federation_store(s->federation))
+        rc = ft_store_open(&s->store, ft_federation_store(s->federation), 0, st);
+    return rc;
+}
+
+static void free_server(ft_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->stopping = 1;
+    pthread_cond_broadcast(&s->work_waits);
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (s->ticker_runs)
+        pthread_join(s->ticker, NULL);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        pthread_join(s->workers[i], NULL);
+    ft_scheduler_free(s->scheduler);
+    ft_store_close(s->store);
+    json_decref(s->ready_checks);
+    pthread_mutex_destroy(&s->jobs_lock);
+    pthread_mutex_destroy(&s->ready_lock);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work_waits);
+    pthread_cond_destroy(&s->changed);
+    free(s);
+}
+
+ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_options *o, ft_status *st)
+{
+    *out = NULL;
+    ft_server *s = calloc(1, sizeof(*s));
+    if (!s)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    s->federation = f;
+    s->scope = ft_federation_scope(f);
+    s->model = ft_federation_model(f);
+    s->tokenizer = ft_federation_tokenizer(f);
+    s->limits = ft_federation_get_limits(f);
+    if (o)
+        s->options = *o;
+    s->last = &s->first;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->jobs_lock, NULL);
+    pthread_mutex_init(&s->ready_lock, NULL);
+    pthread_cond_init(&s->work_waits, NULL);
+    pthread_cond_init(&s->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    ft_code rc = open_parts(s, st);
+    if (!rc)
+        rc = start_threads(s, st);
+    if (!rc)
+        rc = ft_http_start(s, s->options.listen ? s->options.listen : ft_federation_listen(f), st);
+    if (rc)
+        free_server(s);
+    else
+        *out = s;
+    return rc;
+}
+
+const char *ft_server_address(const ft_server *s)
+{
+    return s->address;
+}
+
+void ft_server_stop(ft_server *s, unsigned grace_seconds)
+{
+    if (!s)
+        return;
+    const double end = ft_seconds_now() + grace_seconds;
+    pthread_mutex_lock(&s->lock);
+    s->draining = 1;
+    while (s->active && ft_seconds_now() < end)
+        wait_until(s, end);
+    pthread_mutex_unlock(&s->lock);
+    s->cancel = 1;
+    ft_jobs_abort(s);
+    /* Every suspended connection has to be resumed before the daemon may stop; what
+     * still runs now ends at its next step. */
+    pthread_mutex_lock(&s->lock);
+    while (s->job_count || s->suspended)
+        wait_until(s, ft_seconds_now() + 1);
+    pthread_mutex_unlock(&s->lock);
+    ft_http_stop(s);
+    free_server(s);
+}

@@ -1,0 +1,380 @@
+/* The polling thread: from bytes on a connection to a request, and back. */
+#include "api/http_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+/* A body that is too large is read to its end up to here, so that the client reads
+ * the refusal instead of a reset connection; beyond it the connection is cut. */
+enum { DRAINED_BYTES = 64 << 20, IDLE_SECONDS = 75 };
+
+/* --- Connections ----------------------------------------------------------------- */
+
+static int fd_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return i ? i->connect_fd : -1;
+}
+
+static ft_peer *peer_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return i ? i->socket_context : NULL;
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **peer_of_it,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    ft_server *s = context;
+    ft_peer *p = *peer_of_it;
+    pthread_mutex_lock(&s->lock);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        p = calloc(1, sizeof(*p));
+        if (p) { /* without one, only the idle timeout guards this connection */
+            p->fd = fd_of(connection);
+            p->since = ft_seconds_now();
+            p->next = s->peers;
+            p->link = &s->peers;
+            if (p->next)
+                p->next->link = &p->next;
+            s->peers = p;
+        }
+        *peer_of_it = p;
+    } else if (p) {
+        *p->link = p->next;
+        if (p->next)
+            p->next->link = p->link;
+        free(p);
+        *peer_of_it = NULL;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* A client that sends its request too slowly, or takes its answer not at all, is cut
+ * off: libmicrohttpd counts silence only, and a byte a minute is no silence. */
+void ft_peers_check(ft_server *s, double now)
+{
+    pthread_mutex_lock(&s->lock);
+    for (ft_peer *p = s->peers; p; p = p->next)
+        if (!p->busy && now - p->since > s->limits.request_seconds)
+            (void)shutdown(p->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void set_busy(ft_server *s, struct MHD_Connection *connection, int busy)
+{
+    pthread_mutex_lock(&s->lock);
+    ft_peer *p = peer_of(connection);
+    if (p) {
+        p->busy = busy;
+        p->since = ft_seconds_now();
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* --- Requests ---------------------------------------------------------------------- */
+
+const char *ft_request_header(const ft_request *q, const char *name)
+{
+    return MHD_lookup_connection_value(q->connection, MHD_HEADER_KIND, name);
+}
+
+const char *ft_request_query(const ft_request *q, const char *name)
+{
+    return MHD_lookup_connection_value(q->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+int ft_request_query_int(ft_request *q, const char *name, int64_t low, int64_t high, int64_t *out)
+{
+    const char *text = ft_request_query(q, name);
+    if (!text)
+        return 1;
+    char *end;
+    const long long v = strtoll(text, &end, 10);
+    if (end == text || *end || v < low || v > high) {
+        ft_refuse(q, 400, q->face == FT_FACE_OWN ? "invalid-parameter" : NULL, name,
+                  "'%s' must be an integer from %" PRId64 " to %" PRId64, name, low, high);
+        return 0;
+    }
+    *out = v;
+    return 1;
+}
+
+/* Taken from the client when it is a plain name, else made. */
+static void name_request(ft_request *q)
+{
+    const char *given = ft_request_header(q, "X-Request-Id");
+    const size_t n = given ? strlen(given) : 0;
+    if (n >= 1 && n <= 128 && n == strspn(given, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"))
+        snprintf(q->id, sizeof(q->id), "%s", given);
+    else
+        snprintf(q->id, sizeof(q->id), "req_%016" PRIx64, ft_random_seed());
+}
+
+static void free_request(ft_request *q)
+{
+    if (!q)
+        return;
+    if (q->client) {
+        pthread_mutex_lock(&q->client->lock);
+        q->client->fd = -1;
+        pthread_mutex_unlock(&q->client->lock);
+        ft_client_release(q->client);
+    }
+    if (q->response)
+        MHD_destroy_response(q->response);
+    for (unsigned i = 0; i < q->header_count; i++)
+        free(q->headers[i].value);
+    json_decref(q->json);
+    ft_buffer_release(&q->body);
+    free(q->path);
+    free(q);
+}
+
+static ft_request *new_request(ft_server *s, struct MHD_Connection *connection, const char *url, const char *method)
+{
+    ft_request *q = calloc(1, sizeof(*q));
+    if (!q)
+        return NULL;
+    q->server = s;
+    q->connection = connection;
+    q->started = ft_seconds_now();
+    q->path = strdup(url);
+    q->client = calloc(1, sizeof(*q->client));
+    snprintf(q->method, sizeof(q->method), "%s", method);
+    ft_buffer_init(&q->body, (size_t)s->limits.request_bytes);
+    if (!q->path || !q->client) {
+        free(q->client);
+        q->client = NULL;
+        free_request(q);
+        return NULL;
+    }
+    pthread_mutex_init(&q->client->lock, NULL);
+    q->client->fd = fd_of(connection);
+    atomic_init(&q->client->references, 1);
+    name_request(q);
+    return q;
+}
+
+static int is_json_type(const char *type)
+{
+    if (!type)
+        return 0;
+    const size_t n = strcspn(type, "; \t");
+    return (n == 16 && !strncasecmp(type, "application/json", n)) ||
+           (n > 5 && !strncasecmp(type, "application/", 12) && !strncasecmp(type + n - 5, "+json", 5));
+}
+
+/* What can be refused by the head of the request alone. */
+static void check_head(ft_request *q)
+{
+    ft_server *s = q->server;
+    char allowed[32];
+    q->route = ft_route_find(q->method, q->path, q->segment, allowed, &q->face);
+    const char *foreign;
+    if (s->loopback && !ft_host_allowed(ft_request_header(q, "Host"), ft_request_header(q, "Origin"), &foreign)) {
+        ft_refuse(q, foreign[0] == 'H' ? 421 : 403, q->face == FT_FACE_OWN ? "foreign-host" : NULL, NULL,
+                  "%s names another machine; this server is bound to loopback and answers to localhost, 127.0.0.1 "
+                  "and [::1] alone (bind it elsewhere with --listen to reach it by name)",
+                  foreign);
+    } else if (!q->route && allowed[0]) {
+        ft_answer_header(q, "Allow", allowed);
+        ft_refuse(q, 405, q->face == FT_FACE_OWN ? "method-not-allowed" : NULL, NULL, "%s is not for %s; allowed: %s",
+                  q->path, q->method, allowed);
+    } else if (!q->route) {
+        ft_refuse(q, 404, q->face == FT_FACE_OWN ? "not-found" : NULL, NULL,
+                  "there is nothing at %s; docs/http.md lists the routes", q->path);
+    } else if (s->draining && !(q->route->flags & FT_ROUTE_ALWAYS)) {
+        ft_refuse(q, 503, "overloaded", NULL, "the server is shutting down");
+    } else if (!strcmp(q->route->method, "POST") && !is_json_type(ft_request_header(q, "Content-Type"))) {
+        ft_refuse(q, 415, q->face == FT_FACE_OWN ? "unsupported-media-type" : NULL, NULL,
+                  "the body must be JSON, sent with Content-Type: application/json");
+    }
+}
+
+static void refuse_large(ft_request *q)
+{
+    ft_refuse(q, 413, q->face == FT_FACE_OWN ? "request-too-large" : "request_too_large", NULL,
+              "the request's body is larger than %" PRIu64 " bytes (limits.request_bytes of the federation)",
+              q->server->limits.request_bytes);
+}
+
+/* 0: the connection is beyond patience. */
+static int receive_body(ft_request *q, const char *bytes, size_t n)
+{
+    q->body_received += n;
+    if (q->body_received > DRAINED_BYTES)
+        return 0;
+    if (q->body_received > q->server->limits.request_bytes) {
+        refuse_large(q);
+        ft_buffer_release(&q->body);
+    } else if (!q->answered && ft_buffer_append(&q->body, bytes, n, NULL) != FT_OK) {
+        ft_refuse(q, 503, "overloaded", NULL, "out of memory");
+    }
+    return 1;
+}
+
+static void parse_body(ft_request *q)
+{
+    ft_status st = {0};
+    if (ft_json_parse(&q->json, q->body.data ? q->body.data : "", q->body.size, "request body", &st) != FT_OK)
+        ft_refuse_status(q, NULL, &st);
+    else if (!json_is_object(q->json))
+        ft_refuse(q, 400, NULL, NULL, "the request's body must be a JSON object");
+}
+
+static void run_route(ft_request *q)
+{
+    if (!strcmp(q->route->method, "POST"))
+        parse_body(q);
+    if (!q->answered)
+        q->route->run(q);
+    if (!q->answered && !q->then)
+        ft_refuse(q, 500, NULL, NULL, "the route gave no answer");
+}
+
+static void run_in_worker(ft_work *work)
+{
+    ft_request *q = (ft_request *)work;
+    if (ft_seconds_now() - q->started > q->server->limits.request_seconds)
+        ft_refuse(q, 503, "overloaded", NULL, "no worker was free for %u seconds; try again later",
+                  q->server->limits.request_seconds);
+    else if (!ft_client_gone(q->client))
+        run_route(q);
+    else
+        ft_refuse(q, 408, NULL, NULL, "the client went away");
+    if (q->then)
+        ft_work_push(q->server, q->then);
+    else
+        ft_request_done(q);
+}
+
+void ft_request_done(ft_request *q)
+{
+    ft_server *s = q->server;
+    MHD_resume_connection(q->connection); /* q may be gone now */
+    pthread_mutex_lock(&s->lock);
+    s->suspended--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Headers that every answer bears, then out. */
+static enum MHD_Result send_answer(ft_request *q)
+{
+    if (!q->response) { /* no memory even for the refusal: the connection closes */
+        return MHD_NO;
+    }
+    if (!q->streams) /* from now on the client keeps us waiting, not we it */
+        set_busy(q->server, q->connection, 0);
+    struct MHD_Response *r = q->response;
+    for (unsigned i = 0; i < q->header_count; i++)
+        (void)MHD_add_response_header(r, q->headers[i].name, q->headers[i].value);
+    (void)MHD_add_response_header(r, "X-Request-Id", q->id);
+    (void)MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    if (!MHD_get_response_header(r, "Cache-Control"))
+        (void)MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (q->server->draining)
+        (void)MHD_add_response_header(r, "Connection", "close");
+    const enum MHD_Result done = MHD_queue_response(q->connection, q->status, r);
+    MHD_destroy_response(r);
+    q->response = NULL;
+    return done;
+}
+
+/* libmicrohttpd calls once with the head, once for each piece of the body, once at
+ * its end, and once more after each resume. */
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *upload, size_t *upload_bytes, void **request)
+{
+    ft_server *s = context;
+    ft_request *q = *request;
+    (void)version;
+    if (!q) {
+        q = new_request(s, connection, url, method);
+        if (!q)
+            return MHD_NO;
+        *request = q;
+        pthread_mutex_lock(&s->lock);
+        s->active++;
+        pthread_mutex_unlock(&s->lock);
+        check_head(q);
+        return MHD_YES;
+    }
+    if (*upload_bytes) {
+        const int go_on = receive_body(q, upload, *upload_bytes);
+        *upload_bytes = 0;
+        return go_on ? MHD_YES : MHD_NO;
+    }
+    if (!q->answered && !q->running) {
+        q->running = 1;
+        set_busy(s, connection, 1);
+        if (!(q->route->flags & FT_ROUTE_QUICK)) {
+            q->work.run = run_in_worker;
+            pthread_mutex_lock(&s->lock);
+            s->suspended++;
+            pthread_mutex_unlock(&s->lock);
+            MHD_suspend_connection(connection);
+            ft_work_push(s, &q->work);
+            return MHD_YES;
+        }
+        run_route(q);
+    }
+    return send_answer(q);
+}
+
+static void on_done(void *context, struct MHD_Connection *connection, void **request,
+                    enum MHD_RequestTerminationCode why)
+{
+    ft_server *s = context;
+    ft_request *q = *request;
+    if (!q)
+        return;
+    *request = NULL;
+    if (s->options.log)
+        ft_server_log(s, "%s %s %u %.0f ms %s%s", q->method, q->path, q->status, (ft_seconds_now() - q->started) * 1e3,
+                      q->id, why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut)");
+    set_busy(s, connection, 0);
+    free_request(q);
+    pthread_mutex_lock(&s->lock);
+    s->active--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void on_trouble(void *context, const char *fmt, va_list args)
+{
+    char line[400];
+    vsnprintf(line, sizeof(line), fmt, args);
+    line[strcspn(line, "\n")] = '\0';
+    ft_server_log(context, "http: %s", line);
+}
+
+ft_code ft_http_start(ft_server *s, const char *listen, ft_status *st)
+{
+    int fd;
+    ft_code rc = ft_listen_open(listen, &fd, s->address, sizeof(s->address), &s->loopback, st);
+    if (rc)
+        return rc;
+    /* Above the limit nothing is accepted: what comes waits in the system's queue. */
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
+        MHD_OPTION_EXTERNAL_LOGGER, on_trouble, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_done,
+        s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT, s->limits.connections,
+        MHD_OPTION_CONNECTION_TIMEOUT,
+        s->limits.request_seconds < IDLE_SECONDS ? s->limits.request_seconds : (unsigned)IDLE_SECONDS, MHD_OPTION_END);
+    if (!s->daemon) /* it has closed the socket */
+        return ft_fail(st, FT_ERR_IO, "listen %s: the HTTP server does not start; too many open files?", listen);
+    return FT_OK;
+}
+
+void ft_http_stop(ft_server *s)
+{
+    if (s->daemon)
+        MHD_stop_daemon(s->daemon);
+    s->daemon = NULL;
+}

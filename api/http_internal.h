@@ -1,0 +1,211 @@
+/* http_internal: requests, answers and streams, as the routes' handlers see them.
+ *
+ * One thread polls all connections (libmicrohttpd, epoll). A request whose route is
+ * not marked quick is suspended while a worker thread runs its handler; a handler
+ * that has to wait for the model returns at once with `deferred` set, and whoever
+ * finishes the work calls ft_request_done. So slow clients and long generations
+ * hold neither the polling thread nor a worker.
+ *
+ * Lifetime  a request lives until its connection is done with it, never shorter
+ *           than its handler and, when it set `then`, than ft_request_done.
+ * Threads   a request belongs to one thread at a time: the polling one, then a
+ *           worker, then the work named by `then`, then the polling one again. */
+#ifndef FT_HTTP_INTERNAL_H
+#define FT_HTTP_INTERNAL_H
+#include "api/ft_server.h"
+#include "base/ft_buffer.h"
+#include "base/ft_json.h"
+#include "model/ft_scheduler.h"
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct ft_request ft_request;
+typedef void ft_handler(ft_request *q);
+
+/* Whose error shape a route answers with; one route never uses two. */
+typedef enum ft_face {
+    FT_FACE_OWN,         /* application/problem+json, urn:flextrace:problem:NAME */
+    FT_FACE_OPENAI,      /* {"error":{message,type,param,code}} */
+    FT_FACE_ATTRIBUTION, /* infinigram-api: problem+json with its own type names */
+    FT_FACE_INFINIGRAM   /* {"error":"text"} */
+} ft_face;
+
+enum {
+    FT_ROUTE_QUICK = 1,  /* answered on the polling thread: must neither block nor search */
+    FT_ROUTE_ALWAYS = 2, /* also while the server drains */
+    FT_ROUTE_FILES = 4   /* any name: does not make a path exist for other methods */
+};
+
+/* "{}" in a pattern stands for one segment of the path, kept in q->segment. */
+typedef struct ft_route {
+    const char *method, *pattern;
+    ft_face face;
+    unsigned flags;
+    ft_handler *run;
+} ft_route;
+
+/* The first route that fits. NULL: *allowed is "" (404) or the methods that the path
+ * has ("GET, HEAD"), and *face the shape to say so in. */
+const ft_route *ft_route_find(const char *method, const char *path, char segment[2][256], char allowed[32],
+                              ft_face *face);
+
+/* --- Work ------------------------------------------------------------------- */
+
+/* Something for a worker thread to run; embedded in what it works on. */
+typedef struct ft_work {
+    struct ft_work *next;
+    void (*run)(struct ft_work *work);
+} ft_work;
+void ft_work_push(ft_server *s, ft_work *work);
+
+/* --- The other end of a connection -------------------------------------------- */
+
+/* Whether the client is still there; outlives the request. libmicrohttpd does not
+ * look at a suspended connection, so those who work for it do. */
+typedef struct ft_client {
+    pthread_mutex_t lock;
+    int fd; /* -1 once the connection is done with the request */
+    atomic_int references;
+} ft_client;
+int ft_client_gone(ft_client *c);
+void ft_client_release(ft_client *c);
+
+/* --- Streams ------------------------------------------------------------------ */
+
+/* Bytes on their way to a client: written by one thread at a time, read by the
+ * polling thread, which suspends the connection while there are none. */
+typedef struct ft_stream ft_stream;
+FT_CHECKED ft_code ft_stream_new(ft_stream **out, ft_status *st);
+FT_CHECKED ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st);
+/* What was written is delivered, then the answer ends. `broken` cuts the
+ * connection instead, so that the client cannot take it for complete. */
+void ft_stream_end(ft_stream *s, int broken);
+void ft_stream_release(ft_stream *s);
+
+/* --- Requests and answers ------------------------------------------------------ */
+
+enum { FT_REQUEST_ID = 129, FT_MAX_HEADERS = 8 };
+
+struct ft_request {
+    ft_work work; /* first: the worker queue hands it back */
+    ft_server *server;
+    struct MHD_Connection *connection;
+    ft_client *client;
+    const ft_route *route;
+    ft_face face;
+    char method[12], id[FT_REQUEST_ID], segment[2][256];
+    char *path;
+    double started;         /* seconds, monotonic */
+    uint64_t body_received; /* more than body.size when it was too large */
+    ft_buffer body;
+    json_t *json; /* the body, on routes that have one; an object */
+    int running, answered, streams;
+    ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
+
+    unsigned status;
+    struct MHD_Response *response;
+    struct {
+        const char *name;
+        char *value;
+    } headers[FT_MAX_HEADERS];
+    unsigned header_count;
+};
+
+/* Each gives the request its answer; the first one counts. */
+void ft_answer_json(ft_request *q, unsigned status, json_t *value); /* consumes; NULL: out of memory */
+void ft_answer_bytes(ft_request *q, unsigned status, const char *type, const void *bytes, size_t n);
+/* Bytes that live as long as the program. */
+void ft_answer_static(ft_request *q, unsigned status, const char *type, const void *bytes, size_t n);
+void ft_answer_stream(ft_request *q, const char *type, ft_stream *stream); /* takes a reference of its own */
+/* One more header; `name` is a literal, the value is copied, without control characters. */
+void ft_answer_header(ft_request *q, const char *name, const char *value);
+
+/* Refuses in the shape of the route's face. `name` is the problem's name or the
+ * OpenAI code (NULL: none); `param` the field at fault (NULL: none). */
+void ft_refuse(ft_request *q, unsigned status, const char *name, const char *param, const char *fmt, ...)
+    FT_PRINTF(5, 6);
+/* The same with further members of the error object; consumes `more`. */
+void ft_refuse_with(ft_request *q, unsigned status, const char *name, const char *param, json_t *more,
+                    const char *message);
+/* What a failed call of the library means to a client; `param` as above. */
+void ft_refuse_status(ft_request *q, const char *param, const ft_status *st);
+/* An error object of the OpenAI face, for a stream that has begun. */
+json_t *ft_openai_error(unsigned status, const char *code, const char *param, json_t *more, const char *message);
+
+/* The answer stands: the connection goes on, and q is no longer ours. */
+void ft_request_done(ft_request *q);
+
+const char *ft_request_header(const ft_request *q, const char *name); /* NULL: absent */
+const char *ft_request_query(const ft_request *q, const char *name);  /* of the URL, decoded; NULL: absent */
+/* An integer of the URL; 0 after refusing the request, which a wrong one brings. */
+int ft_request_query_int(ft_request *q, const char *name, int64_t low, int64_t high, int64_t *out);
+
+/* --- The server ------------------------------------------------------------------ */
+
+typedef struct ft_job ft_job; /* one completion request at work (completion_job.c) */
+
+typedef struct ft_peer { /* an open connection */
+    struct ft_peer *next, **link;
+    int fd, busy; /* busy: a request is with us, not with the client */
+    double since; /* it began to be waited for */
+} ft_peer;
+
+enum { FT_WORKERS = 8 };
+
+struct ft_server {
+    ft_federation *federation;
+    const ft_trace_scope *scope;
+    const ft_model *model;         /* may be NULL */
+    const ft_tokenizer *tokenizer; /* may be NULL */
+    ft_federation_limits limits;
+    ft_server_options options;
+    ft_scheduler *scheduler; /* NULL without a model */
+    ft_store *store;         /* NULL without a store */
+    char fingerprint[16];    /* "fx-" and 12 hexadecimal digits */
+    int64_t created;         /* of the model, seconds since 1970 */
+    char address[300];
+    int loopback;
+    struct MHD_Daemon *daemon;
+
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t work_waits, changed;
+    ft_work *first, **last;
+    pthread_t workers[FT_WORKERS], ticker;
+    unsigned worker_count;
+    int ticker_runs, stopping;
+    atomic_int draining;
+    size_t active;       /* requests that wait for an answer, or for the rest of one */
+    size_t suspended;    /* of them: with a worker or a job */
+    volatile int cancel; /* 1: passes over the model end now */
+    ft_peer *peers;
+    size_t job_count;
+
+    pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */
+    ft_job *jobs;
+
+    pthread_mutex_t ready_lock; /* of what /readyz remembers */
+    double ready_checked;
+    json_t *ready_checks;
+    int ready;
+};
+
+double ft_seconds_now(void);                      /* monotonic */
+void ft_time_text(int64_t seconds, char out[24]); /* RFC 3339, UTC */
+void ft_server_log(ft_server *s, const char *fmt, ...) FT_PRINTF(2, 3);
+/* The event loop's side of it: listening, connections, handing requests out. */
+FT_CHECKED ft_code ft_http_start(ft_server *s, const char *listen, ft_status *st);
+void ft_http_stop(ft_server *s);
+FT_CHECKED ft_code ft_listen_open(const char *where, int *fd, char *address, size_t address_size, int *loopback,
+                                  ft_status *st);
+/* 0 when the Host or Origin of a request to a loopback address is foreign (a page
+ * elsewhere whose name was pointed here); `what` says which. */
+int ft_host_allowed(const char *host, const char *origin, const char **what);
+void ft_peers_check(ft_server *s, double now); /* cuts connections that let us wait too long */
+
+/* The jobs' side of the clock: pings, deadlines, clients gone. */
+void ft_jobs_tick(ft_server *s, double now);
+void ft_jobs_abort(ft_server *s);
+
+#endif

@@ -1,0 +1,135 @@
+/* Streams of bytes to a client, and whether the client is still there. */
+#define _GNU_SOURCE /* POLLRDHUP */
+#include "api/http_internal.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+int ft_client_gone(ft_client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    int gone = c->fd < 0;
+    if (!gone) {
+        struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+        gone = poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+    }
+    pthread_mutex_unlock(&c->lock);
+    return gone;
+}
+
+void ft_client_release(ft_client *c)
+{
+    if (!c || atomic_fetch_sub(&c->references, 1) > 1)
+        return;
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+struct ft_stream {
+    pthread_mutex_t lock;
+    ft_buffer waiting;
+    size_t read; /* bytes of `waiting` that went out */
+    int ended, broken;
+    struct MHD_Connection *connection; /* known from the answer on */
+    int suspended;
+    atomic_int references;
+};
+
+ft_code ft_stream_new(ft_stream **out, ft_status *st)
+{
+    *out = calloc(1, sizeof(**out));
+    if (!*out)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    pthread_mutex_init(&(*out)->lock, NULL);
+    ft_buffer_init(&(*out)->waiting, (size_t)256 << 20);
+    atomic_init(&(*out)->references, 1);
+    return FT_OK;
+}
+
+void ft_stream_release(ft_stream *s)
+{
+    if (!s || atomic_fetch_sub(&s->references, 1) > 1)
+        return;
+    pthread_mutex_destroy(&s->lock);
+    ft_buffer_release(&s->waiting);
+    free(s);
+}
+
+/* With the lock held: the reader has something to do. */
+static void wake(ft_stream *s)
+{
+    if (s->suspended) {
+        s->suspended = 0;
+        MHD_resume_connection(s->connection);
+    }
+}
+
+ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st)
+{
+    pthread_mutex_lock(&s->lock);
+    ft_code rc = FT_OK;
+    if (!s->ended)
+        rc = ft_buffer_append(&s->waiting, bytes, n, st);
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+void ft_stream_end(ft_stream *s, int broken)
+{
+    pthread_mutex_lock(&s->lock);
+    s->ended = 1;
+    s->broken |= broken;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* libmicrohttpd asks for bytes. Returning 0 with the connection suspended makes it
+ * wait; the lock is held, so that no writer resumes it before it is. */
+static ssize_t read_stream(void *context, uint64_t at, char *to, size_t room)
+{
+    ft_stream *s = context;
+    (void)at;
+    pthread_mutex_lock(&s->lock);
+    const size_t left = s->waiting.size - s->read;
+    ssize_t got = (ssize_t)(left < room ? left : room);
+    if (left) {
+        memcpy(to, s->waiting.data + s->read, (size_t)got);
+        s->read += (size_t)got;
+        if (s->read == s->waiting.size) {
+            ft_buffer_reset(&s->waiting);
+            s->read = 0;
+        }
+    } else if (s->ended) {
+        got = s->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+    } else {
+        s->suspended = 1;
+        MHD_suspend_connection(s->connection);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return got;
+}
+
+static void forget_stream(void *context)
+{
+    ft_stream_release(context);
+}
+
+void ft_answer_stream(ft_request *q, const char *type, ft_stream *stream)
+{
+    if (q->answered)
+        return;
+    stream->connection = q->connection;
+    atomic_fetch_add(&stream->references, 1);
+    q->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, stream, forget_stream);
+    q->status = 200;
+    q->answered = q->streams = 1;
+    if (!q->response) {
+        ft_stream_release(stream);
+        return;
+    }
+    ft_answer_header(q, "Content-Type", type);
+    ft_answer_header(q, "Cache-Control", "no-cache");
+    ft_answer_header(q, "X-Accel-Buffering", "no");
+}

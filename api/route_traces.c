@@ -1,0 +1,366 @@
+/* /v1/traces: traces kept, and traces of given text. */
+#include "api/completion_internal.h"
+#include "api/routes_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LISTED = 100 };
+
+static int has_store(ft_request *q)
+{
+    if (!q->server->store)
+        ft_refuse(q, 404, "no-store", NULL, "this server keeps no traces: its federation names no store");
+    return q->server->store != NULL;
+}
+
+/* --- Reading --------------------------------------------------------------------------- */
+
+/* ?routing=full keeps "routing"; without it the bulk stays behind. */
+void ft_route_trace(ft_request *q)
+{
+    json_t *trace = NULL;
+    ft_status st = {0};
+    const char *wish = ft_request_query(q, "routing");
+    if (wish && strcmp(wish, "full") != 0 && strcmp(wish, "none") != 0) {
+        ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' must be \"none\" or \"full\"");
+        return;
+    }
+    if (!has_store(q))
+        return;
+    if (ft_store_get(q->server->store, q->segment[0], &trace, &st) != FT_OK) {
+        if (st.code == FT_ERR_ARG || st.code == FT_ERR_NOT_FOUND)
+            ft_refuse(q, 404, "not-found", NULL, "there is no trace '%s'", q->segment[0]);
+        else
+            ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    if (!wish || strcmp(wish, "full") != 0)
+        (void)json_object_set_new(trace, "routing", json_null());
+    ft_answer_json(q, 200, trace);
+}
+
+/* What a list shows of a trace. */
+static json_t *summary_of(const json_t *trace)
+{
+    static const char *const kept[] = {"id", "object", "created", "model", "finish_reason", "without"};
+    json_t *out = json_object();
+    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+        (void)json_object_set(out, kept[i], json_object_get(trace, kept[i]));
+    const char *text = json_string_value(json_object_get(json_object_get(trace, "response"), "text"));
+    if (text) { /* its beginning, cut at a character */
+        size_t n = strlen(text) < 200 ? strlen(text) : 200;
+        while (n && ((unsigned char)text[n] & 0xC0) == 0x80)
+            n--;
+        (void)json_object_set_new(out, "text", ft_json_text(text, n));
+    } else {
+        (void)json_object_set_new(out, "text", json_null());
+    }
+    (void)json_object_set_new(out, "tokens",
+                              json_integer((json_int_t)json_array_size(json_object_get(trace, "tokens"))));
+    (void)json_object_set_new(out, "spans", json_integer((json_int_t)json_array_size(json_object_get(trace, "spans"))));
+    return out;
+}
+
+/* Newest first; ?limit=, ?after=ID. One more than asked for tells whether more follow. */
+void ft_route_traces(ft_request *q)
+{
+    int64_t limit = 20;
+    char ids[MAX_LISTED + 1][FT_TRACE_ID];
+    size_t n = 0;
+    ft_status st = {0};
+    const char *after = ft_request_query(q, "after");
+    if (!has_store(q) || !ft_request_query_int(q, "limit", 1, MAX_LISTED, &limit))
+        return;
+    if (after && after[0] && !ft_trace_id_time(after, &(uint64_t){0})) {
+        ft_refuse(q, 400, "invalid-parameter", "after", "'after' must be the id of a trace");
+        return;
+    }
+    ft_code rc = ft_store_list(q->server->store, after ? after : "", (size_t)limit + 1, ids, &n, &st);
+    json_t *list = json_array();
+    const size_t shown = n < (size_t)limit ? n : (size_t)limit;
+    for (size_t i = 0; !rc && i < shown; i++) {
+        json_t *trace = NULL;
+        rc = ft_store_get(q->server->store, ids[i], &trace, &st);
+        if (!rc)
+            (void)json_array_append_new(list, summary_of(trace));
+        json_decref(trace);
+    }
+    if (rc) {
+        json_decref(list);
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    ft_answer_json(q, 200,
+                   json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id",
+                             shown ? ids[0] : NULL, "last_id", shown ? ids[shown - 1] : NULL, "has_more", n > shown));
+}
+
+/* --- Making ------------------------------------------------------------------------------ */
+
+typedef struct order {
+    ft_encoding prompt, response;
+    uint32_t *ids; /* prompt and response as one timeline */
+    size_t count;
+    uint64_t without;
+    ft_trace_options options;
+    int routing, store;
+} order;
+
+static void order_release(order *o)
+{
+    ft_encoding_release(&o->prompt);
+    ft_encoding_release(&o->response);
+    free(o->ids);
+}
+
+/* "text" or "ids" of a body, as tokens. *field names what was wrong. */
+static ft_code read_tokens(const ft_server *s, const json_t *body, const char *text_field, const char *ids_field,
+                           ft_encoding *out, const char **field, ft_status *st)
+{
+    const json_t *text = json_object_get(body, text_field), *ids = json_object_get(body, ids_field);
+    *field = text_field;
+    if (json_is_array(text)) { /* a prompt may be either, under one name */
+        ids = text;
+        ids_field = text_field;
+        text = NULL;
+    }
+    if (text && !json_is_null(text)) {
+        if (!json_is_string(text))
+            return ft_fail(st, FT_ERR_ARG, "'%s' must be a string", text_field);
+        return ft_encode_text(s, json_string_value(text), json_string_length(text), out, st);
+    }
+    if (!ids || json_is_null(ids))
+        return FT_OK;
+    *field = ids_field;
+    size_t n;
+    ft_code rc = ft_json_get_ids(body, ids_field, &out->ids, &n, st);
+    out->count = n;
+    const size_t vocab = s->model ? ft_model_get_config(s->model)->vocab : 0;
+    for (size_t i = 0; !rc && vocab && i < n; i++)
+        if (out->ids[i] >= vocab)
+            rc = ft_fail(st, FT_ERR_ARG, "'%s': element %zu is not a token id from 0 to %zu", ids_field, i, vocab - 1);
+    return rc;
+}
+
+static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *st)
+{
+    const json_t *v = json_object_get(body, "options");
+    if (!v || json_is_null(v))
+        return FT_OK;
+    if (!json_is_object(v))
+        return ft_fail(st, FT_ERR_ARG, "'options' must be an object");
+    static const char *const known[] = {"min_len", "max_cnt", "density", "rank", "max_documents", "snippet_tokens"};
+    const char *key, *rank = NULL;
+    json_t *value;
+    json_object_foreach((json_t *)v, key, value)
+    {
+        size_t i = 0;
+        while (i < sizeof(known) / sizeof(*known) && strcmp(known[i], key) != 0)
+            i++;
+        if (i == sizeof(known) / sizeof(*known))
+            return ft_fail(st, FT_ERR_ARG, "'options' has no field '%.60s'", key);
+    }
+    int64_t min_len = (int64_t)o->rules.min_len, max_cnt = (int64_t)o->rules.max_cnt;
+    int64_t documents = (int64_t)o->max_documents, snippet = (int64_t)o->snippet_tokens;
+    ft_code rc = ft_json_get_int(v, "min_len", 1, INT32_MAX, &min_len, st);
+    if (!rc)
+        rc = ft_json_get_int(v, "max_cnt", 1, INT64_MAX, &max_cnt, st);
+    if (!rc)
+        rc = ft_json_get_number(v, "density", 0, 1, &o->rules.density, st);
+    if (!rc)
+        rc = ft_json_get_int(v, "max_documents", 0, 100, &documents, st);
+    if (!rc)
+        rc = ft_json_get_int(v, "snippet_tokens", 0, 1000, &snippet, st);
+    if (!rc)
+        rc = ft_json_get_string(v, "rank", &rank, st);
+    if (!rc && rank && strcmp(rank, "unigram") != 0 && strcmp(rank, "length") != 0)
+        rc = ft_fail(st, FT_ERR_ARG, "'rank' must be \"unigram\" or \"length\"");
+    if (rc)
+        return rc;
+    o->rules.min_len = (size_t)min_len;
+    o->rules.max_cnt = (uint64_t)max_cnt;
+    o->max_documents = (size_t)documents;
+    o->snippet_tokens = (size_t)snippet;
+    if (rank)
+        o->rules.rank = strcmp(rank, "length") == 0 ? FT_RANK_LENGTH : FT_RANK_UNIGRAM;
+    return FT_OK;
+}
+
+static ft_code read_without(const ft_server *s, const json_t *body, uint64_t *bits, ft_status *st)
+{
+    const json_t *list = json_object_get(body, "without"), *one;
+    size_t i;
+    if (!list || json_is_null(list))
+        return FT_OK;
+    if (!json_is_array(list))
+        return ft_fail(st, FT_ERR_ARG, "'without' must be a list of owners");
+    json_array_foreach(list, i, one)
+    {
+        uint64_t bit = 0;
+        const char *name = json_string_value(one);
+        ft_code rc = name && !strchr(name, ',')
+                         ? ft_federation_experts(s->federation, name, &bit, st)
+                         : ft_fail(st, FT_ERR_ARG, "'without': element %zu is no owner's name", i);
+        if (rc)
+            return rc;
+        *bits |= bit;
+    }
+    return FT_OK;
+}
+
+/* 0 after refusing. */
+static int read_order(ft_request *q, order *o)
+{
+    const ft_server *s = q->server;
+    ft_status st = {0};
+    const char *field = NULL;
+    o->options = ft_trace_options_default(s->scope);
+    ft_code rc = read_tokens(s, q->json, "text", "ids", &o->response, &field, &st);
+    if (!rc && !o->response.count) {
+        field = "text";
+        rc = ft_fail(&st, FT_ERR_ARG, "'text' (or 'ids') is required and must not be empty");
+    }
+    if (!rc)
+        rc = read_tokens(s, q->json, "prompt", "prompt_ids", &o->prompt, &field, &st);
+    if (!rc) {
+        field = "options";
+        rc = read_options(q->json, &o->options, &st);
+    }
+    if (!rc) {
+        field = "routing";
+        rc = ft_json_get_bool(q->json, "routing", &o->routing, &st);
+    }
+    if (!rc) {
+        field = "store";
+        rc = ft_json_get_bool(q->json, "store", &o->store, &st);
+    }
+    if (!rc) {
+        field = "without";
+        rc = read_without(s, q->json, &o->without, &st);
+    }
+    if (rc)
+        ft_refuse_status(q, field, &st);
+    return rc == FT_OK;
+}
+
+/* --- Routing of given text ---------------------------------------------------------------- */
+
+typedef struct forced_pass {
+    ft_server *server;
+    const order *o;
+    ft_session *session;
+    size_t read;
+    ft_code rc;
+    ft_status st;
+} forced_pass;
+
+static void read_chunk(void *context, ft_pool *pool)
+{
+    enum { CHUNK = 128 };
+    forced_pass *p = context;
+    if (!p->session) {
+        const ft_session_options how = {.without = p->o->without, .max_tokens = p->o->count, .capture_routing = 1};
+        p->rc = ft_session_open(&p->session, p->server->model, pool, &how, &p->st);
+    }
+    const size_t left = p->o->count - p->read, n = left < CHUNK ? left : CHUNK;
+    if (!p->rc)
+        p->rc = ft_session_read(p->session, p->o->ids + p->read, n, &(ft_outputs){0}, &p->server->cancel, &p->st);
+    p->read += n;
+}
+
+/* Reads the timeline, in turns with what is being generated. The session holds the
+ * routing and is the caller's to close. */
+static ft_code read_all(ft_request *q, const order *o, ft_session **session, ft_status *st)
+{
+    forced_pass p = {.server = q->server, .o = o};
+    ft_code rc = FT_OK;
+    while (!rc && p.read < o->count) {
+        if (ft_client_gone(q->client))
+            rc = ft_fail(st, FT_ERR_CANCELLED, "the client went away");
+        else if (ft_seconds_now() - q->started > q->server->limits.request_seconds)
+            rc = ft_fail(st, FT_ERR_LIMIT, "not finished within %u seconds", q->server->limits.request_seconds);
+        else
+            rc = ft_scheduler_call(q->server->scheduler, read_chunk, &p, st);
+        if (!rc && p.rc) {
+            rc = p.rc;
+            *st = p.st;
+        }
+    }
+    *session = p.session;
+    return rc;
+}
+
+static int fits_context(ft_request *q, const order *o)
+{
+    const size_t limit = ft_model_get_config(q->server->model)->max_position;
+    if (o->count <= limit)
+        return 1;
+    ft_refuse(q, 400, "context-length-exceeded", "text",
+              "the model reads at most %zu tokens, prompt and text are %zu: leave 'routing' out or shorten the text",
+              limit, o->count);
+    return 0;
+}
+
+static ft_code make(ft_request *q, const order *o, const ft_routing *routing, json_t **trace, ft_status *st)
+{
+    ft_server *s = q->server;
+    const ft_trace_input input = {.prompt = o->prompt.ids,
+                                  .prompt_count = o->prompt.count,
+                                  .response = o->response.ids,
+                                  .response_count = o->response.count,
+                                  .routing = routing,
+                                  .without = o->without};
+    ft_code rc = ft_trace_make(s->scope, &input, &o->options, trace, st);
+    if (rc)
+        return rc;
+    if (s->model && json_object_set_new(*trace, "model", json_string(ft_federation_name(s->federation))))
+        return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
+    if (!o->store || !s->store)
+        return FT_OK;
+    char id[FT_TRACE_ID], location[64];
+    ft_trace_id_new(id);
+    rc = ft_trace_stamp(trace, id, st);
+    if (!rc)
+        rc = ft_store_put(s->store, id, *trace, routing, st);
+    if (!rc) {
+        snprintf(location, sizeof(location), "/v1/traces/%s", id);
+        ft_answer_header(q, "Location", location);
+    }
+    return rc;
+}
+
+void ft_route_trace_new(ft_request *q)
+{
+    order o = {0};
+    json_t *trace = NULL;
+    ft_session *session = NULL;
+    ft_status st = {0};
+    const ft_server *s = q->server;
+    const int sound = read_order(q, &o);
+    o.count = o.prompt.count + o.response.count;
+    const int pass = o.routing && s->scheduler && ft_model_get_config(s->model)->experts > 0;
+    if (!sound || (o.store && !has_store(q)) || (pass && !fits_context(q, &o))) {
+        order_release(&o);
+        return;
+    }
+    o.ids = ft_alloc_array(o.count, sizeof(*o.ids));
+    ft_code rc = o.ids ? FT_OK : ft_fail(&st, FT_ERR_MEM, "out of memory");
+    if (!rc && o.prompt.count)
+        memcpy(o.ids, o.prompt.ids, o.prompt.count * sizeof(*o.ids));
+    if (!rc)
+        memcpy(o.ids + o.prompt.count, o.response.ids, o.response.count * sizeof(*o.ids));
+    if (!rc && pass)
+        rc = read_all(q, &o, &session, &st);
+    const ft_routing routing = session ? ft_session_routing(session) : (ft_routing){0};
+    if (!rc)
+        rc = make(q, &o, session ? &routing : NULL, &trace, &st);
+    if (rc)
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_json(q, o.store && s->store ? 201 : 200, json_incref(trace));
+    json_decref(trace);
+    ft_session_close(session);
+    order_release(&o);
+}

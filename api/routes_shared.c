@@ -1,0 +1,101 @@
+/* What several routes share: named sets of indexes, text to tokens and back. */
+#include "api/routes_internal.h"
+
+#include "base/ft_utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void add_owner(ft_named_set *out, const ft_owner *owner)
+{
+    for (size_t i = 0; i < owner->index_count && out->set.count < FT_MAX_INDEXES; i++) {
+        out->owners[out->set.count] = owner;
+        out->list[out->set.count++] = owner->indexes[i];
+    }
+}
+
+void ft_index_set_all(const ft_trace_scope *scope, ft_named_set *out)
+{
+    out->set = (ft_index_set){out->list, 0};
+    for (size_t i = 0; i < scope->owner_count; i++)
+        add_owner(out, &scope->owners[i]);
+}
+
+int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out)
+{
+    const ft_server *s = q->server;
+    const ft_owner *owner = ft_federation_owner(s->federation, name);
+    out->set = (ft_index_set){out->list, 0};
+    if (owner)
+        add_owner(out, owner);
+    else if (!strcmp(name, ft_federation_name(s->federation)))
+        ft_index_set_all(s->scope, out);
+    if (out->set.count)
+        return 1;
+    ft_refuse(q, q->face == FT_FACE_INFINIGRAM ? 400 : 404, NULL, "index",
+              "there is no index '%s'; GET /indexes lists them", name);
+    return 0;
+}
+
+ft_code ft_encode_text(const ft_server *s, const char *text, size_t n, ft_encoding *out, ft_status *st)
+{
+    ft_encoder *e = NULL;
+    if (!s->tokenizer)
+        return ft_fail(st, FT_ERR_UNSUPPORTED, "this server has no tokenizer: send token ids");
+    ft_code rc = ft_encoder_new(&e, s->tokenizer, st);
+    if (!rc)
+        rc = ft_encoder_encode(e, text, n, out, st);
+    ft_encoder_free(e);
+    return rc;
+}
+
+json_t *ft_decoded_text(const ft_tokenizer *t, const uint32_t *ids, size_t count)
+{
+    if (!t)
+        return json_null();
+    ft_buffer text = {0};
+    const ft_code rc = ft_tokenizer_decode(t, ids, count, 0, &text, NULL);
+    json_t *out = rc ? NULL : json_stringn_nocheck(text.data ? text.data : "", text.size);
+    ft_buffer_release(&text);
+    return out;
+}
+
+/* The table of byte-level BPE: printable Latin-1 bytes stand for themselves, the
+ * others for the characters from U+0100 on, in order. */
+static uint32_t character_of_byte(unsigned char byte)
+{
+    uint32_t next = 0x100;
+    for (unsigned b = 0; b < 256; b++) {
+        const int printable = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+        if (b == byte)
+            return printable ? b : next;
+        next += !printable;
+    }
+    return next;
+}
+
+json_t *ft_vocabulary_spelling(const ft_tokenizer *t, uint32_t id)
+{
+    size_t n;
+    int special = 0;
+    const char *bytes = t ? ft_tokenizer_token_bytes(t, id, &n, &special) : NULL;
+    if (!bytes)
+        return json_string("");
+    if (special)
+        return ft_json_text(bytes, n);
+    ft_buffer text = {0};
+    ft_code rc = FT_OK;
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = ft_utf8_append(&text, character_of_byte((unsigned char)bytes[i]), NULL);
+    json_t *out = rc ? NULL : json_stringn_nocheck(text.data ? text.data : "", text.size);
+    ft_buffer_release(&text);
+    return out;
+}
+
+json_t *ft_field_either(const json_t *object, const char *camel, const char *snake)
+{
+    json_t *v = json_object_get(object, camel);
+    if (!v || json_is_null(v))
+        v = json_object_get(object, snake);
+    return v && !json_is_null(v) ? v : NULL;
+}
