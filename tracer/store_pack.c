@@ -85,8 +85,8 @@ ft_code pack_trace(ft_buffer *out, const json_t *trace, int apart, ft_status *st
 
 ft_code unpack_trace(json_t **out, const ft_buffer *value, const char *id, ft_status *st)
 {
-    char *text;
-    size_t n;
+    char *text = NULL;
+    size_t n = 0;
     ft_code rc = read_frame(&text, &n, value->data, value->size, id, st);
     if (!rc)
         rc = ft_json_parse(out, text, n, id, st);

@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <string.h>
 
+cli_command cli_corpus;
 cli_command cli_version;
 
 static const struct {
@@ -11,6 +12,7 @@ static const struct {
     cli_command *run;
     const char *summary;
 } commands[] = {
+    {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
