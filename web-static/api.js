@@ -4,10 +4,11 @@
  * own reason where it gave one (problem+json or OpenAI's envelope), else what happened here. */
 
 export class ApiError extends Error {
-  constructor(title, detail, status = 0) {
+  constructor(title, detail, status = 0, name = null) {
     super(detail);
     this.title = title;
     this.status = status; /* 0: no answer at all */
+    this.problem = name; /* the end of a problem's type, such as "no-store" */
   }
 }
 
@@ -20,6 +21,7 @@ const unreachable = () =>
 async function reason(response) {
   let title = `The server answered ${response.status}`;
   let detail = response.statusText;
+  let name = null;
   try {
     const body = JSON.parse(await response.text());
     if (typeof body.error === "string") detail = body.error;
@@ -27,9 +29,10 @@ async function reason(response) {
     else {
       if (body.title) title = body.title;
       if (body.detail) detail = body.detail;
+      name = body.type?.split(":").at(-1);
     }
   } catch { /* no JSON: the status line is all there is */ }
-  return new ApiError(title, detail || "It gave no reason.", response.status);
+  return new ApiError(title, detail || "It gave no reason.", response.status, name);
 }
 
 async function request(path, options = {}) {
@@ -59,11 +62,22 @@ async function json(path, options) {
   }
 }
 
-export const getOwners = async () => (await json("/v1/owners")).data;
+export const getOwners = () => json("/v1/owners");
 export const getModels = async () => (await json("/v1/models")).data;
 export const getDemo = () => json("/v1/demo");
 export const getTrace = (id) => json(`/v1/traces/${encodeURIComponent(id)}?routing=full`);
-export const postTrace = (body, signal) => json("/v1/traces", post(body, signal));
+
+/* Traces a text: {text, prompt, without}. It is kept where the server has a store, and its routing comes
+ * where the model can read so long a text; what is refused for one of these reasons is asked for without. */
+export async function postTrace(body, signal, store = true, routing = true) {
+  try {
+    return await json("/v1/traces", post({ ...body, store, routing }, signal));
+  } catch (error) {
+    if (store && error.problem === "no-store") return postTrace(body, signal, false, routing);
+    if (routing && error.problem === "context-length-exceeded") return postTrace(body, signal, store, false);
+    throw error;
+  }
+}
 
 /* True when the server is ready for work; throws when it does not answer at all. */
 export async function ready() {

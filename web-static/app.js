@@ -42,7 +42,7 @@ function begin(title) {
   hideProblem();
   view.select(null);
   panel.close();
-  panel.showOverview(null);
+  panel.showOverview(null, "They come when the text is complete.");
   heatmap.clear();
   owners.clearShares();
   view.clear();
@@ -85,6 +85,7 @@ async function run(title, job) {
       announce("");
     }
     if (!view.pieces.length) byId("result").hidden = true;
+    panel.showOverview(null);
   } finally {
     if (state.busy === mine) end();
   }
@@ -172,7 +173,9 @@ function generate() {
           if (choice.finish_reason) last = extra;
         }
         if (extra.spans && !extra.trace_id) view.change(extra.spans);
-        byId("result-facts").textContent = plural(view.pieces.at(-1)?.end ?? 0, "token");
+        byId("result-facts").textContent = plural(view.length, "token");
+        const experts = view.shares?.map((share, id) => ({ id, share, state: without.includes(owners.ofExpert(id)) ? "opted_out" : "active" }));
+        owners.show(experts, view.spans, view.length);
         const sentence = unread.lastIndexOf(".") + 1; /* read out whole sentences, not tokens */
         if (sentence) announce(unread.slice(0, sentence));
         unread = unread.slice(sentence);
@@ -180,12 +183,13 @@ function generate() {
     } catch (error) {
       if (error.name !== "AbortError" || state.busy?.signal !== signal || !view.text) throw error;
       const text = view.text; /* stopped: what there is gets traced */
-      show(await api.postTrace({ text, prompt, routing: true, store: true }), "Generated text, stopped");
+      show(await api.postTrace({ text, prompt, without }), "Generated text, stopped");
       return;
     }
-    if (!last?.trace_id) throw new api.ApiError("The trace is missing", "The text ended without a trace.", 500);
     const opened = view.selected;
-    const trace = await api.getTrace(last.trace_id);
+    const trace = last?.trace_id /* none where the server keeps no traces */
+      ? await api.getTrace(last.trace_id)
+      : await api.postTrace({ text: view.text, prompt, without }, signal, false);
     show(trace, "Generated text");
     const same = opened && view.spans.find((span) => span.start === opened.start);
     if (same) openSpan(same);
@@ -195,11 +199,12 @@ function generate() {
 /* ---- trace a text ---- */
 
 function traceText(text, prompt, store, title) {
+  const without = owners.without();
   run(title, async (signal) => {
     announce("Tracing.");
-    const body = { text, routing: true, store };
+    const body = { text, without };
     if (prompt) body.prompt = prompt;
-    show(await api.postTrace(body, signal), title);
+    show(await api.postTrace(body, signal, store), title);
   });
 }
 
@@ -222,14 +227,16 @@ function selectTab(tab, focus) {
 /* What the forms cannot do now, said before it is tried. */
 function updateAdvice() {
   const nobody = !owners?.anyLeft();
-  byId("generate").disabled = nobody || state.busy !== null;
+  byId("generate").disabled = nobody || !state.model || state.busy !== null;
   const out = owners?.without() ?? [];
   const shown = state.trace?.without ?? [];
-  const changed = state.trace?.finish_reason && (out.length !== shown.length || out.some((name) => !shown.includes(name)));
-  byId("advice").textContent = nobody
+  const changed = state.trace && (out.length !== shown.length || out.some((name) => !shown.includes(name)));
+  byId("advice").textContent = !state.model
+    ? "This federation has indexes but no model: texts can be traced, not generated."
+    : nobody
     ? "At least one owner must take part."
     : changed
-      ? "The owners changed; generate again to see what they change in the text."
+      ? `The owners changed; ${state.trace.finish_reason ? "generate" : "trace"} again to see what that changes.`
       : "";
 }
 
@@ -304,7 +311,7 @@ async function open() {
   const model = models[0];
   state.model = model?.id ?? null;
   const experts = model?.meta?.experts ?? [];
-  owners = new Owners(list, experts, updateAdvice);
+  owners = new Owners(list.data, experts, updateAdvice);
   view = new TraceView(byId("response"), owners, openSpan);
   heatmap = new Heatmap(owners, (token) => view.point(token));
   panel = new DocumentPanel(owners, {
@@ -317,9 +324,10 @@ async function open() {
     onStep: stepSpan,
     onDocument: (number) => openSpan(view.spans[number]),
   });
-  state.federation = `${state.model} · ${plural(experts.length, "expert")} · ${plural(list.length, "owner")}`;
-  byId("state").title = `${number(list.reduce((sum, owner) => sum + (owner.tokens ?? 0), 0))} tokens indexed`;
+  state.federation = [list.federation ?? state.model, experts.length && plural(experts.length, "expert"), plural(list.data.length, "owner")].filter(Boolean).join(" · ");
+  byId("state").title = `${number(list.data.reduce((sum, owner) => sum + (owner.tokens ?? 0), 0))} tokens indexed`;
   wire();
+  if (!state.model) selectTab(byId("tab-trace"));
   await checkState();
   updateAdvice();
 
@@ -327,8 +335,6 @@ async function open() {
   if (id.startsWith("trc_")) return openStored(id);
   try {
     const demo = await api.getDemo();
-    byId("text").value = demo.text;
-    byId("trace-prompt").value = demo.prompt ?? "";
     traceText(demo.text, demo.prompt, false, "An example, traced");
   } catch {
     byId("response").classList.remove("waiting");

@@ -18,7 +18,9 @@ const times = (n) => (n === 1 ? "once" : n === 2 ? "twice" : `${number(n)} times
 function snippet(doc) {
   const characters = Array.from(doc.snippet ?? "");
   const part = (from, to) => visible(characters.slice(from, to).join(""));
-  const { match_start_char: from, match_end_char: to } = doc;
+  let { match_start_char: from, match_end_char: to } = doc;
+  while (from < to && /\s/.test(characters[from])) from++; /* a match often begins with its word's space */
+  while (to > from && /\s/.test(characters[to - 1])) to--;
   return el("blockquote", { class: "snippet", dir: "auto" }, part(0, from), el("mark", {}, part(from, to)), part(to));
 }
 
@@ -138,8 +140,8 @@ export class DocumentPanel {
     );
   }
 
-  /* All documents of a trace, best first; null clears. */
-  showOverview(trace) {
+  /* All documents of a trace, best first; without a trace, a word on them or nothing. */
+  showOverview(trace, hint = null) {
     const items = (trace?.documents ?? []).map((doc) =>
       el("li", {},
         el("button", { type: "button", class: `overview-row ${this.owners.mark(doc.owner)}`, onclick: () => this.onDocument(doc.spans[0]) },
@@ -150,6 +152,7 @@ export class DocumentPanel {
     );
     byId("overview-list").replaceChildren(...items);
     byId("overview-title").textContent = items.length ? plural(items.length, "document") : "Documents";
-    this.overview.hidden = items.length === 0 || this.isOpen;
+    if (hint) byId("overview-list").append(el("li", { class: "hint" }, hint));
+    this.overview.hidden = this.isOpen || this.overview.querySelector("li") === null;
   }
 }

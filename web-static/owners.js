@@ -51,8 +51,10 @@ export class Owners {
   without() {
     return [...this.rows].filter(([, row]) => row.input && !row.input.checked).map(([name]) => name);
   }
+  /* False when every expert is switched off; a dense model has none to switch. */
   anyLeft() {
-    return [...this.rows.values()].some((row) => row.input?.checked);
+    const inputs = [...this.rows.values()].map((row) => row.input).filter(Boolean);
+    return !inputs.length || inputs.some((input) => input.checked);
   }
 
   /* Shares of `experts` (a trace's) and, per owner, the spans that stand in its corpus. */

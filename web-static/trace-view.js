@@ -85,6 +85,13 @@ export class TraceView {
       this.#draw();
     });
   }
+  get length() {
+    return this.pieces.at(-1)?.end ?? 0;
+  }
+  /* Each expert's share of the text so far. */
+  get shares() {
+    return mean(this.pieces.map((piece) => piece.shares));
+  }
   get text() {
     return this.pieces.map((piece) => piece.text).join("");
   }

@@ -159,6 +159,7 @@ async function handle(request, response) {
   if (route_ === "GET /v1/owners")
     return answer(response, 200, {
       object: "list",
+      federation: "mock",
       data: OWNERS.map((name, expert) => ({ name, expert, description: `the ${name} corpus`, documents: corpora[name].length, tokens: docs.filter((d) => d.owner === name).reduce((n, d) => n + d.tokens.length, 0) })),
     });
   if (route_ === "GET /v1/demo") return answer(response, 200, DEMO);
