@@ -42,6 +42,9 @@ typedef struct ft_infinigram_options {
 } ft_infinigram_options;
 FT_CHECKED ft_code ft_index_open_infinigram(ft_index **out, const char *folder, const ft_infinigram_options *options,
                                             ft_status *st);
+/* Either kind: infini-gram's where tokenized.0 stands in the folder, ours otherwise. */
+FT_CHECKED ft_code ft_index_open_any(ft_index **out, const char *folder, const ft_infinigram_options *options,
+                                     ft_status *st);
 /* 1 when the folder looks like infini-gram's (tokenized.0 stands in it). */
 int ft_index_is_infinigram(const char *folder);
 void ft_index_close(ft_index *ix);

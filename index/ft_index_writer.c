@@ -229,7 +229,7 @@ static ft_code set_options(ft_index_writer *w, const char *folder, const ft_inde
     const uint64_t fixed = (uint64_t)ft_pool_size(w->pool) *
                                (FT_SUFFIX_SORT_THREAD_BYTES + ((uint64_t)o->vocab_size + 2) * sizeof(size_t)) +
                            FT_SECTION_BLOCK;
-    if (memory < fixed + (1 << 20))
+    if (memory < fixed + (64 << 10))
         return ft_fail(st, FT_ERR_ARG,
                        "%s: --memory %" PRIu64 "M is too little; give at least %" PRIu64 "M for this number of threads",
                        folder, memory >> 20, (fixed >> 20) + 2);

@@ -59,17 +59,11 @@ static uint32_t token_of(const ft_part *p, const uint32_t *pat, size_t len, size
     return p->reversed ? pat[len - 1 - i] : pat[i];
 }
 
-static ft_range all_ranks(const ft_part *p)
-{
-    return (ft_range){0, p->n};
-}
-
-/* Suffixes whose first token is `id`. */
-static ft_range first_token(const ft_part *p, uint32_t id)
+ft_range ft_part_first_token(const ft_part *p, uint32_t id)
 {
     const uint64_t key = ft_part_query_key(p, id);
     if (!p->bounds)
-        return ft_part_narrow(p, all_ranks(p), 0, key);
+        return ft_part_narrow(p, ft_part_all(p), 0, key);
     if (id >= p->vocab_size || key == UINT64_MAX)
         return (ft_range){p->n, p->n};
     return (ft_range){ft_packed_get(p->bounds, p->bounds_bits, id),
@@ -89,7 +83,7 @@ static size_t run_on(const ft_part *p, const uint32_t *pat, size_t len, size_t k
     for (size_t i = known; i < len; i++) {
         const uint32_t id = token_of(p, pat, len, i);
         *longest = r;
-        r = i ? ft_part_narrow(p, r, i, ft_part_query_key(p, id)) : first_token(p, id);
+        r = i ? ft_part_narrow(p, r, i, ft_part_query_key(p, id)) : ft_part_first_token(p, id);
         if (range_is_empty(r)) {
             *place = r;
             return i;
@@ -102,7 +96,7 @@ static size_t run_on(const ft_part *p, const uint32_t *pat, size_t len, size_t k
 ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
 {
     ft_range longest, place;
-    (void)run_on(p, pat, len, 0, all_ranks(p), &longest, &place);
+    (void)run_on(p, pat, len, 0, ft_part_all(p), &longest, &place);
     return place;
 }
 
@@ -141,7 +135,7 @@ static uint64_t bound(const ft_part *p, ft_range r, const uint32_t *pat, size_t 
 size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
 {
     assert(!p->reversed);
-    ft_range r = known ? first_token(p, pat[0]) : all_ranks(p), place;
+    ft_range r = known ? ft_part_first_token(p, pat[0]) : ft_part_all(p), place;
     if (known > 1) {
         r.lo = bound(p, r, pat, known, 0);
         r.hi = bound(p, r, pat, known, 1);
@@ -177,11 +171,11 @@ static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int 
 size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
     ft_range place;
-    return p->reversed ? by_lengths(p, pat, len, 1, out) : run_on(p, pat, len, 0, all_ranks(p), out, &place);
+    return p->reversed ? by_lengths(p, pat, len, 1, out) : run_on(p, pat, len, 0, ft_part_all(p), out, &place);
 }
 
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
     ft_range place;
-    return p->reversed ? run_on(p, pat, len, 0, all_ranks(p), out, &place) : by_lengths(p, pat, len, 0, out);
+    return p->reversed ? run_on(p, pat, len, 0, ft_part_all(p), out, &place) : by_lengths(p, pat, len, 0, out);
 }

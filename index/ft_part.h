@@ -28,9 +28,10 @@ typedef struct ft_part {
     unsigned bounds_bits;
     uint32_t vocab_size;
     const ft_document_record *records; /* [documents + 1] */
-    char *folder;
+    char *folder;                      /* of the segment, or of the infini-gram index */
 
     /* Infini-gram's. */
+    unsigned shard;
     ft_map token_map, suffix_map, offset_map, metadata_map, metaoff_map;
 } ft_part;
 
@@ -113,6 +114,13 @@ ft_range ft_part_narrow(const ft_part *p, ft_range r, uint64_t depth, uint64_t k
 /* First rank of (r.lo, r.hi) whose key at `depth` differs from that of r.lo. Cost
  * grows with the logarithm of the distance. */
 uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t key);
+
+/* All ranks, and those whose suffixes begin with `id`. */
+static inline ft_range ft_part_all(const ft_part *p)
+{
+    return (ft_range){0, p->n};
+}
+ft_range ft_part_first_token(const ft_part *p, uint32_t id);
 
 /* The same answers as ft_index_find and ft_index_longest_prefix, for one part. */
 ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len);

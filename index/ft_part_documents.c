@@ -22,8 +22,10 @@ static uint64_t begin_of(const ft_part *p, uint64_t i)
 
 static ft_code damaged(const ft_part *p, uint64_t i, ft_status *st)
 {
-    return ft_fail(st, FT_ERR_FORMAT, "%s/%s: the place of document %" PRIu64 " is damaged", p->folder,
-                   p->bytewise ? "offset" : "documents", i);
+    if (p->bytewise)
+        return ft_fail(st, FT_ERR_FORMAT, "%s/offset.%u: the place of document %" PRIu64 " is damaged", p->folder,
+                       p->shard, i);
+    return ft_fail(st, FT_ERR_FORMAT, "%s/documents: the place of document %" PRIu64 " is damaged", p->folder, i);
 }
 
 ft_code ft_part_document_range(const ft_part *p, uint64_t i, uint64_t *start, uint64_t *length, ft_status *st)
@@ -84,7 +86,8 @@ static ft_code shard_texts(const ft_part *p, uint64_t i, ft_doc_ref *out, ft_sta
     if (i + 1 < p->documents)
         memcpy(&to, p->metaoff_map.data + (i + 1) * sizeof(to), sizeof(to));
     if (from > to || to > p->metadata_map.bytes)
-        return ft_fail(st, FT_ERR_FORMAT, "%s/metaoff: the place of document %" PRIu64 " is damaged", p->folder, i);
+        return ft_fail(st, FT_ERR_FORMAT, "%s/metaoff.%u: the place of document %" PRIu64 " is damaged", p->folder,
+                       p->shard, i);
     if (to > from) {
         out->metadata = (const char *)p->metadata_map.data + from;
         out->metadata_bytes = (size_t)(to - from);

@@ -1,0 +1,185 @@
+/* Everything about an index that opening it is too quick to check. */
+#include "index/ft_index.h"
+
+#include "index/ft_manifest.h"
+#include "index/ft_part.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+/* --- The order of the suffixes ------------------------------------------------------
+ * Two suffixes with the same first token stand as what follows them stands, so ranks
+ * are checked against ranks, in linear time whatever repeats (Burkhardt and Kärkkäinen,
+ * "Fast lightweight suffix array construction and checking", 2003, section 5). */
+
+typedef struct ranks { /* of each position; n is "unset" */
+    uint32_t *narrow;
+    uint64_t *wide;
+} ranks;
+
+static uint64_t rank_of(const ranks *r, uint64_t pos)
+{
+    return r->narrow ? r->narrow[pos] : r->wide[pos];
+}
+
+static ft_code order_fault(const ft_part *p, uint64_t rank, const char *what, ft_status *st)
+{
+    if (p->bytewise)
+        return ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank, what);
+    return ft_fail(st, FT_ERR_FORMAT, "%s/suffixes: rank %" PRIu64 ": %s", p->folder, rank, what);
+}
+
+/* Each position must stand at one rank. */
+static ft_code invert(const ft_part *p, ranks *r, ft_status *st)
+{
+    if (p->n < UINT32_MAX)
+        r->narrow = ft_alloc_array((size_t)p->n, sizeof(*r->narrow));
+    else
+        r->wide = ft_alloc_array((size_t)p->n, sizeof(*r->wide));
+    if (!r->narrow && !r->wide)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory to check the order of %" PRIu64 " suffixes", p->folder, p->n);
+    for (uint64_t i = 0; i < p->n; i++)
+        r->narrow ? (void)(r->narrow[i] = (uint32_t)p->n) : (void)(r->wide[i] = p->n);
+    for (uint64_t i = 0; i < p->n; i++) {
+        const uint64_t pos = ft_part_position(p, i);
+        if (pos >= p->n)
+            return order_fault(p, i, "the pointer leaves the tokens", st);
+        if (rank_of(r, pos) != p->n)
+            return order_fault(p, i, "this suffix stands at an earlier rank too", st);
+        r->narrow ? (void)(r->narrow[pos] = (uint32_t)i) : (void)(r->wide[pos] = i);
+    }
+    return FT_OK;
+}
+
+/* 1 when the suffix at `a` may stand right before that at `b`. */
+static int in_order(const ft_part *p, const ranks *r, uint64_t a, uint64_t b)
+{
+    const uint64_t ka = ft_part_key(p, a), kb = ft_part_key(p, b);
+    if (ka != kb)
+        return ka < kb;
+    if (!p->bytewise && ft_part_token(p, a) == p->end)
+        return a < b; /* the ends of documents stand by position */
+    if (a + 1 >= p->n || b + 1 >= p->n)
+        return a + 1 >= p->n; /* what is a prefix of another comes first */
+    return rank_of(r, a + 1) < rank_of(r, b + 1);
+}
+
+static ft_code check_order(const ft_part *p, ft_status *st)
+{
+    ranks r = {0};
+    ft_code rc = invert(p, &r, st);
+    for (uint64_t i = 1; i < p->n && !rc; i++)
+        if (!in_order(p, &r, ft_part_position(p, i - 1), ft_part_position(p, i)))
+            rc = order_fault(p, i, "out of order", st);
+    free(r.narrow);
+    free(r.wide);
+    return rc;
+}
+
+/* --- Documents and directory ---------------------------------------------------------- */
+
+static ft_code check_documents(const ft_part *p, ft_status *st)
+{
+    uint64_t ends = 0;
+    ft_doc_ref doc;
+    ft_code rc = FT_OK;
+    for (uint64_t i = 0; i < p->documents && !rc; i++)
+        rc = ft_part_document(p, i, &doc, st);
+    for (uint64_t pos = 0; pos < p->n; pos++)
+        ends += ft_part_token(p, pos) == p->end;
+    if (!rc && ends != p->documents)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: %" PRIu64 " ends of documents for %" PRIu64 " documents", p->folder, ends,
+                     p->documents);
+    return rc;
+}
+
+static ft_code check_ids(const ft_part *p, ft_status *st)
+{
+    const ft_section *s = &p->section[FT_SECTION_IDS];
+    const ft_id_record *ids = (const ft_id_record *)(const void *)s->payload;
+    for (uint64_t i = 0; i < s->count; i++) {
+        ft_doc_ref doc;
+        if (ids[i].document >= p->documents || (i && ids[i].hash < ids[i - 1].hash))
+            return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, i);
+        ft_code rc = ft_part_document(p, ids[i].document, &doc, st);
+        if (rc)
+            return rc;
+        if (XXH3_64bits(doc.id, doc.id_bytes) != ids[i].hash)
+            return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " names another document", p->folder, i);
+    }
+    return FT_OK;
+}
+
+/* The bounds rise and cover all ranks (checked at open): with the right tokens at both
+ * ends of each range, and the order checked, each is exact. */
+static ft_code check_bounds(const ft_part *p, ft_status *st)
+{
+    for (uint32_t id = 0; id < p->vocab_size; id++) {
+        const ft_range r = ft_part_first_token(p, id);
+        if (r.lo < r.hi && (ft_part_token(p, ft_part_position(p, r.lo)) != id ||
+                            ft_part_token(p, ft_part_position(p, r.hi - 1)) != id))
+            return ft_fail(st, FT_ERR_FORMAT, "%s/directory: the bounds of token %u are not where its suffixes are",
+                           p->folder, id);
+    }
+    return FT_OK;
+}
+
+/* --- All ------------------------------------------------------------------------------- */
+
+static ft_code check_part(const ft_part *p, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_KINDS && !rc && !p->bytewise; k++)
+        rc = ft_section_check_blocks(&p->section[k], p->folder, k, st);
+    if (!rc)
+        rc = check_documents(p, st);
+    if (!rc && !p->bytewise)
+        rc = check_ids(p, st);
+    if (!rc)
+        rc = check_order(p, st);
+    if (!rc && !p->bytewise)
+        rc = check_bounds(p, st);
+    return rc;
+}
+
+static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (size_t i = 0; i < ix->manifest->file_count && !rc; i++) {
+        const ft_manifest_file *f = &ix->manifest->files[i];
+        ft_digest d;
+        uint64_t bytes;
+        char *path = ft_path_join(ix->folder, f->name);
+        rc = path ? ft_file_tree_digest(&d, &bytes, path, pool, st)
+                  : ft_fail(st, FT_ERR_MEM, "%s: out of memory", ix->folder);
+        if (!rc && (bytes != f->bytes || memcmp(&d, &f->digest, sizeof(d)) != 0))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: its digest is not the one in the manifest", path);
+        free(path);
+    }
+    return rc;
+}
+
+ft_code ft_index_verify(const ft_index *ix, ft_status *st)
+{
+    ft_pool *pool = NULL;
+    ft_code rc = ft_pool_new(&pool, 0, st);
+    for (unsigned i = 0; i < ix->part_count && !rc; i++)
+        rc = check_part(&ix->parts[i], st);
+    if (!rc && ix->manifest) {
+        ft_digest root;
+        rc = check_digests(ix, pool, st);
+        if (!rc)
+            rc = ft_manifest_root(ix->manifest, &root, st);
+        if (!rc && memcmp(&root, &ix->info.root, sizeof(root)) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: the root does not follow from the files", ix->folder);
+        if (!rc && ix->manifest->has_tokenizer) {
+            ft_digest tokenizer;
+            rc = ft_digest_of_file(&tokenizer, ix->tokenizer, st);
+            if (!rc && memcmp(&tokenizer, &ix->info.tokenizer_digest, sizeof(tokenizer)) != 0)
+                rc = ft_fail(st, FT_ERR_FORMAT, "%s: not the tokenizer that the manifest names", ix->tokenizer);
+        }
+    }
+    ft_pool_free(pool);
+    return rc;
+}
