@@ -176,6 +176,7 @@ static void html_gives_what_a_reader_sees(void **state)
         {"1 < 2 <3> & <", "1 < 2 <3> & <"},
         {"<nav>menu<nav>deep</nav></nav>body<head><title>gone", "body"},
         {"<script>never closed", ""},
+        {"<table><tr><td>a</td><td>b</td></tr><tr><td>c", "a b\nc"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         ft_buffer b = {0};

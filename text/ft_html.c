@@ -313,8 +313,11 @@ static ft_code open_or_close(page *g, const char *name, int closes)
         return FT_OK;
     if (is_one_of(name, pre_tags))
         g->pre = closes ? g->pre - (g->pre > 0) : g->pre + 1;
-    if (!is_one_of(name, block_tags))
+    if (!is_one_of(name, block_tags)) {
+        if (strcmp(name, "td") == 0 || strcmp(name, "th") == 0) /* cells of a row stand apart */
+            g->space = 1;
         return FT_OK;
+    }
     /* A paragraph's end leaves an empty line; other blocks begin a new one. */
     ft_code rc = put_break(g);
     return rc || !closes || strcmp(name, "p") != 0 ? rc : put_newline(g);
