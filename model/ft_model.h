@@ -67,14 +67,22 @@ const char *ft_model_folder(const ft_model *m);
 FT_CHECKED ft_code ft_model_config_read(ft_model_config *out, const char *folder, ft_status *st);
 
 typedef struct ft_model_sizes {
-    uint64_t parameters, active_parameters; /* active: read for one token */
+    uint64_t parameters, active_parameters; /* active: less the experts that a token does not choose */
     uint64_t weight_bytes;                  /* as stored */
     uint64_t kv_bytes_per_token;            /* as this build caches them */
     const char *weight_type;                /* "float32", "bfloat16", "float16" or "mixed" */
 } ft_model_sizes;
 ft_model_sizes ft_model_get_sizes(const ft_model *m);
-/* SHA-256 over every tensor's name, dtype, shape and bytes in byte order of the
- * names: the same for one file or many shards. Reads all weights. */
+
+/* The files it is mapped from, and the tensors in them that no part of the
+ * architecture asks for (buffers such as rotary_emb.inv_freq apart). */
+size_t ft_model_file_count(const ft_model *m);
+const char *ft_model_file(const ft_model *m, size_t i, uint64_t *bytes);
+size_t ft_model_unexpected_count(const ft_model *m);
+const char *ft_model_unexpected(const ft_model *m, size_t i); /* NULL from the count on */
+
+/* SHA-256 over every tensor's name, dtype, shape and the SHA-256 of its bytes, in
+ * byte order of the names: the same for one file or many shards. Reads all weights. */
 FT_CHECKED ft_code ft_model_digest(const ft_model *m, ft_digest *out, ft_status *st);
 
 FT_API_END

@@ -20,7 +20,7 @@ typedef struct ft_sampling {
 typedef struct ft_sampler ft_sampler;
 FT_CHECKED ft_code ft_sampler_new(ft_sampler **out, const ft_sampling *how, size_t vocab, ft_status *st);
 void ft_sampler_free(ft_sampler *s);
-/* logits [vocab]; non-finite ones are never drawn. `allowed` ids are below `limit`
+/* logits [vocab]; non-finite ones are never drawn (UINT32_MAX when all are). Ids are below `limit`
  * (a tokenizer may know fewer than the embedding holds); 0: all. */
 uint32_t ft_sampler_draw(ft_sampler *s, const float *logits, size_t limit);
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 cli_command cli_corpus;
+cli_command cli_forward;
+cli_command cli_model;
 cli_command cli_version;
 
 static const struct {
@@ -13,6 +15,8 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
+    {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
+    {"model", cli_model, "what a checkpoint is"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

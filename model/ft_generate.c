@@ -1,0 +1,277 @@
+#include "model/ft_generate.h"
+
+#include "base/ft_buffer.h"
+#include "model/model_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PREFILL_CHUNK = 64, TEXT_CEILING = 1 << 26 };
+
+struct ft_generation {
+    const ft_model *model;
+    ft_session *session;
+    ft_sampler *sampler;
+    ft_text_stream *stream; /* NULL without a tokenizer */
+    uint32_t *prompt;
+    size_t prompt_count, prompt_read;
+    float *logits; /* [V] after the last token read */
+    uint32_t *ids; /* [max_new] */
+    size_t *text_ends;
+    double *logprobs; /* NULL unless asked for */
+    size_t count, max_new;
+    int ignore_end_of_text;
+    char *stop[FT_MAX_STOPS];
+    size_t stop_count;
+    ft_buffer text; /* decoded so far; the first `shown` bytes may be shown */
+    size_t shown;
+    ft_finish finish;
+};
+
+const char *ft_finish_name(ft_finish f)
+{
+    static const char *const names[] = {
+        [FT_FINISH_STOP] = "stop", [FT_FINISH_LENGTH] = "length", [FT_FINISH_ABORT] = "abort"};
+    return f == FT_FINISH_NONE ? NULL : names[f];
+}
+
+/* --- Opening ------------------------------------------------------------------- */
+
+static ft_code check_request(const ft_model *m, const ft_tokenizer *t, const ft_generate_request *r, ft_status *st)
+{
+    const ft_model_config *c = &m->config;
+    if (r->prompt_count == 0)
+        return ft_fail(st, FT_ERR_ARG, "%s: the prompt is empty; a model needs a first token", m->folder);
+    if (r->prompt_count > c->max_position || r->max_new_tokens > c->max_position - r->prompt_count)
+        return ft_fail(st, FT_ERR_LIMIT, "%s: %zu prompt tokens and %zu new ones exceed the context of %zu", m->folder,
+                       r->prompt_count, r->max_new_tokens, c->max_position);
+    if (r->stop_count > FT_MAX_STOPS)
+        return ft_fail(st, FT_ERR_ARG, "%zu stop strings; at most %d are possible", r->stop_count, FT_MAX_STOPS);
+    for (size_t i = 0; i < r->stop_count; i++)
+        if (!r->stop[i] || !*r->stop[i])
+            return ft_fail(st, FT_ERR_ARG, "a stop string must not be empty");
+    if (t && ft_tokenizer_vocab_size(t) > c->vocab)
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s: has ids up to %u, the model in %s a vocabulary of %zu; it is another model's",
+                       ft_tokenizer_path(t), ft_tokenizer_vocab_size(t) - 1, m->folder, c->vocab);
+    return FT_OK;
+}
+
+static ft_code copy_request(ft_generation *g, const ft_generate_request *r, const ft_tokenizer *t, ft_status *st)
+{
+    g->prompt_count = r->prompt_count;
+    g->max_new = r->max_new_tokens;
+    g->ignore_end_of_text = r->ignore_end_of_text;
+    ft_buffer_init(&g->text, TEXT_CEILING);
+    g->prompt = ft_alloc_array(r->prompt_count, sizeof(*g->prompt));
+    g->logits = ft_alloc_array(g->model->config.vocab, sizeof(*g->logits));
+    g->ids = ft_alloc_array(g->max_new, sizeof(*g->ids));
+    g->text_ends = ft_alloc_array(g->max_new, sizeof(*g->text_ends));
+    int ok = g->prompt && g->logits && g->ids && g->text_ends;
+    if (r->logprobs)
+        ok = (g->logprobs = ft_alloc_array(g->max_new, sizeof(*g->logprobs))) && ok;
+    for (; t && ok && g->stop_count < r->stop_count; g->stop_count++) {
+        g->stop[g->stop_count] = strdup(r->stop[g->stop_count]);
+        ok = g->stop[g->stop_count] != NULL;
+    }
+    if (!ok)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", g->model->folder);
+    memcpy(g->prompt, r->prompt, r->prompt_count * sizeof(*g->prompt));
+    return FT_OK;
+}
+
+ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_tokenizer *tokenizer, ft_pool *pool,
+                           const ft_generate_request *r, ft_status *st)
+{
+    *out = NULL;
+    ft_code rc = check_request(m, tokenizer, r, st);
+    if (rc)
+        return rc;
+    ft_generation *g = calloc(1, sizeof(*g));
+    if (!g)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", m->folder);
+    g->model = m;
+    rc = copy_request(g, r, tokenizer, st);
+    const ft_session_options options = {.without = r->without,
+                                        .max_tokens = r->prompt_count + r->max_new_tokens,
+                                        .capture_routing = r->capture_routing};
+    if (!rc)
+        rc = ft_session_open(&g->session, m, pool, &options, st);
+    if (!rc)
+        rc = ft_sampler_new(&g->sampler, &r->sampling, m->config.vocab, st);
+    if (!rc && tokenizer)
+        rc = ft_text_stream_new(&g->stream, tokenizer, FT_DECODE_SKIP_SPECIAL, st);
+    if (!rc) {
+        *out = g;
+        g = NULL; /* the caller owns it from here on */
+    }
+    ft_generation_close(g);
+    return rc;
+}
+
+void ft_generation_close(ft_generation *g)
+{
+    if (!g)
+        return;
+    for (size_t i = 0; i < g->stop_count; i++)
+        free(g->stop[i]);
+    ft_text_stream_free(g->stream);
+    ft_sampler_free(g->sampler);
+    ft_session_close(g->session);
+    ft_buffer_release(&g->text);
+    free(g->logprobs);
+    free(g->text_ends);
+    free(g->ids);
+    free(g->logits);
+    free(g->prompt);
+    free(g);
+}
+
+/* --- Text and stop strings ------------------------------------------------------- */
+
+/* Place of the first stop string at or after `from`, or the size of the text. */
+static size_t find_stop(const ft_generation *g, size_t from)
+{
+    for (size_t at = from; at < g->text.size; at++)
+        for (size_t i = 0; i < g->stop_count; i++) {
+            const size_t n = strlen(g->stop[i]);
+            if (n <= g->text.size - at && !memcmp(g->text.data + at, g->stop[i], n))
+                return at;
+        }
+    return g->text.size;
+}
+
+/* Where the longest end of the text that may yet become a stop string begins. */
+static size_t hold_back(const ft_generation *g)
+{
+    size_t held = 0;
+    for (size_t i = 0; i < g->stop_count; i++) {
+        const size_t n = strlen(g->stop[i]);
+        for (size_t k = n - 1 < g->text.size ? n - 1 : g->text.size; k > held; k--)
+            if (!memcmp(g->text.data + g->text.size - k, g->stop[i], k))
+                held = k;
+    }
+    return g->text.size - held;
+}
+
+/* Looks at text that came after `before` bytes; a stop string cuts the text. */
+static void look_for_stops(ft_generation *g)
+{
+    /* What was shown holds no beginning of a stop string, so none begins there. */
+    const size_t at = find_stop(g, g->shown);
+    if (at < g->text.size) {
+        g->text.size = at;
+        g->text.data[at] = '\0';
+        g->shown = at;
+        g->finish = FT_FINISH_STOP;
+    } else {
+        g->shown = hold_back(g);
+    }
+}
+
+/* Nothing more comes: an incomplete character and what was held back are text after all. */
+static ft_code finish_text(ft_generation *g, ft_status *st)
+{
+    if (!g->stream)
+        return FT_OK;
+    const ft_finish finish = g->finish;
+    const ft_code rc = ft_text_stream_flush(g->stream, &g->text, st);
+    if (rc)
+        return rc;
+    look_for_stops(g);
+    if (g->finish == finish) /* no stop string at the very end */
+        g->shown = g->text.size;
+    if (g->count)
+        g->text_ends[g->count - 1] = g->shown;
+    return FT_OK;
+}
+
+/* --- Steps ------------------------------------------------------------------------- */
+
+static ft_code read_prompt(ft_generation *g, ft_status *st)
+{
+    const size_t left = g->prompt_count - g->prompt_read, n = left < PREFILL_CHUNK ? left : PREFILL_CHUNK;
+    const ft_outputs out = {.last_logits = n == left ? g->logits : NULL};
+    const ft_code rc = ft_session_read(g->session, g->prompt + g->prompt_read, n, &out, NULL, st);
+    if (rc)
+        return rc;
+    g->prompt_read += n;
+    if (g->prompt_read == g->prompt_count && g->max_new == 0)
+        g->finish = FT_FINISH_LENGTH;
+    return FT_OK;
+}
+
+static int ends_text(const ft_generation *g, uint32_t id)
+{
+    const ft_model_config *c = &g->model->config;
+    int ends = 0;
+    for (size_t i = 0; i < c->end_of_text_count && !g->ignore_end_of_text; i++)
+        ends |= c->end_of_text[i] == id;
+    return ends;
+}
+
+/* Draws the next token from the logits and takes it in. */
+static ft_code take_token(ft_generation *g, ft_status *st)
+{
+    const uint32_t id = ft_sampler_draw(g->sampler, g->logits, 0);
+    if (id == UINT32_MAX)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: no finite logit after %zu tokens; the weights hold NaN or infinity",
+                       g->model->folder, ft_session_length(g->session));
+    if (ends_text(g, id)) {
+        g->finish = FT_FINISH_STOP;
+        return finish_text(g, st);
+    }
+    if (g->logprobs)
+        g->logprobs[g->count] = ft_log_probability(g->logits, g->model->config.vocab, id);
+    g->ids[g->count++] = id;
+    if (g->stream) {
+        const ft_code rc = ft_text_stream_push(g->stream, id, &g->text, st);
+        if (rc)
+            return rc;
+        look_for_stops(g);
+    }
+    g->text_ends[g->count - 1] = g->shown;
+    if (g->finish == FT_FINISH_NONE && g->count == g->max_new) {
+        g->finish = FT_FINISH_LENGTH;
+        return finish_text(g, st);
+    }
+    return FT_OK;
+}
+
+ft_code ft_generation_step(ft_generation *g, ft_status *st)
+{
+    if (g->finish != FT_FINISH_NONE)
+        return FT_OK;
+    if (g->prompt_read < g->prompt_count)
+        return read_prompt(g, st);
+    if (g->count > 0) {
+        const ft_outputs out = {.last_logits = g->logits};
+        const ft_code rc = ft_session_read(g->session, &g->ids[g->count - 1], 1, &out, NULL, st);
+        if (rc)
+            return rc;
+    }
+    return take_token(g, st);
+}
+
+void ft_generation_abort(ft_generation *g)
+{
+    if (g->finish == FT_FINISH_NONE)
+        g->finish = FT_FINISH_ABORT;
+}
+
+ft_generation_state ft_generation_get(const ft_generation *g)
+{
+    return (ft_generation_state){.ids = g->ids,
+                                 .count = g->count,
+                                 .text = g->text.data ? g->text.data : "",
+                                 .text_bytes = g->shown,
+                                 .text_ends = g->text_ends,
+                                 .logprobs = g->logprobs,
+                                 .finish = g->finish,
+                                 .prompt_read = g->prompt_read};
+}
+
+ft_routing ft_generation_routing(const ft_generation *g)
+{
+    return ft_session_routing(g->session);
+}

@@ -1,0 +1,45 @@
+/* model_internal: what the files of this room share. */
+#ifndef FT_MODEL_INTERNAL_H
+#define FT_MODEL_INTERNAL_H
+#include "base/ft_arena.h"
+#include "model/ft_model.h"
+#include "model/ft_safetensors.h"
+#include "model/kernels/ft_kernels.h"
+
+/* A weight matrix where it is mapped, row-major. */
+typedef struct ft_matrix {
+    const void *data; /* no alignment is promised */
+    ft_weight_type type;
+    size_t rows, cols;
+} ft_matrix;
+
+typedef struct ft_expert {
+    ft_matrix gate, up, down; /* [I, H], [I, H], [H, I] */
+} ft_expert;
+
+/* D = head_dim, Q = heads * D, KV = kv_heads * D. Norm weights are widened to
+ * float32 when the model opens: they are a thousandth of it. */
+typedef struct ft_layer {
+    ft_matrix q, k, v, o;                 /* [Q, H], [KV, H], [KV, H], [H, Q] */
+    const float *q_norm, *k_norm;         /* [Q], [KV] */
+    const float *after_attention, *after; /* [H]: norms after attention and after the FFN */
+    ft_matrix router;                     /* [E, H]; data NULL in a dense model */
+    ft_expert *experts;                   /* [E]; one, the FFN, in a dense model */
+} ft_layer;
+
+struct ft_model {
+    char *folder;
+    ft_model_config config;
+    ft_weights *files;
+    ft_arena *arena; /* layers, experts, widened norms */
+    ft_layer *layers;
+    ft_matrix embed, head; /* [V, H] */
+    const float *norm;     /* [H] */
+    ft_model_sizes sizes;
+};
+
+/* A view of `rows` rows from row `row` on. */
+ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows);
+/* One row as float32, exactly; out [cols]. */
+void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out);
+#endif
