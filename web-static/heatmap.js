@@ -57,7 +57,7 @@ export class Heatmap {
     if (!this.tokens || byId("routing").hidden) return;
     if (token < this.first || token >= this.first + PAGE) this.#page(Math.floor(token / PAGE) * PAGE);
     const cell = this.table.querySelector(`td[data-token="${token}"]`);
-    if (cell) byId("heatmap-scroller").scrollTo({ left: Math.max(0, cell.offsetLeft - 80), behavior: "smooth" });
+    if (cell) byId("heatmap-scroller").scrollTo({ left: Math.max(0, cell.offsetLeft - 80) });
   }
   mark(span) {
     for (const head of this.table.querySelectorAll("th[data-token]"))

@@ -84,7 +84,7 @@ export class Owners {
     const counts = [];
     if (owner?.tokens) counts.push(`${short(owner.tokens)} tokens`);
     if (owner?.documents) counts.push(plural(owner.documents, "document"));
-    const input = hasExpert
+    const input = Number.isInteger(owner?.expert) /* an expert without a named owner cannot be opted out by name */
       ? el("input", { type: "checkbox", role: "switch", checked: true, "aria-label": `${name} takes part`, onchange: () => this.onChange() })
       : null;
     const bar = el("i", { class: this.mark(name) });

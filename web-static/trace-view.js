@@ -46,7 +46,9 @@ export class TraceView {
     this.container = container;
     this.owners = owners;
     this.onSelect = onSelect;
-    container.addEventListener("click", (event) => this.#open(event.target.closest(".span")));
+    container.addEventListener("click", (event) => {
+      if (window.getSelection().isCollapsed) this.#open(event.target.closest(".span")); /* not after selecting text */
+    });
     container.addEventListener("keydown", (event) => this.#key(event));
     this.clear();
   }
@@ -206,7 +208,7 @@ export class TraceView {
     for (const other of this.container.querySelectorAll(".span")) other.tabIndex = other === node ? 0 : -1;
   }
   #open(node) {
-    if (!node || String(window.getSelection()).length > 0) return;
+    if (!node) return;
     const span = this.spans.find((candidate) => String(candidate.id) === node.dataset.span);
     this.#rove(node);
     this.onSelect(span, node);

@@ -257,6 +257,32 @@ test("the address of a stored trace opens it, and a wrong one says so", async (p
   assert.ok((await again.textContent("#problem-detail")).length > 5);
 });
 
+test("an event stream is read whole wherever its bytes are cut", async (page) => {
+  const wrong = await page.evaluate(async () => {
+    const { events } = await import("/api.js");
+    const bytes = new TextEncoder().encode('data: {"t":"h\u00e9 \u{1f30a}"}\r\n\r\n: ping\n\ndata: 2\n\ndata: [DONE]\n\n');
+    const cuts = [];
+    for (let at = 0; at <= bytes.length; at++) {
+      const stream = new ReadableStream({ start(c) { c.enqueue(bytes.slice(0, at)); c.enqueue(bytes.slice(at)); c.close(); } });
+      const got = [];
+      for await (const data of events(stream)) got.push(data);
+      if (got.join("|") !== '{"t":"h\u00e9 \u{1f30a}"}|2|[DONE]') cuts.push([at, got]);
+    }
+    return cuts;
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test("offsets count characters: emoji and tokens that only finish a character stay in their place", async (page) => {
+  const pieces = await page.evaluate(async () => {
+    const { piecesOf } = await import("/trace-view.js");
+    const token = (start_char, end_char) => ({ start_char, end_char, shares: [1, 0] });
+    const trace = { response: { text: "a\u{1f469}\u{1f30a}b\u05d0" }, tokens: [token(0, 1), token(1, 2), token(1, 2), token(2, 4), token(4, 5)] };
+    return piecesOf(trace).map(({ text, start, end }) => [text, start, end]);
+  });
+  assert.deepEqual(pieces, [["a", 0, 1], ["\u{1f469}", 1, 3], ["\u{1f30a}b", 3, 4], ["\u05d0", 4, 5]]);
+});
+
 for (const colorScheme of ["light", "dark"])
   test(`ink on every owner's colour keeps a contrast of 4.5, ${colorScheme}`, async (page) => {
     const worst = await page.evaluate(() => {
