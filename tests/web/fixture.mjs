@@ -1,4 +1,4 @@
-/* fixture.mjs FOLDER: the corpora as one JSONL file per owner, and a federation.yaml beside them.
+/* fixture.mjs FOLDER MODEL: the corpora as one JSONL file per owner, federation.yaml and example.txt beside them.
  * Reads from standard input a text that the demo model writes; it becomes one more document of
  * scripture, so that a generation has something to be found. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -15,4 +15,4 @@ const owners = Object.entries(corpora).map(([name, docs], expert) => {
   return `  - name: ${name}\n    expert: ${expert}\n    index: [${join(folder, name)}]\n    description: the ${name} corpus\n`;
 });
 writeFileSync(join(folder, "federation.yaml"), `name: test\nlisten: 127.0.0.1:0\nmodel: ${model}\nstore: ${join(folder, "store")}\nowners:\n${owners.join("")}`);
-writeFileSync(join(folder, "demo.json"), JSON.stringify(DEMO));
+writeFileSync(join(folder, "example.txt"), `prompt: ${DEMO.prompt}\n${DEMO.text}\n`);
