@@ -66,6 +66,7 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
     }
     item->count = now.count;
     item->finish = now.finish;
+    item->end_token = now.end_token;
     return FT_OK;
 }
 

@@ -26,6 +26,7 @@ struct ft_generation {
     ft_buffer text; /* decoded so far; the first `shown` bytes may be shown */
     size_t shown;
     ft_finish finish;
+    uint32_t end_token;
 };
 
 const char *ft_finish_name(ft_finish f)
@@ -61,6 +62,7 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
 {
     g->prompt_count = r->prompt_count;
     g->max_new = r->max_new_tokens;
+    g->end_token = FT_NO_ID;
     g->ignore_end_of_text = r->ignore_end_of_text;
     ft_buffer_init(&g->text, TEXT_CEILING);
     g->prompt = ft_alloc_array(r->prompt_count, sizeof(*g->prompt));
@@ -218,6 +220,7 @@ static ft_code take_token(ft_generation *g, ft_status *st)
         return ft_fail(st, FT_ERR_FORMAT, "%s: no finite logit after %zu tokens; the weights hold NaN or infinity",
                        g->model->folder, ft_session_length(g->session));
     if (ends_text(g, id)) {
+        g->end_token = id;
         g->finish = FT_FINISH_STOP;
         return finish_text(g, st);
     }
@@ -268,6 +271,7 @@ ft_generation_state ft_generation_get(const ft_generation *g)
                                  .text_ends = g->text_ends,
                                  .logprobs = g->logprobs,
                                  .finish = g->finish,
+                                 .end_token = g->end_token,
                                  .prompt_read = g->prompt_read};
 }
 

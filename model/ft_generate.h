@@ -50,6 +50,7 @@ typedef struct ft_generation_state {
     const size_t *text_ends; /* [count]: text_bytes after each token, as far as shown by then */
     const double *logprobs;  /* [count], nats; NULL unless asked for */
     ft_finish finish;
+    uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
     size_t prompt_read; /* prompt tokens read so far */
 } ft_generation_state;
 ft_generation_state ft_generation_get(const ft_generation *g);
