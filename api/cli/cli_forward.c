@@ -1,5 +1,6 @@
 /* flextrace forward: one teacher-forced pass, its numbers into .npy files. */
 #include "api/cli/cli.h"
+#include "api/cli/cli_model_args.h"
 
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
@@ -41,25 +42,6 @@ typedef struct forward {
     double logprob_sum; /* of tokens 1 … n-1 after those before them */
     uint32_t next;      /* most probable after the last one */
 } forward;
-
-int cli_experts(const char *subcommand, const char *list, uint64_t *out);
-
-/* "0,3,5" as a set of bits. */
-int cli_experts(const char *subcommand, const char *list, uint64_t *out)
-{
-    const char *p = list;
-    do {
-        char *end;
-        const unsigned long e = strtoul(p, &end, 10);
-        if (end == p || *p == '-' || *p == '+' || (*end && *end != ',') || e >= FT_MAX_EXPERTS) {
-            cli_usage(subcommand, "--without must be expert numbers such as 0,3, not '%.40s'", list);
-            return 0;
-        }
-        *out |= (uint64_t)1 << e;
-        p = *end ? end + 1 : NULL;
-    } while (p);
-    return 1;
-}
 
 /* --- Output ------------------------------------------------------------------------ */
 

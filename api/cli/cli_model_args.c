@@ -1,0 +1,22 @@
+#include "api/cli/cli_model_args.h"
+
+#include "api/cli/cli.h"
+#include "model/ft_model.h"
+
+#include <stdlib.h>
+
+int cli_experts(const char *subcommand, const char *list, uint64_t *out)
+{
+    const char *p = list;
+    do {
+        char *end;
+        const unsigned long e = strtoul(p, &end, 10);
+        if (*p < '0' || *p > '9' || (*end && *end != ',') || e >= FT_MAX_EXPERTS) {
+            cli_usage(subcommand, "--without must be expert numbers such as 0,3, not '%.40s'", list);
+            return 0;
+        }
+        *out |= (uint64_t)1 << e;
+        p = *end ? end + 1 : NULL;
+    } while (p);
+    return 1;
+}
