@@ -29,7 +29,7 @@ static const cyaml_schema_field_t owner_fields[] = {
 static const cyaml_schema_value_t owner_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, yaml_owner, owner_fields),
 };
-#define LIMIT(field) CYAML_FIELD_UINT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_limits, field)
+#define LIMIT(field) CYAML_FIELD_INT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_limits, field)
 static const cyaml_schema_field_t limit_fields[] = {
     LIMIT(request_bytes), LIMIT(request_seconds), LIMIT(max_running),
     LIMIT(max_waiting),   LIMIT(connections),     CYAML_FIELD_END,
@@ -97,6 +97,7 @@ typedef struct look {
     int depth, documents;
     const char *key;
     size_t after_line, after_column, found_line; /* 1-based; found_line 0: not found */
+    int inclusive;                               /* the place is a mapping's start, thus its first key's too */
 } look;
 
 static ft_code refuse(const look *l, const yaml_event_t *e, const char *what, ft_status *st)
@@ -111,8 +112,10 @@ static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
         return refuse(l, e, "aliases (*name) are not allowed here; write the value out", st);
     case YAML_DOCUMENT_START_EVENT:
         return ++l->documents > 1 ? refuse(l, e, "a second document begins; one is expected", st) : FT_OK;
-    case YAML_SEQUENCE_START_EVENT:
     case YAML_MAPPING_START_EVENT:
+        l->inclusive |= e->start_mark.line + 1 == l->after_line && e->start_mark.column + 1 == l->after_column;
+        return ++l->depth > MAX_DEPTH ? refuse(l, e, "nested too deeply", st) : FT_OK;
+    case YAML_SEQUENCE_START_EVENT:
         return ++l->depth > MAX_DEPTH ? refuse(l, e, "nested too deeply", st) : FT_OK;
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
@@ -123,7 +126,7 @@ static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
         if (strlen((const char *)e->data.scalar.value) != e->data.scalar.length)
             return refuse(l, e, "a NUL character in a value", st);
         if (l->key && !l->found_line && !strcmp((const char *)e->data.scalar.value, l->key) &&
-            (line > l->after_line || (line == l->after_line && column > l->after_column)))
+            (line > l->after_line || (line == l->after_line && column + (l->inclusive != 0) > l->after_column)))
             l->found_line = line;
         return FT_OK;
     }
@@ -199,6 +202,33 @@ ft_code yaml_federation_read(yaml_federation **out, const char *path, ft_status 
     }
     ft_buffer_release(&text);
     return rc;
+}
+
+size_t yaml_federation_line(const char *path, const char *before, const char *text, unsigned nth)
+{
+    ft_buffer file;
+    ft_buffer_init(&file, 0);
+    yaml_parser_t parser;
+    size_t line = 0;
+    int follows = 0, over = 0;
+    if (ft_file_read(path, MAX_FILE_BYTES, &file, NULL) == FT_OK && yaml_parser_initialize(&parser)) {
+        yaml_parser_set_input_string(&parser, (const unsigned char *)file.data, file.size);
+        while (!line && !over) {
+            yaml_event_t e;
+            if (!yaml_parser_parse(&parser, &e))
+                break;
+            over = e.type == YAML_STREAM_END_EVENT;
+            const char *value = e.type == YAML_SCALAR_EVENT ? (const char *)e.data.scalar.value : NULL;
+            if (value && follows && !strcmp(value, text) && --nth == 0)
+                line = e.start_mark.line + 1;
+            if (value)
+                follows = !strcmp(value, before);
+            yaml_event_delete(&e);
+        }
+        yaml_parser_delete(&parser);
+    }
+    ft_buffer_release(&file);
+    return line ? line : 1;
 }
 
 void yaml_federation_free(yaml_federation *f)

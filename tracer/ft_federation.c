@@ -68,14 +68,17 @@ static ft_code find_file(ft_federation *f, const char *path, ft_status *st)
     return f->folder ? FT_OK : no_room(f, st);
 }
 
-static ft_code take_limit(const ft_federation *f, const char *name, const uint64_t *from, uint64_t most, uint64_t *to,
+static ft_code take_limit(const ft_federation *f, const char *name, const int64_t *from, int64_t most, uint64_t *to,
                           ft_status *st)
 {
-    if (from && (*from < 1 || *from > most))
-        return ft_fail(st, FT_ERR_FORMAT, "%s: limits: %s must be from 1 to %" PRIu64 ", not %" PRIu64, f->path, name,
-                       most, *from);
+    char text[30];
+    if (from && (*from < 1 || *from > most)) {
+        snprintf(text, sizeof(text), "%" PRId64, *from);
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: limits: %s must be from 1 to %" PRId64 ", not %s", f->path,
+                       yaml_federation_line(f->path, name, text, 1), name, most, text);
+    }
     if (from)
-        *to = *from;
+        *to = (uint64_t)*from;
     return FT_OK;
 }
 
@@ -84,7 +87,7 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
     static const yaml_limits none;
     const yaml_limits *y = f->yaml->limits ? f->yaml->limits : &none;
     uint64_t bytes = 1 << 20, seconds = 90, running = 8, waiting = 64, connections = 256;
-    ft_code rc = take_limit(f, "request_bytes", y->request_bytes, UINT64_C(1) << 30, &bytes, st);
+    ft_code rc = take_limit(f, "request_bytes", y->request_bytes, INT64_C(1) << 30, &bytes, st);
     if (!rc)
         rc = take_limit(f, "request_seconds", y->request_seconds, 86400, &seconds, st);
     if (!rc)
@@ -98,6 +101,12 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
     return rc;
 }
 
+/* The line of an owner's name; of the second owner with that name where nth is 2. */
+static size_t owner_line(const ft_federation *f, const char *name, unsigned nth)
+{
+    return yaml_federation_line(f->path, "name", name, nth + (f->yaml->name && !strcmp(f->yaml->name, name)));
+}
+
 static ft_code open_model(ft_federation *f, ft_status *st)
 {
     char *folder = ft_path_join(f->folder, f->yaml->model);
@@ -108,15 +117,16 @@ static ft_code open_model(ft_federation *f, ft_status *st)
         rc = ft_tokenizer_open(&f->tokenizer, folder, st);
     free(folder);
     if (rc) {
-        ft_status_prefix(st, "%s: model", f->path);
+        ft_status_prefix(st, "%s:%zu: model", f->path, yaml_federation_line(f->path, "model", f->yaml->model, 1));
         return rc;
     }
     const size_t vocab = ft_model_get_config(f->model)->vocab;
     if (ft_tokenizer_vocab_size(f->tokenizer) > vocab)
         return ft_fail(st, FT_ERR_FORMAT,
-                       "%s: model: %s has %" PRIu32
+                       "%s:%zu: model: %s has %" PRIu32
                        " tokens, the model's embedding %zu; the tokenizer is another model's",
-                       f->path, ft_tokenizer_path(f->tokenizer), ft_tokenizer_vocab_size(f->tokenizer), vocab);
+                       f->path, yaml_federation_line(f->path, "model", f->yaml->model, 1),
+                       ft_tokenizer_path(f->tokenizer), ft_tokenizer_vocab_size(f->tokenizer), vocab);
     return FT_OK;
 }
 
@@ -137,7 +147,7 @@ static ft_code open_index(ft_federation *f, const yaml_owner *owner, const char 
     }
     free(folder);
     if (rc) {
-        ft_status_prefix(st, "%s: owner %s", f->path, owner->name);
+        ft_status_prefix(st, "%s:%zu: owner %s", f->path, owner_line(f, owner->name, 1), owner->name);
         return rc;
     }
     f->index_count++;
@@ -146,8 +156,8 @@ static ft_code open_index(ft_federation *f, const yaml_owner *owner, const char 
     if (!info.is_infinigram && memcmp(&info.tokenizer_digest, &model, sizeof(model)) != 0)
         return ft_fail(
             st, FT_ERR_FORMAT,
-            "%s: owner %s: index %s was built with another tokenizer than the model's; rebuild it with -t %s", f->path,
-            owner->name, name, f->yaml->model);
+            "%s:%zu: owner %s: index %s was built with another tokenizer than the model's; rebuild it with -t %s",
+            f->path, owner_line(f, owner->name, 1), owner->name, name, f->yaml->model);
     return FT_OK;
 }
 
@@ -159,19 +169,20 @@ static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *s
     if (!*digits || strchr(o->name, ','))
         return ft_fail(
             st, FT_ERR_FORMAT,
-            "%s: owner '%s': a name is no number and holds no comma, or it could not stand in a list of owners",
-            f->path, o->name);
+            "%s:%zu: owner '%s': a name is no number and holds no comma, or it could not stand in a list of owners",
+            f->path, owner_line(f, o->name, 1), o->name);
     if (o->expert && (*o->expert < 0 || (uint64_t)*o->expert >= experts))
         return ft_fail(st, FT_ERR_FORMAT,
-                       "%s: owner %s: expert %" PRId64 " does not exist; the model has experts 0 to %zu", f->path,
-                       o->name, *o->expert, experts ? experts - 1 : 0);
+                       "%s:%zu: owner %s: expert %" PRId64 " does not exist; the model has experts 0 to %zu", f->path,
+                       owner_line(f, o->name, 1), o->name, *o->expert, experts ? experts - 1 : 0);
     for (unsigned i = 0; i < number; i++) {
         const yaml_owner *p = &f->yaml->owners[i];
         if (!strcmp(p->name, o->name))
-            return ft_fail(st, FT_ERR_FORMAT, "%s: two owners are called %s; names must differ", f->path, o->name);
+            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: two owners are called %s; names must differ", f->path,
+                           owner_line(f, o->name, 2), o->name);
         if (p->expert && o->expert && *p->expert == *o->expert)
-            return ft_fail(st, FT_ERR_FORMAT, "%s: owners %s and %s both have expert %" PRId64, f->path, p->name,
-                           o->name, *o->expert);
+            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: owners %s and %s both have expert %" PRId64, f->path,
+                           owner_line(f, o->name, 1), p->name, o->name, *o->expert);
     }
     return FT_OK;
 }

@@ -10,6 +10,7 @@ cli_command cli_generate;
 cli_command cli_model;
 cli_command cli_serve;
 cli_command cli_tokenize;
+cli_command cli_trace;
 cli_command cli_version;
 
 static const struct {
@@ -23,6 +24,7 @@ static const struct {
     {"model", cli_model, "what a checkpoint is"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
+    {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
