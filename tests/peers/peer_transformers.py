@@ -37,7 +37,7 @@ def store_and_reload(model, kind, folder):
         for name, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * (0.3 if p.dim() > 1 else 0.2) + (1.0 if p.dim() == 1 else 0.0))
     save(model, folder, random.choice([torch.float32, torch.bfloat16, torch.float16]), random.choice(["10GB", "20KB"]))
-    return kind.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    return kind.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager").eval()
 
 
 def reference(model, ids):
@@ -92,7 +92,7 @@ def reduced(model, without):
     kept = [e for e in range(model.config.num_experts) if e not in without]
     config = FlexOlmoConfig(**{**model.config.to_dict(), "num_experts": len(kept),
                                "num_experts_per_tok": min(model.config.num_experts_per_tok, len(kept))})
-    small = FlexOlmoForCausalLM._from_config(config, attn_implementation="eager", dtype=torch.float64).eval()
+    small = FlexOlmoForCausalLM._from_config(config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64).eval()
     state = {}
     for name, value in model.state_dict().items():
         if "mlp.gate." in name or "mlp.experts." in name:
