@@ -21,17 +21,17 @@ static void make_one_line(char *msg, size_t size)
         msg[cut - 1] = '\0';
 }
 
-ft_code ft_fail(ft_status *st, ft_code code, const char *fmt, ...)
+int ft_status_write(ft_status *st, ft_code code, const char *fmt, ...)
 {
     if (!st)
-        return code;
+        return 0;
     st->code = code;
     va_list args;
     va_start(args, fmt);
     vsnprintf(st->msg, sizeof(st->msg), fmt, args);
     va_end(args);
     make_one_line(st->msg, sizeof(st->msg));
-    return code;
+    return 0;
 }
 
 void ft_status_prefix(ft_status *st, const char *fmt, ...)

@@ -38,11 +38,19 @@ typedef struct ft_status {
     char msg[480]; /* UTF-8, one line, NUL-terminated, cut at a character where too long */
 } ft_status;
 
-/* Writes the message (unless `st` is NULL) and returns `code`, so that
+/* ft_fail(st, code, fmt, …) writes the message (unless `st` is NULL) and is `code`, so that
  * `return ft_fail(st, FT_ERR_IO, "%s: %s", path, strerror(errno));` is the idiom.
- * Control characters in the arguments are replaced by '?': a file name or a
- * token from outside cannot forge a second line. */
-ft_code ft_fail(ft_status *st, ft_code code, const char *fmt, ...) FT_PRINTF(3, 4);
+ * Control characters in the arguments are replaced by '?': a file name or a token from
+ * outside cannot forge a second line. `code` is evaluated twice: that the value comes
+ * back where the compiler sees it lets it, and static analysis, follow the failing path. */
+#define ft_fail(st, code, ...) ft_status_code((code), ft_status_write((st), (code), __VA_ARGS__))
+
+int ft_status_write(ft_status *st, ft_code code, const char *fmt, ...) FT_PRINTF(3, 4); /* always 0 */
+static inline ft_code ft_status_code(ft_code code, int written)
+{
+    (void)written;
+    return code;
+}
 
 /* Puts "prefix: " in front of the message of a failed status. */
 void ft_status_prefix(ft_status *st, const char *fmt, ...) FT_PRINTF(2, 3);
