@@ -47,8 +47,6 @@ ft_code ft_trie_add(ft_trie *trie, const char *text, size_t n, uint32_t token, i
         }
         node = child;
     }
-    if (!node)
-        return FT_OK; /* the empty string never matches */
     *taken = trie->nodes[node].token != FT_NO_TOKEN;
     if (!*taken)
         trie->nodes[node].token = token;
@@ -130,7 +128,7 @@ static ft_code split_piece(ft_work *w, const ft_trie *trie, const ft_piece *p, f
                            t->strings.data + token->content.at);
         if (done < start)
             rc = ft_pieces_push(&w->next, ft_piece_slice(l, p, done, start), st);
-        if (!rc) {
+        if (!rc && start < end) { /* what others have taken whole is no token */
             ft_piece piece = ft_piece_slice(l, p, start, end);
             piece.token = token->id;
             rc = ft_pieces_push(&w->next, piece, st);

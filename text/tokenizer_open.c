@@ -383,6 +383,8 @@ static ft_code place_added(ft_tokenizer *t, uint32_t index, ft_status *st)
     else
         rc = ft_buffer_append(&text, content, a->content.size, st);
     const char *data = text.data ? text.data : "";
+    if (!rc && !text.size)
+        rc = ft_fail(st, FT_ERR_UNSUPPORTED, "added_tokens: '%.80s' is empty once normalized", content);
     if (!rc)
         rc = ft_trie_add(a->normalized ? &t->normalized : &t->raw, data, text.size, index, &taken, st);
     if (!rc && taken)
