@@ -55,8 +55,7 @@ static void fill_info(ft_index *ix)
 {
     const ft_manifest *m = ix->manifest;
     ft_index_info *info = &ix->info;
-    for (size_t i = 0; i < m->file_count; i++)
-        info->disk_bytes += m->files[i].bytes;
+    info->disk_bytes = ft_manifest_segment_bytes(m);
     info->parts = ix->part_count;
     info->vocab_size = m->vocab_size;
     info->end_of_text = m->end_of_text;

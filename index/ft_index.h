@@ -52,7 +52,7 @@ void ft_index_close(ft_index *ix);
 typedef struct ft_index_info {
     uint64_t tokens; /* without end-of-document tokens */
     uint64_t documents;
-    uint64_t text_bytes, disk_bytes;
+    uint64_t text_bytes, disk_bytes; /* disk: without the copy of the tokenizer */
     unsigned parts;
     uint32_t vocab_size, end_of_text;
     unsigned token_bytes; /* 1 to 4, as stored */

@@ -24,7 +24,7 @@ typedef struct ft_index_build_options {
     uint64_t max_document_bytes; /* see ft_corpus_options */
     int replace;                 /* an index that stands at `folder` is replaced at the end, at once */
     ft_progress progress;
-    void (*warn)(void *context, const char *message);
+    void (*warn)(void *context, const char *message); /* from any thread, one at a time */
     void *warn_context;
 } ft_index_build_options;
 

@@ -289,8 +289,7 @@ static ft_code finish(ft_index_writer *w, ft_index_build_report *report, ft_stat
         report->tokens += w->manifest.segments[i].tokens;
         report->text_bytes += w->manifest.segments[i].text_bytes;
     }
-    for (size_t i = 0; i < w->manifest.file_count; i++)
-        report->disk_bytes += w->manifest.files[i].bytes;
+    report->disk_bytes = ft_manifest_segment_bytes(&w->manifest);
     return FT_OK;
 }
 

@@ -71,6 +71,14 @@ ft_code ft_manifest_add_file(ft_manifest *m, const char *folder, const char *nam
     return rc;
 }
 
+uint64_t ft_manifest_segment_bytes(const ft_manifest *m)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < m->file_count; i++)
+        bytes += strchr(m->files[i].name, '/') ? m->files[i].bytes : 0;
+    return bytes;
+}
+
 /* --- As JSON ---------------------------------------------------------------------- */
 
 static json_t *hex_string(const ft_digest *d)

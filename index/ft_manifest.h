@@ -41,6 +41,9 @@ FT_CHECKED ft_code ft_manifest_read(ft_manifest *out, const char *folder, ft_sta
 /* Computes the root and writes folder/manifest.json. */
 FT_CHECKED ft_code ft_manifest_write(ft_manifest *m, const char *folder, ft_status *st);
 
+/* Bytes of the segments' files: what grows with the corpus. */
+uint64_t ft_manifest_segment_bytes(const ft_manifest *m);
+
 /* Appends the file folder/name, measured and hashed. */
 FT_CHECKED ft_code ft_manifest_add_file(ft_manifest *m, const char *folder, const char *name, ft_pool *pool,
                                         ft_status *st);

@@ -7,6 +7,7 @@
 cli_command cli_corpus;
 cli_command cli_forward;
 cli_command cli_generate;
+cli_command cli_index;
 cli_command cli_model;
 cli_command cli_serve;
 cli_command cli_tokenize;
@@ -21,6 +22,7 @@ static const struct {
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
+    {"index", cli_index, "build, query, describe and verify the index over a corpus"},
     {"model", cli_model, "what a checkpoint is"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
