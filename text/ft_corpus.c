@@ -1,8 +1,11 @@
 #include "text/ft_corpus.h"
 
+#include "base/ft_buffer.h"
 #include "base/ft_json.h"
 #include "base/ft_utf8.h"
-#include "text/corpus_internal.h"
+#include "text/corpus_files.h"
+#include "text/corpus_input.h"
+#include "text/corpus_row.h"
 #include "text/ft_html.h"
 
 #include <inttypes.h>
@@ -10,27 +13,415 @@
 #include <string.h>
 #include <strings.h>
 
-typedef enum format { JSONL, HTML, PLAIN } format;
+enum { WINDOW = 256 * 1024 };
+
+typedef enum format { PLAIN, HTML, JSONL } format;
+
+/* What a file's name says about it. */
+typedef struct kind {
+    int gzip, zstd, tar;
+    format format;
+} kind;
+
+/* A file, or a member of a tar, as messages and documents name it. */
+typedef struct item {
+    ft_buffer source; /* operand, path below it, member */
+    ft_buffer label;  /* the same without the operand: what ids are made of */
+} item;
 
 struct ft_corpus {
     ft_corpus_options options;
-    ft_file_list files;
-    size_t next_file;
-    ft_members *members; /* of the file being read; NULL between files */
-    int in_member;
-    const char *source, *id;
+    ft_corpus_counts counts;
+    ft_corpus_files files;
+    size_t file_at;
+    ft_tar *tar; /* open, with its name */
+    item tar_item;
+    ft_input *stream; /* the open item */
+    item item;
     format format;
     uint64_t line;
-    int at_end;    /* the member's bytes are all in `raw` */
-    ft_buffer raw; /* bytes read and not yet used, from `used` on */
-    size_t used;
-    ft_buffer text, made_id, metadata; /* of the document last given */
-    json_t *row;                       /* whose strings that document views */
-    ft_corpus_counts counts;
-    uint64_t finished_bytes; /* of the files that are done */
+    char *window; /* read and not used: window[from, to) */
+    size_t from, to;
+    ft_buffer bytes; /* a line that crosses the window's end, or a whole file */
+    ft_buffer html_text, title;
+    ft_corpus_row row;
 };
 
-enum { CHUNK = 1 << 18 };
+/* ---- opening ---------------------------------------------------------- */
+
+static int ends_with(const char *name, size_t n, const char *suffix)
+{
+    const size_t m = strlen(suffix);
+    return n > m && strncasecmp(name + n - m, suffix, m) == 0;
+}
+
+static kind kind_of(const char *name)
+{
+    kind k = {0};
+    size_t n = strlen(name);
+    k.gzip = ends_with(name, n, ".gz") || ends_with(name, n, ".tgz");
+    k.zstd = ends_with(name, n, ".zst") || ends_with(name, n, ".tzst");
+    k.tar = ends_with(name, n, ".tgz") || ends_with(name, n, ".tzst") || ends_with(name, n, ".tar");
+    if (!k.tar && (k.gzip || k.zstd)) {
+        n -= k.gzip ? 3 : 4;
+        k.tar = ends_with(name, n, ".tar");
+    }
+    if (ends_with(name, n, ".jsonl") || ends_with(name, n, ".ndjson") || ends_with(name, n, ".json"))
+        k.format = JSONL;
+    else if (ends_with(name, n, ".html") || ends_with(name, n, ".htm") || ends_with(name, n, ".xhtml"))
+        k.format = HTML;
+    return k;
+}
+
+static void close_item(ft_corpus *c)
+{
+    ft_input_close(c->stream);
+    c->stream = NULL;
+}
+
+static void close_tar(ft_corpus *c)
+{
+    close_item(c);
+    ft_tar_close(c->tar);
+    c->tar = NULL;
+}
+
+/* File names are bytes; what we show and store is UTF-8. */
+static ft_code name_item(item *i, const char *source, const char *label, ft_status *st)
+{
+    ft_buffer_reset(&i->source);
+    ft_buffer_reset(&i->label);
+    const ft_code rc = ft_utf8_repair(source, strlen(source), &i->source, NULL, st);
+    return rc ? rc : ft_utf8_repair(label, strlen(label), &i->label, NULL, st);
+}
+
+static ft_code name_member(item *i, const item *tar, const char *member, ft_status *st)
+{
+    ft_code rc = name_item(i, tar->source.data, tar->label.data, st);
+    ft_buffer *const names[] = {&i->source, &i->label};
+    for (int k = 0; k < 2 && !rc; k++) {
+        rc = ft_buffer_append(names[k], "/", 1, st);
+        if (!rc)
+            rc = ft_utf8_repair(member, strlen(member), names[k], NULL, st);
+    }
+    return rc;
+}
+
+static ft_code decompress(ft_input **s, kind k, const char *name, ft_status *st)
+{
+    ft_input *below = *s;
+    *s = NULL;
+    if (k.gzip)
+        return ft_input_gunzip(s, below, name, st);
+    if (k.zstd)
+        return ft_input_unzstd(s, below, name, st);
+    *s = below;
+    return FT_OK;
+}
+
+static void begin_item(ft_corpus *c, ft_input *s, format f)
+{
+    c->stream = s;
+    c->format = f;
+    c->line = 0;
+    c->from = c->to = 0;
+}
+
+static ft_code open_file(ft_corpus *c, const ft_corpus_file *file, ft_status *st)
+{
+    const kind k = kind_of(file->path);
+    item *i = k.tar ? &c->tar_item : &c->item;
+    ft_input *s = NULL;
+    ft_code rc = name_item(i, file->path, file->path + file->label, st);
+    if (!rc)
+        rc = ft_input_open(&s, file->path, i->source.data, &c->counts.input_bytes, st);
+    if (!rc)
+        rc = decompress(&s, k, i->source.data, st);
+    if (rc)
+        return rc;
+    if (k.tar)
+        return ft_tar_open(&c->tar, s, i->source.data, st);
+    begin_item(c, s, k.format);
+    return FT_OK;
+}
+
+/* As in folders: what begins with a period stays out. */
+static int hidden_member(const char *path)
+{
+    for (const char *p = path; *p; p++) {
+        const int begins = p == path || p[-1] == '/';
+        if (begins && *p == '.' && p[1] != '/' && !(p[1] == '.' && p[2] == '/'))
+            return 1;
+    }
+    return 0;
+}
+
+static ft_code open_member(ft_corpus *c, ft_status *st)
+{
+    const char *path;
+    ft_code rc = ft_tar_next(c->tar, &path, st);
+    if (rc || !path) {
+        close_tar(c);
+        return rc;
+    }
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    if (hidden_member(path))
+        return FT_OK;
+    rc = name_member(&c->item, &c->tar_item, path, st);
+    if (rc)
+        return rc;
+    const kind k = kind_of(path);
+    if (k.tar)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: a tar within a tar, which is not read", c->item.source.data);
+    ft_input *s = NULL;
+    rc = ft_tar_member(c->tar, &s, c->item.source.data, st);
+    if (!rc)
+        rc = decompress(&s, k, c->item.source.data, st);
+    if (!rc)
+        begin_item(c, s, k.format);
+    return rc;
+}
+
+/* ---- reading ---------------------------------------------------------- */
+
+/* Position of the first byte that is not UTF-8, or n. */
+static size_t first_bad_byte(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n) {
+        uint64_t eight;
+        while (n - i >= sizeof(eight)) {
+            memcpy(&eight, p + i, sizeof(eight));
+            if (eight & 0x8080808080808080u)
+                break;
+            i += sizeof(eight);
+        }
+        if (i == n)
+            break;
+        const ft_utf8_step s = ft_utf8_next(p + i, n - i);
+        if (!s.valid)
+            return i;
+        i += s.length;
+    }
+    return n;
+}
+
+static ft_code too_large(const ft_corpus *c, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "larger than the limit of %" PRIu64 " bytes a document",
+                   c->options.max_document_bytes);
+}
+
+/* The next line without its newline, as a view; *end at the end. A line above
+ * the limit is read to its end and fails: the lines behind it can be read. */
+static ft_code read_line(ft_corpus *c, const char **line, size_t *n, int *end, ft_status *st)
+{
+    int over = 0, any = 0;
+    ft_buffer_reset(&c->bytes);
+    *end = 0;
+    for (;;) {
+        if (c->from == c->to) {
+            c->from = 0;
+            const ft_code rc = ft_input_read(c->stream, c->window, WINDOW, &c->to, st);
+            if (rc) {
+                c->to = 0;
+                close_item(c);
+                return rc;
+            }
+            if (c->to == 0)
+                break;
+        }
+        any = 1;
+        const char *begin = c->window + c->from;
+        const char *newline = memchr(begin, '\n', c->to - c->from);
+        const size_t piece = newline ? (size_t)(newline - begin) : c->to - c->from;
+        c->from += piece + (newline != NULL);
+        over |= c->bytes.size + piece > c->options.max_document_bytes;
+        if (newline && c->bytes.size == 0 && !over) {
+            *line = begin;
+            *n = piece;
+            c->line++;
+            return FT_OK;
+        }
+        if (over)
+            ft_buffer_reset(&c->bytes);
+        const ft_code rc = over ? FT_OK : ft_buffer_append(&c->bytes, begin, piece, st);
+        if (rc)
+            return rc;
+        if (newline)
+            break;
+    }
+    *end = !any;
+    c->line += (uint64_t)any;
+    *line = c->bytes.data ? c->bytes.data : "";
+    *n = c->bytes.size;
+    return over ? too_large(c, st) : FT_OK;
+}
+
+static int blank(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != ' ' && p[i] != '\t' && p[i] != '\r')
+            return 0;
+    return 1;
+}
+
+/* "FILE:LINE: " before what is wrong with a line; what is wrong with the stream names it. */
+static ft_code line_failed(const ft_corpus *c, const ft_status *why, ft_status *st)
+{
+    if (!c->stream)
+        return ft_fail(st, why->code, "%.400s, behind line %" PRIu64, why->msg, c->line);
+    return ft_fail(st, why->code, "%s:%" PRIu64 ": %s", c->item.source.data, c->line, why->msg);
+}
+
+static ft_code next_row(ft_corpus *c, ft_document *out, int *got, ft_status *st)
+{
+    const char *line = "";
+    size_t n = 0;
+    int end = 0;
+    ft_status why = {0};
+    ft_code rc = read_line(c, &line, &n, &end, &why);
+    if (!rc && end) {
+        close_item(c);
+        return FT_OK;
+    }
+    if (!rc && c->line == 1 && n >= 3 && !memcmp(line, "\xEF\xBB\xBF", 3)) {
+        line += 3;
+        n -= 3;
+    }
+    if (!rc && blank(line, n))
+        return FT_OK;
+    const size_t bad = rc ? n : first_bad_byte(line, n);
+    if (bad < n)
+        rc = ft_fail(&why, FT_ERR_FORMAT, "byte %zu is not UTF-8", bad + 1);
+    if (!rc)
+        rc = ft_corpus_row_parse(&c->row, line, n, &why);
+    if (!rc && c->row.id.size == 0)
+        rc = ft_buffer_printf(&c->row.id, &why, "%s:%" PRIu64, c->item.label.data, c->line);
+    if (rc)
+        return line_failed(c, &why, st);
+    *out = (ft_document){.id = c->row.id.data,
+                         .text = c->row.text.data,
+                         .text_bytes = c->row.text.size,
+                         .metadata = c->row.metadata.data,
+                         .metadata_bytes = c->row.metadata.size,
+                         .source = c->item.source.data,
+                         .line = c->line};
+    *got = 1;
+    return FT_OK;
+}
+
+static ft_code read_whole(ft_corpus *c, ft_status *st)
+{
+    ft_buffer *b = &c->bytes;
+    ft_buffer_reset(b);
+    for (;;) {
+        size_t got;
+        ft_code rc = ft_buffer_reserve(b, WINDOW, st);
+        if (!rc)
+            rc = ft_input_read(c->stream, b->data + b->size, WINDOW, &got, st);
+        if (rc)
+            return rc;
+        b->size += got;
+        b->data[b->size] = '\0';
+        if (got == 0)
+            return FT_OK;
+        if (b->size > c->options.max_document_bytes) {
+            rc = too_large(c, st);
+            ft_status_prefix(st, "%s", c->item.source.data);
+            return rc;
+        }
+    }
+}
+
+/* A whole file must be UTF-8 without NULs: anything else is no text. */
+static ft_code check_whole(const ft_corpus *c, ft_status *st)
+{
+    const char *p = c->bytes.data, *name = c->item.source.data;
+    const size_t n = c->bytes.size;
+    if (n >= 2 && (!memcmp(p, "\xFF\xFE", 2) || !memcmp(p, "\xFE\xFF", 2)))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: UTF-16, not UTF-8; convert it with iconv", name);
+    size_t bad = first_bad_byte(p, n);
+    const char *nul = memchr(p, '\0', bad);
+    if (bad == n && !nul)
+        return FT_OK;
+    if (nul)
+        bad = (size_t)(nul - p);
+    uint64_t line = 1;
+    size_t begin = 0;
+    for (size_t i = 0; i < bad; i++)
+        if (p[i] == '\n') {
+            line++;
+            begin = i + 1;
+        }
+    return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": byte %zu is %s", name, line, bad - begin + 1,
+                   nul ? "NUL: not a text" : "not UTF-8");
+}
+
+static void unify_line_ends(ft_buffer *b)
+{
+    char *cr = memchr(b->data, '\r', b->size);
+    if (!cr)
+        return;
+    size_t to = (size_t)(cr - b->data);
+    for (size_t i = to; i < b->size; i++)
+        if (b->data[i] != '\r' || b->data[i + 1] != '\n') /* the terminator stands behind the last */
+            b->data[to++] = b->data[i];
+    b->size = to;
+    b->data[to] = '\0';
+}
+
+static ft_code title_metadata(ft_corpus *c, ft_status *st)
+{
+    ft_buffer *out = &c->row.metadata;
+    ft_buffer_reset(out);
+    if (c->title.size == 0)
+        return ft_buffer_append_str(out, "{}", st);
+    json_t *object = json_pack("{s:o}", "title", ft_json_text(c->title.data, c->title.size));
+    const ft_code rc = object ? ft_json_write(object, out, st) : ft_fail(st, FT_ERR_MEM, "corpus: out of memory");
+    json_decref(object);
+    return rc;
+}
+
+static ft_code next_whole(ft_corpus *c, ft_document *out, int *got, ft_status *st)
+{
+    ft_buffer *text = &c->bytes;
+    ft_buffer_reset(&c->title);
+    ft_code rc = read_whole(c, st);
+    if (!rc)
+        rc = check_whole(c, st);
+    close_item(c);
+    if (rc)
+        return rc;
+    if (text->size >= 3 && !memcmp(text->data, "\xEF\xBB\xBF", 3)) {
+        text->size -= 3;
+        memmove(text->data, text->data + 3, text->size + 1);
+    }
+    if (c->format == HTML) {
+        ft_buffer_reset(&c->html_text);
+        rc = ft_buffer_reserve(&c->html_text, 0, st); /* never NULL, also when empty */
+        if (!rc)
+            rc = ft_html_text(text->data, text->size, &c->html_text, &c->title, st);
+        text = &c->html_text;
+    } else {
+        unify_line_ends(text);
+    }
+    if (!rc)
+        rc = title_metadata(c, st);
+    if (rc)
+        return rc;
+    *out = (ft_document){.id = c->item.label.data,
+                         .text = text->data,
+                         .text_bytes = text->size,
+                         .metadata = c->row.metadata.data,
+                         .metadata_bytes = c->row.metadata.size,
+                         .source = c->item.source.data};
+    *got = 1;
+    return FT_OK;
+}
+
+/* ---- the public face -------------------------------------------------- */
 
 ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, size_t count, const ft_corpus_options *options,
                        ft_status *st)
@@ -41,294 +432,75 @@ ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, size_t count, 
         return ft_fail(st, FT_ERR_MEM, "corpus: out of memory");
     if (options)
         c->options = *options;
-    if (!c->options.max_document_bytes)
-        c->options.max_document_bytes = 256u << 20;
+    if (c->options.max_document_bytes == 0)
+        c->options.max_document_bytes = (uint64_t)256 << 20;
     ft_code rc = FT_OK;
-    for (size_t i = 0; !rc && i < count; i++)
-        rc = ft_file_list_add(&c->files, paths[i], st);
-    for (size_t i = 0; i < c->files.count; i++)
-        c->counts.input_total += c->files.files[i].bytes;
-    if (rc)
+    c->window = malloc(WINDOW);
+    if (!c->window)
+        rc = ft_fail(st, FT_ERR_MEM, "corpus: out of memory");
+    for (size_t i = 0; i < count && !rc; i++)
+        rc = ft_corpus_files_add(&c->files, paths[i], &c->options, &c->counts.bad, st);
+    if (rc) {
         ft_corpus_close(c);
-    else
-        *out = c;
-    return rc;
+        return rc;
+    }
+    c->counts.input_total = c->files.bytes;
+    *out = c;
+    return FT_OK;
 }
 
 void ft_corpus_close(ft_corpus *c)
 {
     if (!c)
         return;
-    ft_members_close(c->members);
-    ft_file_list_release(&c->files);
-    ft_buffer_release(&c->raw);
-    ft_buffer_release(&c->text);
-    ft_buffer_release(&c->made_id);
-    ft_buffer_release(&c->metadata);
-    json_decref(c->row);
+    close_tar(c);
+    ft_corpus_files_release(&c->files);
+    ft_corpus_row_release(&c->row);
+    ft_buffer *const buffers[] = {&c->tar_item.source, &c->tar_item.label, &c->item.source, &c->item.label,
+                                  &c->bytes,           &c->html_text,      &c->title};
+    for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
+        ft_buffer_release(buffers[i]);
+    free(c->window);
     free(c);
 }
 
-ft_corpus_counts ft_corpus_progress(const ft_corpus *c)
+/* One step: opens what comes next, or reads from what is open. */
+static ft_code step(ft_corpus *c, ft_document *out, int *got, int *end, ft_status *st)
 {
-    ft_corpus_counts counts = c->counts;
-    counts.input_bytes = c->finished_bytes + (c->members ? ft_members_consumed(c->members) : 0);
-    return counts;
-}
-
-/* --- Bytes of the member ------------------------------------------------------------ */
-
-static ft_code read_more(ft_corpus *c, ft_status *st)
-{
-    if (c->used) {
-        memmove(c->raw.data, c->raw.data + c->used, c->raw.size - c->used);
-        c->raw.size -= c->used;
-        c->used = 0;
-    }
-    ft_code rc = ft_buffer_reserve(&c->raw, CHUNK, st);
-    if (rc)
-        return rc;
-    size_t got = 0;
-    rc = ft_members_read(c->members, c->raw.data + c->raw.size, CHUNK, &got, st);
-    c->raw.size += got;
-    c->raw.data[c->raw.size] = '\0';
-    c->at_end = got == 0;
-    return rc;
-}
-
-/* The next line, without its end: view in *line. 0 in *more at the member's end. Of a
- * line beyond the limit *n says more than the limit, and its rest has been passed over. */
-static ft_code read_line(ft_corpus *c, const char **line, size_t *n, int *more, ft_status *st)
-{
-    size_t searched = 0, dropped = 0;
-    for (;;) {
-        const char *from = c->raw.data + c->used;
-        const size_t have = c->raw.size - c->used;
-        const char *end = have > searched ? memchr(from + searched, '\n', have - searched) : NULL;
-        if (end || c->at_end) {
-            *n = end ? (size_t)(end - from) : have;
-            *more = end || have || dropped;
-            c->used += *n + (end != NULL);
-            *line = from;
-            if (*n && from[*n - 1] == '\r')
-                (*n)--;
-            *n += dropped;
-            c->line += (uint64_t)*more;
-            return FT_OK;
-        }
-        searched = have;
-        if (have > c->options.max_document_bytes) {
-            dropped += have;
-            c->used = c->raw.size;
-            searched = 0;
-        }
-        ft_code rc = read_more(c, st);
-        if (rc)
-            return rc;
-    }
-}
-
-/* All of the member into c->raw; beyond the limit FT_ERR_FORMAT. */
-static ft_code read_whole(ft_corpus *c, ft_status *st)
-{
-    while (!c->at_end) {
-        ft_code rc = read_more(c, st);
-        if (rc)
-            return rc;
-        if (c->raw.size > c->options.max_document_bytes)
-            return ft_fail(st, FT_ERR_FORMAT, "%s: larger than the limit of %" PRIu64 " bytes a document", c->source,
-                           c->options.max_document_bytes);
-    }
+    if (c->stream)
+        return c->format == JSONL ? next_row(c, out, got, st) : next_whole(c, out, got, st);
+    if (c->tar)
+        return open_member(c, st);
+    if (c->file_at < c->files.count)
+        return open_file(c, &c->files.list[c->file_at++], st);
+    *end = 1;
     return FT_OK;
-}
-
-/* --- Documents ------------------------------------------------------------------------ */
-
-static format format_of(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    const char *dot = strrchr(slash ? slash : name, '.');
-    if (dot && (!strcasecmp(dot, ".jsonl") || !strcasecmp(dot, ".json") || !strcasecmp(dot, ".ndjson")))
-        return JSONL;
-    if (dot && (!strcasecmp(dot, ".html") || !strcasecmp(dot, ".htm") || !strcasecmp(dot, ".xhtml")))
-        return HTML;
-    return PLAIN;
-}
-
-/* Makes c->made_id; "id" may be a string or an integer, else the source and line name the document. */
-static ft_code identify(ft_corpus *c, const json_t *id, ft_status *st)
-{
-    ft_buffer_reset(&c->made_id);
-    if (!id || json_is_null(id))
-        return ft_buffer_printf(&c->made_id, st, "%s:%" PRIu64, c->id, c->line);
-    if (json_is_integer(id))
-        return ft_buffer_printf(&c->made_id, st, "%" JSON_INTEGER_FORMAT, json_integer_value(id));
-    if (!json_is_string(id))
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": 'id' must be a string or an integer", c->source, c->line);
-    if (strlen(json_string_value(id)) != json_string_length(id))
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": 'id' holds U+0000", c->source, c->line);
-    return ft_buffer_append(&c->made_id, json_string_value(id), json_string_length(id), st);
-}
-
-static ft_code give_row(ft_corpus *c, const char *line, size_t n, ft_document *out, ft_status *st)
-{
-    if (n > c->options.max_document_bytes)
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": a line of %zu bytes is longer than the limit of %" PRIu64,
-                       c->source, c->line, n, c->options.max_document_bytes);
-    json_decref(c->row);
-    c->row = NULL;
-    json_error_t e;
-    c->row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (!c->row)
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": column %d: not valid JSON: %s", c->source, c->line, e.column,
-                       e.text);
-    json_t *text = json_object_get(c->row, "text");
-    if (!json_is_object(c->row) || !json_is_string(text))
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": a row must be a JSON object whose 'text' is a string",
-                       c->source, c->line);
-    ft_code rc = identify(c, json_object_get(c->row, "id"), st);
-    if (rc)
-        return rc;
-    json_incref(text); /* it outlives its place in the row */
-    json_object_del(c->row, "text");
-    json_object_del(c->row, "id");
-    ft_buffer_reset(&c->metadata);
-    rc = ft_json_write(c->row, &c->metadata, st);
-    json_decref(c->row);
-    c->row = text;
-    *out = (ft_document){.id = c->made_id.data,
-                         .text = json_string_value(text),
-                         .text_bytes = json_string_length(text),
-                         .metadata = c->metadata.data,
-                         .metadata_bytes = c->metadata.size,
-                         .source = c->source,
-                         .line = c->line};
-    return rc;
-}
-
-static ft_code give_file(ft_corpus *c, ft_document *out, ft_status *st)
-{
-    ft_code rc = read_whole(c, st);
-    if (rc)
-        return rc;
-    const char *text = c->raw.data;
-    size_t n = c->raw.size;
-    if (n >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
-        text += 3;
-        n -= 3;
-    }
-    size_t line = 1;
-    for (size_t i = 0; i < n;) {
-        const ft_utf8_step s = ft_utf8_next(text + i, n - i);
-        if (!s.valid || !s.code_point)
-            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: byte %zu is %s; convert the file to UTF-8 text", c->source, line,
-                           i, s.valid ? "NUL" : "not valid UTF-8");
-        line += text[i] == '\n';
-        i += s.length;
-    }
-    ft_buffer_reset(&c->text);
-    rc = c->format == HTML ? ft_html_text(text, n, &c->text, st) : ft_buffer_append(&c->text, text, n, st);
-    if (rc)
-        return rc;
-    *out = (ft_document){.id = c->id,
-                         .text = c->text.data,
-                         .text_bytes = c->text.size,
-                         .metadata = "{}",
-                         .metadata_bytes = 2,
-                         .source = c->source};
-    return FT_OK;
-}
-
-/* The next document of the member, or *more 0 at its end. */
-static ft_code next_of_member(ft_corpus *c, ft_document *out, int *more, ft_status *st)
-{
-    *more = 0;
-    if (c->format != JSONL) {
-        c->in_member = 0;
-        ft_code rc = give_file(c, out, st);
-        *more = rc == FT_OK;
-        return rc;
-    }
-    for (;;) {
-        const char *line;
-        size_t n;
-        int any;
-        ft_code rc = read_line(c, &line, &n, &any, st);
-        if (rc || !any) {
-            c->in_member = 0;
-            return rc;
-        }
-        if (c->line == 1 && n >= 3 && !memcmp(line, "\xEF\xBB\xBF", 3)) {
-            line += 3;
-            n -= 3;
-        }
-        if (n <= c->options.max_document_bytes && strspn(line, " \t\r\n") >= n)
-            continue; /* an empty line is no document */
-        rc = give_row(c, line, n, out, st);
-        *more = rc == FT_OK;
-        return rc;
-    }
-}
-
-/* Moves to the next member, of this file or of the next; *more 0 at the corpus' end. */
-static ft_code next_member(ft_corpus *c, int *more, ft_status *st)
-{
-    *more = 0;
-    for (;;) {
-        if (!c->members) {
-            if (c->next_file == c->files.count)
-                return FT_OK;
-            ft_code rc = ft_members_open(&c->members, &c->files.files[c->next_file++], st);
-            if (rc)
-                return rc;
-        }
-        const char *name;
-        ft_code rc = ft_members_next(c->members, &name, &c->source, &c->id, more, st);
-        if (rc || *more) {
-            c->format = rc ? PLAIN : format_of(name);
-            c->in_member = *more;
-            c->at_end = 0;
-            c->line = 0;
-            c->used = 0;
-            ft_buffer_reset(&c->raw);
-        }
-        if (!rc && *more)
-            return FT_OK;
-        if (rc || !*more) {
-            c->finished_bytes += c->files.files[c->next_file - 1].bytes;
-            ft_members_close(c->members);
-            c->members = NULL;
-        }
-        if (rc)
-            return rc;
-    }
 }
 
 ft_code ft_corpus_next(ft_corpus *c, ft_document *out, int *more, ft_status *st)
 {
-    ft_status mine = {0};
-    for (;;) {
-        *more = 0;
-        ft_code rc = FT_OK;
-        if (c->in_member) {
-            rc = next_of_member(c, out, more, &mine);
-        } else {
-            int any;
-            rc = next_member(c, &any, &mine);
-            if (!rc && !any)
-                return FT_OK;
-        }
-        if (!rc && *more) {
-            c->counts.documents++;
-            c->counts.bytes += out->text_bytes;
-            return FT_OK;
-        }
+    int got = 0, end = 0;
+    *more = 0;
+    while (!got && !end) {
+        ft_status why = {0};
+        const ft_code rc = step(c, out, &got, &end, &why);
+        if (rc == FT_ERR_MEM)
+            return ft_fail(st, rc, "%s", why.msg);
         if (!rc)
             continue;
-        if (rc != FT_ERR_FORMAT || !c->options.skip_bad)
-            return ft_fail(st, rc, "%s", mine.msg);
         c->counts.bad++;
+        if (!c->options.skip_bad)
+            return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; skip_bad passes over it", why.msg);
         if (c->options.warn)
-            c->options.warn(c->options.warn_context, mine.msg);
+            c->options.warn(c->options.warn_context, why.msg);
     }
+    *more = got;
+    c->counts.documents += (uint64_t)got;
+    c->counts.bytes += got ? out->text_bytes : 0;
+    return FT_OK;
+}
+
+ft_corpus_counts ft_corpus_progress(const ft_corpus *c)
+{
+    return c->counts;
 }

@@ -1,16 +1,32 @@
 /* ft_corpus: documents out of files and folders, one after another, in a fixed order.
  *
  * Accepts JSONL ({"id","text",…}: the other fields are metadata), plain text,
- * HTML, and folders, .tar, .gz and .zst of these. Folders are walked in byte
- * order of the names, links are not followed. A format is told by the name
- * (.jsonl .json .html .htm .xhtml, anything else is plain text) after .gz/.zst
- * is taken off; whole-file formats give one document with id = path below the
- * operand that was named, or its file name.
+ * HTML, and folders, .tar, .gz and .zst of these. A format is told by the name
+ * (.jsonl .ndjson .json; .html .htm .xhtml; anything else is plain text) after
+ * .gz/.zst is taken off; .tar, .tar.gz, .tgz, .tar.zst and .tzst are packed
+ * folders (a tar within a tar is bad). Folders are walked in byte order of the
+ * names, tars in their own order; links are not followed, and names that begin
+ * with a period are left out. An operand itself may be a link, a pipe, hidden.
+ *
+ * JSONL       "text" is a string; "id" a string or an integer (absent, null or
+ *             "": made of the file's name and line, "file.jsonl:17"). Blank
+ *             lines are nothing. Metadata is kept byte for byte, but a number
+ *             that 64 bits cannot hold is put in quotes.
+ * Plain text  one document a file, id = its path below the operand that was
+ *             named, or its file name; a tar's member is below it: "a.tar/b.txt".
+ *             CRLF becomes LF.
+ *             A file that holds NUL bytes is bad: it is no text.
+ * HTML        likewise, as ft_html.h has it; the title, where there is one, is
+ *             the metadata's "title".
+ * A byte-order mark is taken off. An empty file is an empty document, an empty
+ * JSONL file none.
  *
  * Units     sizes are bytes.
+ * Memory    one line or one whole file at a time, and the list of the files' names.
  * Lifetime  a document's views live until the next call on the reader.
  * Threads   one owner.
- * Limits    a document above max_document_bytes is a bad document. */
+ * Limits    a line, or a whole file once decompressed, above max_document_bytes
+ *           is a bad document; what follows a bad line is read on. */
 #ifndef FT_CORPUS_H
 #define FT_CORPUS_H
 #include "base/ft_status.h"
@@ -54,7 +70,8 @@ FT_CHECKED ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, siz
 void ft_corpus_close(ft_corpus *c);
 
 /* 1 with *out set, 0 at the end, in *more. A bad document with skip_bad 0 is
- * FT_ERR_FORMAT: "FILE:LINE: what; remedy". */
+ * FT_ERR_FORMAT: "FILE:LINE: what; remedy", a file that the system refuses is
+ * FT_ERR_IO; a further call goes on behind it. FT_ERR_MEM is never passed over. */
 FT_CHECKED ft_code ft_corpus_next(ft_corpus *c, ft_document *out, int *more, ft_status *st);
 ft_corpus_counts ft_corpus_progress(const ft_corpus *c);
 

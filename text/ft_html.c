@@ -1,97 +1,125 @@
-#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem */
-#endif
 #include "text/ft_html.h"
 
 #include "base/ft_utf8.h"
+#include "text/html_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The character references of HTML 4, in byte order of the names. */
-static const struct {
-    const char *name;
-    unsigned code_point;
-} entities[] = {
-    {"AElig", 0x00C6},    {"Aacute", 0x00C1},  {"Acirc", 0x00C2},   {"Agrave", 0x00C0},  {"Alpha", 0x0391},
-    {"Aring", 0x00C5},    {"Atilde", 0x00C3},  {"Auml", 0x00C4},    {"Beta", 0x0392},    {"Ccedil", 0x00C7},
-    {"Chi", 0x03A7},      {"Dagger", 0x2021},  {"Delta", 0x0394},   {"ETH", 0x00D0},     {"Eacute", 0x00C9},
-    {"Ecirc", 0x00CA},    {"Egrave", 0x00C8},  {"Epsilon", 0x0395}, {"Eta", 0x0397},     {"Euml", 0x00CB},
-    {"Gamma", 0x0393},    {"Iacute", 0x00CD},  {"Icirc", 0x00CE},   {"Igrave", 0x00CC},  {"Iota", 0x0399},
-    {"Iuml", 0x00CF},     {"Kappa", 0x039A},   {"Lambda", 0x039B},  {"Mu", 0x039C},      {"Ntilde", 0x00D1},
-    {"Nu", 0x039D},       {"OElig", 0x0152},   {"Oacute", 0x00D3},  {"Ocirc", 0x00D4},   {"Ograve", 0x00D2},
-    {"Omega", 0x03A9},    {"Omicron", 0x039F}, {"Oslash", 0x00D8},  {"Otilde", 0x00D5},  {"Ouml", 0x00D6},
-    {"Phi", 0x03A6},      {"Pi", 0x03A0},      {"Prime", 0x2033},   {"Psi", 0x03A8},     {"Rho", 0x03A1},
-    {"Scaron", 0x0160},   {"Sigma", 0x03A3},   {"THORN", 0x00DE},   {"Tau", 0x03A4},     {"Theta", 0x0398},
-    {"Uacute", 0x00DA},   {"Ucirc", 0x00DB},   {"Ugrave", 0x00D9},  {"Upsilon", 0x03A5}, {"Uuml", 0x00DC},
-    {"Xi", 0x039E},       {"Yacute", 0x00DD},  {"Yuml", 0x0178},    {"Zeta", 0x0396},    {"aacute", 0x00E1},
-    {"acirc", 0x00E2},    {"acute", 0x00B4},   {"aelig", 0x00E6},   {"agrave", 0x00E0},  {"alefsym", 0x2135},
-    {"alpha", 0x03B1},    {"amp", 0x0026},     {"and", 0x2227},     {"ang", 0x2220},     {"apos", 0x0027},
-    {"aring", 0x00E5},    {"asymp", 0x2248},   {"atilde", 0x00E3},  {"auml", 0x00E4},    {"bdquo", 0x201E},
-    {"beta", 0x03B2},     {"brvbar", 0x00A6},  {"bull", 0x2022},    {"cap", 0x2229},     {"ccedil", 0x00E7},
-    {"cedil", 0x00B8},    {"cent", 0x00A2},    {"chi", 0x03C7},     {"circ", 0x02C6},    {"clubs", 0x2663},
-    {"cong", 0x2245},     {"copy", 0x00A9},    {"crarr", 0x21B5},   {"cup", 0x222A},     {"curren", 0x00A4},
-    {"dArr", 0x21D3},     {"dagger", 0x2020},  {"darr", 0x2193},    {"deg", 0x00B0},     {"delta", 0x03B4},
-    {"diams", 0x2666},    {"divide", 0x00F7},  {"eacute", 0x00E9},  {"ecirc", 0x00EA},   {"egrave", 0x00E8},
-    {"empty", 0x2205},    {"emsp", 0x2003},    {"ensp", 0x2002},    {"epsilon", 0x03B5}, {"equiv", 0x2261},
-    {"eta", 0x03B7},      {"eth", 0x00F0},     {"euml", 0x00EB},    {"euro", 0x20AC},    {"exist", 0x2203},
-    {"fnof", 0x0192},     {"forall", 0x2200},  {"frac12", 0x00BD},  {"frac14", 0x00BC},  {"frac34", 0x00BE},
-    {"frasl", 0x2044},    {"gamma", 0x03B3},   {"ge", 0x2265},      {"gt", 0x003E},      {"hArr", 0x21D4},
-    {"harr", 0x2194},     {"hearts", 0x2665},  {"hellip", 0x2026},  {"iacute", 0x00ED},  {"icirc", 0x00EE},
-    {"iexcl", 0x00A1},    {"igrave", 0x00EC},  {"image", 0x2111},   {"infin", 0x221E},   {"int", 0x222B},
-    {"iota", 0x03B9},     {"iquest", 0x00BF},  {"isin", 0x2208},    {"iuml", 0x00EF},    {"kappa", 0x03BA},
-    {"lArr", 0x21D0},     {"lambda", 0x03BB},  {"lang", 0x2329},    {"laquo", 0x00AB},   {"larr", 0x2190},
-    {"lceil", 0x2308},    {"ldquo", 0x201C},   {"le", 0x2264},      {"lfloor", 0x230A},  {"lowast", 0x2217},
-    {"loz", 0x25CA},      {"lrm", 0x200E},     {"lsaquo", 0x2039},  {"lsquo", 0x2018},   {"lt", 0x003C},
-    {"macr", 0x00AF},     {"mdash", 0x2014},   {"micro", 0x00B5},   {"middot", 0x00B7},  {"minus", 0x2212},
-    {"mu", 0x03BC},       {"nabla", 0x2207},   {"nbsp", 0x00A0},    {"ndash", 0x2013},   {"ne", 0x2260},
-    {"ni", 0x220B},       {"not", 0x00AC},     {"notin", 0x2209},   {"nsub", 0x2284},    {"ntilde", 0x00F1},
-    {"nu", 0x03BD},       {"oacute", 0x00F3},  {"ocirc", 0x00F4},   {"oelig", 0x0153},   {"ograve", 0x00F2},
-    {"oline", 0x203E},    {"omega", 0x03C9},   {"omicron", 0x03BF}, {"oplus", 0x2295},   {"or", 0x2228},
-    {"ordf", 0x00AA},     {"ordm", 0x00BA},    {"oslash", 0x00F8},  {"otilde", 0x00F5},  {"otimes", 0x2297},
-    {"ouml", 0x00F6},     {"para", 0x00B6},    {"part", 0x2202},    {"permil", 0x2030},  {"perp", 0x22A5},
-    {"phi", 0x03C6},      {"pi", 0x03C0},      {"piv", 0x03D6},     {"plusmn", 0x00B1},  {"pound", 0x00A3},
-    {"prime", 0x2032},    {"prod", 0x220F},    {"prop", 0x221D},    {"psi", 0x03C8},     {"quot", 0x0022},
-    {"rArr", 0x21D2},     {"radic", 0x221A},   {"rang", 0x232A},    {"raquo", 0x00BB},   {"rarr", 0x2192},
-    {"rceil", 0x2309},    {"rdquo", 0x201D},   {"real", 0x211C},    {"reg", 0x00AE},     {"rfloor", 0x230B},
-    {"rho", 0x03C1},      {"rlm", 0x200F},     {"rsaquo", 0x203A},  {"rsquo", 0x2019},   {"sbquo", 0x201A},
-    {"scaron", 0x0161},   {"sdot", 0x22C5},    {"sect", 0x00A7},    {"shy", 0x00AD},     {"sigma", 0x03C3},
-    {"sigmaf", 0x03C2},   {"sim", 0x223C},     {"spades", 0x2660},  {"sub", 0x2282},     {"sube", 0x2286},
-    {"sum", 0x2211},      {"sup", 0x2283},     {"sup1", 0x00B9},    {"sup2", 0x00B2},    {"sup3", 0x00B3},
-    {"supe", 0x2287},     {"szlig", 0x00DF},   {"tau", 0x03C4},     {"there4", 0x2234},  {"theta", 0x03B8},
-    {"thetasym", 0x03D1}, {"thinsp", 0x2009},  {"thorn", 0x00FE},   {"tilde", 0x02DC},   {"times", 0x00D7},
-    {"trade", 0x2122},    {"uArr", 0x21D1},    {"uacute", 0x00FA},  {"uarr", 0x2191},    {"ucirc", 0x00FB},
-    {"ugrave", 0x00F9},   {"uml", 0x00A8},     {"upsih", 0x03D2},   {"upsilon", 0x03C5}, {"uuml", 0x00FC},
-    {"weierp", 0x2118},   {"xi", 0x03BE},      {"yacute", 0x00FD},  {"yen", 0x00A5},     {"yuml", 0x00FF},
-    {"zeta", 0x03B6},     {"zwj", 0x200D},     {"zwnj", 0x200C},
+/* What an element does to the text. */
+enum {
+    LINE = 1,     /* stands on lines of its own */
+    PARA = 2,     /* with a blank line around */
+    BREAK = 4,    /* br: one more line break */
+    CELL = 8,     /* a space between it and what stands before */
+    PRE = 16,     /* white space is kept */
+    HIDDEN = 32,  /* gives nothing */
+    RAW = 64,     /* no tags inside: up to its end tag all is content */
+    IN_HEAD = 128 /* may stand in head; any other start tag ends it, as head's own tags may be left out */
 };
-enum { ENTITIES = sizeof(entities) / sizeof(entities[0]), LONGEST_ENTITY = 10, LONGEST_TAG = 16 };
 
-static const char *const hidden_tags[] = {"script",   "style",    "head", "nav",    "footer",
-                                          "template", "noscript", "svg",  "iframe", NULL};
-static const char *const block_tags[] = {"p",      "div",        "li",         "h1",      "h2",      "h3",    "h4",
-                                         "h5",     "h6",         "pre",        "tr",      "dt",      "dd",    "br",
-                                         "table",  "ul",         "ol",         "dl",      "section", "body",  "header",
-                                         "main",   "article",    "aside",      "hr",      "form",    "title", "caption",
-                                         "figure", "figcaption", "blockquote", "address", "option",  NULL};
-static const char *const pre_tags[] = {"pre", "textarea", NULL};
-/* Their content is not mark-up: it ends at their own end tag alone. */
-static const char *const raw_tags[] = {"script", "style", "textarea", "title", "iframe", "noscript", NULL};
+enum { NAME_MAX_BYTES = 12 };
+
+typedef struct element {
+    char name[NAME_MAX_BYTES];
+    unsigned flags;
+} element;
+
+static const element elements[] = {
+    {"address", PARA},
+    {"article", PARA},
+    {"aside", PARA},
+    {"base", IN_HEAD},
+    {"blockquote", PARA},
+    {"body", LINE},
+    {"br", BREAK},
+    {"caption", LINE},
+    {"center", LINE},
+    {"dd", LINE},
+    {"details", PARA},
+    {"dialog", PARA},
+    {"dir", PARA},
+    {"div", LINE},
+    {"dl", PARA},
+    {"dt", LINE},
+    {"fieldset", PARA},
+    {"figcaption", LINE},
+    {"figure", PARA},
+    {"footer", PARA | HIDDEN},
+    {"form", PARA},
+    {"h1", PARA},
+    {"h2", PARA},
+    {"h3", PARA},
+    {"h4", PARA},
+    {"h5", PARA},
+    {"h6", PARA},
+    {"head", LINE | HIDDEN},
+    {"header", PARA},
+    {"hr", PARA},
+    {"html", LINE},
+    {"iframe", HIDDEN | RAW},
+    {"legend", LINE},
+    {"li", LINE},
+    {"link", IN_HEAD},
+    {"listing", PARA | PRE},
+    {"main", PARA},
+    {"menu", PARA},
+    {"meta", IN_HEAD},
+    {"nav", PARA | HIDDEN},
+    {"noembed", HIDDEN | RAW},
+    {"noframes", HIDDEN | RAW | IN_HEAD},
+    {"noscript", IN_HEAD},
+    {"ol", PARA},
+    {"optgroup", LINE},
+    {"option", LINE},
+    {"p", PARA},
+    {"pre", PARA | PRE},
+    {"script", HIDDEN | RAW | IN_HEAD},
+    {"section", PARA},
+    {"style", HIDDEN | RAW | IN_HEAD},
+    {"summary", LINE},
+    {"svg", HIDDEN},
+    {"table", PARA},
+    {"tbody", LINE},
+    {"td", CELL},
+    {"template", HIDDEN | IN_HEAD},
+    {"textarea", LINE | PRE},
+    {"tfoot", LINE},
+    {"th", CELL},
+    {"thead", LINE},
+    {"title", HIDDEN | IN_HEAD},
+    {"tr", LINE},
+    {"ul", PARA},
+    {"xmp", PARA | PRE | RAW},
+};
+
+/* Searches that ran to the end of the input without success are not begun
+ * again: without this memory each of a million open comments would cost a scan. */
+enum { NO_QUOTED_END = 1, NO_TAG_END = 2, NO_COMMENT_END = 4, NO_CDATA_END = 8, NO_TITLE_END = 16 };
 
 typedef struct page {
-    const char *p, *end;
-    ft_buffer *out;
-    size_t begin;                     /* out->size when the page began */
-    unsigned hidden, pre;             /* depth of hidden and pre elements */
-    char hidden_tag[LONGEST_TAG + 1]; /* the outermost hidden element; only its own tags count */
-    unsigned newlines;                /* that end the output so far */
-    int space;                        /* a folded space is due before the next text */
+    const char *at, *end;
+    ft_buffer *text, *title;
+    size_t text_from;
     ft_status *st;
+    ft_code rc;             /* first failure; nothing is appended after it */
+    unsigned breaks, space; /* owed before the next visible character */
+    unsigned pre;           /* open elements that keep white space */
+    const element *hidden;  /* the outermost open element that gives nothing */
+    unsigned hidden_nest;   /* open elements of its name */
+    unsigned given_up;
+    int xml; /* "<script/>" is an empty element */
 } page;
+
+static int compare_element(const void *name, const void *e)
+{
+    return strcmp(name, ((const element *)e)->name);
+}
 
 static int is_space(char c)
 {
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f';
 }
 
 static int is_letter(char c)
@@ -99,276 +127,385 @@ static int is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static int is_one_of(const char *name, const char *const *list)
+static char lower(char c)
 {
-    for (; *list; list++)
-        if (strcmp(name, *list) == 0)
-            return 1;
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+/* ---- what is written -------------------------------------------------- */
+
+static void append(page *g, const char *p, size_t n)
+{
+    if (!g->rc)
+        g->rc = ft_buffer_append(g->text, p, n, g->st);
+}
+
+/* Pays the breaks and the space that are owed. */
+static void settle(page *g)
+{
+    const ft_buffer *b = g->text;
+    if (b->size > g->text_from) {
+        unsigned have = 0;
+        while (have < 2 && b->size - have > g->text_from && b->data[b->size - 1 - have] == '\n')
+            have++;
+        if (g->space && !g->breaks && !have)
+            append(g, " ", 1);
+        if (g->breaks > have)
+            append(g, "\n\n", g->breaks - have);
+    }
+    g->breaks = g->space = 0;
+}
+
+static void owe_breaks(page *g, unsigned n)
+{
+    if (g->breaks < n)
+        g->breaks = n;
+}
+
+static void put_code_point(page *g, uint32_t c)
+{
+    if (c == 0xAD) /* soft hyphen: shown only where a line is broken */
+        return;
+    if (c == 0xA0)
+        c = ' ';
+    if (!g->pre && (c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f')) {
+        g->space = 1;
+        return;
+    }
+    settle(g);
+    if (!g->rc)
+        g->rc = ft_utf8_append(g->text, c, g->st);
+}
+
+/* Bytes 0x80 to 0x9F as numbers mean Windows-1252, as browsers take them. */
+static uint32_t number_meaning(uint32_t c)
+{
+    static const uint16_t windows[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
+                                         0x2C6,  0x2030, 0x160,  0x2039, 0x152,  0x8D,   0x17D,  0x8F,
+                                         0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                         0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178};
+    if (c >= 0x80 && c < 0xA0)
+        return windows[c - 0x80];
+    return c == 0 || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) ? 0xFFFD : c;
+}
+
+static int digit(char c, unsigned base)
+{
+    const int v = c >= '0' && c <= '9' ? c - '0' : is_letter(c) ? lower(c) - 'a' + 10 : 99;
+    return v < (int)base ? v : -1;
+}
+
+static size_t number_reference(const char *p, const char *end, uint32_t *code_point)
+{
+    const char *q = p + 2;
+    unsigned base = 10;
+    if (q < end && lower(*q) == 'x') {
+        base = 16;
+        q++;
+    }
+    const char *digits = q;
+    uint32_t value = 0;
+    for (; q < end && digit(*q, base) >= 0; q++)
+        if (value <= 0x10FFFF) /* beyond it is U+FFFD however far */
+            value = value * base + (uint32_t)digit(*q, base);
+    if (q == digits)
+        return 0;
+    *code_point = number_meaning(value);
+    return (size_t)(q - p) + (q < end && *q == ';');
+}
+
+/* The character reference at p ('&'): its length with *code_point, or 0. */
+static size_t reference(const char *p, const char *end, uint32_t *code_point)
+{
+    if (p + 1 < end && p[1] == '#')
+        return number_reference(p, end, code_point);
+    size_t n = 0;
+    while (n < FT_HTML_ENTITY_NAME && p + 1 + n < end && (is_letter(p[1 + n]) || digit(p[1 + n], 10) >= 0))
+        n++;
+    const int closed = p + 1 + n < end && p[1 + n] == ';';
+    for (size_t k = n; k > 0; k--) {
+        const ft_html_entity *e = ft_html_entity_find(p + 1, k);
+        if (e && (e->bare || (closed && k == n))) {
+            *code_point = e->code_point;
+            return 1 + k + (closed && k == n);
+        }
+    }
     return 0;
 }
 
-/* --- Output ------------------------------------------------------------------ */
-
-/* At most one empty line in a row, none at the beginning; spaces at a line's end go. */
-static ft_code put_newline(page *g)
+/* Characters between tags. `plain`: '&' means itself (CDATA, raw text). */
+static void put_text(page *g, const char *p, const char *end, int plain)
 {
-    g->space = 0;
-    while (g->out->size > g->begin && (g->out->data[g->out->size - 1] == ' ' || g->out->data[g->out->size - 1] == '\t'))
-        g->out->size--;
-    if (g->out->size == g->begin || g->newlines >= 2)
-        return FT_OK;
-    g->newlines++;
-    return ft_buffer_append(g->out, "\n", 1, g->st);
-}
-
-/* A block's edge: what follows begins a line. */
-static ft_code put_break(page *g)
-{
-    g->space = 0;
-    return g->newlines ? FT_OK : put_newline(g);
-}
-
-static ft_code put_bytes(page *g, const char *bytes, size_t n)
-{
-    if (g->space && !g->newlines && g->out->size > g->begin) {
-        ft_code rc = ft_buffer_append(g->out, " ", 1, g->st);
-        if (rc)
-            return rc;
-    }
-    g->space = 0;
-    g->newlines = 0;
-    return ft_buffer_append(g->out, bytes, n, g->st);
-}
-
-static ft_code put_code_point(page *g, uint32_t c)
-{
-    ft_code rc = put_bytes(g, "", 0);
-    return rc ? rc : ft_utf8_append(g->out, c, g->st);
-}
-
-/* --- Character references ----------------------------------------------------- */
-
-static int by_name(const void *key, const void *row)
-{
-    return strcmp(key, *(const char *const *)row);
-}
-
-/* &#123; &#x7b; — the number, 0 with *used 0 where there is none. */
-static uint32_t numeric_reference(const char *p, const char *end, size_t *used)
-{
-    const char *start = p;
-    const int hex = p < end && (*p == 'x' || *p == 'X');
-    p += hex;
-    uint32_t value = 0;
-    const char *digits = p;
-    for (; p < end; p++) {
-        const char c = *p;
-        const int digit = c >= '0' && c <= '9'                     ? c - '0'
-                          : hex && is_letter(c) && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                                   : -1;
-        if (digit < 0)
-            break;
-        if (value < 0x110000)
-            value = value * (hex ? 16 : 10) + (uint32_t)digit;
-    }
-    *used = 0;
-    if (p == digits)
-        return 0;
-    *used = (size_t)(p - start) + (p < end && *p == ';');
-    return value ? value : 0xFFFD;
-}
-
-/* p stands behind '&'. The character and the bytes it took; *used 0: a plain '&'. */
-static uint32_t reference(const char *p, const char *end, size_t *used)
-{
-    *used = 0;
-    if (p < end && *p == '#') {
-        const uint32_t c = numeric_reference(p + 1, end, used);
-        *used += *used > 0;
-        return c;
-    }
-    char name[LONGEST_ENTITY + 1];
-    size_t n = 0;
-    while (p + n < end && n < LONGEST_ENTITY && (is_letter(p[n]) || (p[n] >= '0' && p[n] <= '9'))) {
-        name[n] = p[n];
-        n++;
-    }
-    name[n] = '\0';
-    if (!n || p + n >= end || p[n] != ';')
-        return 0;
-    const void *found = bsearch(name, entities, ENTITIES, sizeof(entities[0]), by_name);
-    if (!found)
-        return 0;
-    *used = n + 1;
-    return entities[((const char *)found - (const char *)entities) / (ptrdiff_t)sizeof(entities[0])].code_point;
-}
-
-/* --- Text ---------------------------------------------------------------------- */
-
-/* White space as it stands in pre; elsewhere it becomes one space. */
-static ft_code text_space(page *g, char c)
-{
-    if (!g->pre) {
-        g->space = 1;
-        return FT_OK;
-    }
-    if (c == '\n') {
-        while (g->out->size > g->begin && g->out->data[g->out->size - 1] == ' ')
-            g->out->size--;
-        if (g->newlines >= 2 || g->out->size == g->begin)
-            return FT_OK;
-        g->newlines++;
-        return ft_buffer_append(g->out, "\n", 1, g->st);
-    }
-    /* Indentation in pre is content: it must not undo the count of line ends before it. */
-    return c == '\r' ? FT_OK : ft_buffer_append(g->out, &c, 1, g->st);
-}
-
-/* One run of text up to the next '<' (or `stop`, in raw elements). */
-static ft_code text_run(page *g, const char *stop)
-{
-    ft_code rc = FT_OK;
-    while (!rc && g->p < stop) {
-        const char c = *g->p;
-        if (g->hidden) {
-            g->p = stop;
-        } else if (is_space(c)) {
-            rc = text_space(g, c);
-            g->p++;
-        } else if (c == '&') {
-            size_t used;
-            const uint32_t value = reference(g->p + 1, stop, &used);
-            rc = !used ? put_bytes(g, "&", 1) : value == 0xA0 ? text_space(g, ' ') : put_code_point(g, value);
-            g->p += 1 + used;
+    if (g->hidden)
+        return;
+    while (p < end && !g->rc) {
+        const char *q = p;
+        while (q < end && *q != '&' && *q != '\r' && *q != '\xC2' && (g->pre || !is_space(*q)))
+            q++;
+        if (q > p) {
+            settle(g);
+            append(g, p, (size_t)(q - p));
+            p = q;
+            continue;
+        }
+        uint32_t c = 0;
+        size_t n = *p == '&' && !plain ? reference(p, end, &c) : 0;
+        if (*p == '\xC2' && end - p > 1 && (p[1] == '\xA0' || p[1] == '\xAD')) {
+            c = (unsigned char)p[1];
+            n = 2;
+        } else if (*p == '\r') {
+            c = '\n';
+            n = end - p > 1 && p[1] == '\n' ? 2 : 1;
+        } else if (is_space(*p)) {
+            c = (unsigned char)*p;
+            n = 1;
+        }
+        if (n) {
+            put_code_point(g, c);
         } else {
-            const char *from = g->p;
-            while (g->p < stop && !is_space(*g->p) && *g->p != '&')
-                g->p++;
-            rc = put_bytes(g, from, (size_t)(g->p - from));
+            settle(g);
+            append(g, p, 1);
+            n = 1;
         }
+        p += n;
     }
-    return rc;
 }
 
-/* --- Tags ------------------------------------------------------------------------ */
+/* ---- what is read ----------------------------------------------------- */
 
-/* Behind the '>' of the tag whose attributes begin at p; quoted values may hold '>'. */
-static const char *tag_end(const char *p, const char *end)
+/* First "needle" in [p, end), or NULL. */
+static const char *find(const char *p, const char *end, const char *needle)
 {
-    char quote = 0;
-    for (; p < end; p++) {
-        if (quote) {
-            if (*p == quote)
-                quote = 0;
-        } else if (*p == '>') {
-            return p + 1;
-        } else if ((*p == '"' || *p == '\'') && p[-1] == '=') {
-            quote = *p;
-        }
-    }
-    return end;
+    return memmem(p, (size_t)(end - p), needle, strlen(needle));
 }
 
-/* Where the end tag of `name` begins, or the page's end. */
-static const char *raw_end(const char *p, const char *end, const char *name)
+/* The '>' that ends the tag whose name ends at p: not one within a quoted
+ * attribute value, unless the quote never closes. NULL where there is none. */
+static const char *tag_end(page *g, const char *p)
+{
+    if (g->given_up & NO_TAG_END)
+        return NULL;
+    const char *q = p;
+    while (!(g->given_up & NO_QUOTED_END)) {
+        while (q < g->end && *q != '=' && *q != '>')
+            q++;
+        if (q < g->end && *q == '>')
+            return q;
+        while (q < g->end && (*q == '=' || is_space(*q)))
+            q++;
+        if (q < g->end && (*q == '"' || *q == '\'')) {
+            const char *closing = memchr(q + 1, *q, (size_t)(g->end - q - 1));
+            q = closing ? closing + 1 : g->end;
+        }
+        if (q == g->end)
+            g->given_up |= NO_QUOTED_END;
+    }
+    q = memchr(p, '>', (size_t)(g->end - p));
+    if (!q)
+        g->given_up |= NO_TAG_END;
+    return q;
+}
+
+static const element *element_named(const char *name, size_t n)
+{
+    char key[NAME_MAX_BYTES];
+    if (n >= sizeof(key))
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        key[i] = lower(name[i]);
+    key[n] = '\0';
+    return bsearch(key, elements, sizeof(elements) / sizeof(elements[0]), sizeof(elements[0]), compare_element);
+}
+
+/* Where "</name" stands at or after p, or NULL. */
+static const char *end_tag_of(const char *p, const char *end, const char *name)
 {
     const size_t n = strlen(name);
-    for (; (p = memchr(p, '<', (size_t)(end - p))) != NULL; p++) {
-        if ((size_t)(end - p) < n + 2)
-            break;
+    while ((p = find(p, end, "</")) != NULL) {
         size_t i = 0;
-        while (p[1] == '/' && i < n && (p[2 + i] | 32) == name[i])
+        while (i < n && (size_t)(end - p) > 2 + i && lower(p[2 + i]) == name[i])
             i++;
-        if (i == n && (p + 2 + n == end || !is_letter(p[2 + n])))
+        const char *after = p + 2 + n;
+        if (i == n && (after >= end || is_space(*after) || *after == '/' || *after == '>'))
             return p;
+        p += 2;
     }
-    return end;
+    return NULL;
 }
 
-/* Behind a comment, a doctype, CDATA or a processing instruction; p stands at '<'. */
-static const char *declaration_end(const char *p, const char *end)
+static void read_title(page *g, const char *p)
 {
-    const char *closing = ">";
-    size_t opening = 2;
-    if (end - p >= 4 && !memcmp(p, "<!--", 4)) {
-        closing = "-->";
-        opening = 4;
-    } else if (end - p >= 9 && !memcmp(p, "<![CDATA[", 9)) {
-        closing = "]]>";
-        opening = 9;
+    const char *close = g->given_up & NO_TITLE_END ? NULL : end_tag_of(p, g->end, "title");
+    if (!close) { /* it ends where anything else begins */
+        g->given_up |= NO_TITLE_END;
+        close = memchr(p, '<', (size_t)(g->end - p));
     }
-    const char *at = memmem(p + opening, (size_t)(end - p) - opening, closing, strlen(closing));
-    return at ? at + strlen(closing) : end;
+    if (!close)
+        close = g->end;
+    if (g->title && g->title->size == 0 && (!g->hidden || !strcmp(g->hidden->name, "head"))) {
+        page inner = {.text = g->title, .st = g->st};
+        put_text(&inner, p, close, 0);
+        g->rc = g->rc ? g->rc : inner.rc;
+    }
+    g->at = close;
 }
 
-static ft_code open_or_close(page *g, const char *name, int closes)
+static void open_element(page *g, const element *e)
 {
-    if (g->hidden ? strcmp(name, g->hidden_tag) == 0 : is_one_of(name, hidden_tags)) {
-        if (!closes && !g->hidden)
-            memcpy(g->hidden_tag, name, strlen(name) + 1);
-        g->hidden = closes ? g->hidden - (g->hidden > 0) : g->hidden + 1;
-        return put_break(g);
+    if (!e)
+        return;
+    if (g->hidden) {
+        const int ends_head = !strcmp(g->hidden->name, "head") && !(e->flags & IN_HEAD) && g->hidden != e;
+        const int ends_any = !strcmp(e->name, "main") || !strcmp(e->name, "body");
+        if (ends_head || (ends_any && g->hidden->flags & PARA))
+            g->hidden = NULL;
+        else
+            g->hidden_nest += g->hidden == e;
     }
-    if (g->hidden)
-        return FT_OK;
-    if (is_one_of(name, pre_tags))
-        g->pre = closes ? g->pre - (g->pre > 0) : g->pre + 1;
-    if (!is_one_of(name, block_tags)) {
-        if (strcmp(name, "td") == 0 || strcmp(name, "th") == 0) /* cells of a row stand apart */
-            g->space = 1;
-        return FT_OK;
+    owe_breaks(g, e->flags & PARA ? 2 : e->flags & LINE ? 1 : 0);
+    if (e->flags & BREAK && g->breaks < 2)
+        g->breaks++;
+    g->space |= (e->flags & CELL) != 0;
+    if (e->flags & PRE && !g->hidden)
+        g->pre++;
+    if (e->flags & HIDDEN && !g->hidden) {
+        g->hidden = e;
+        g->hidden_nest = 1;
     }
-    /* A paragraph's end leaves an empty line; other blocks begin a new one. */
-    ft_code rc = put_break(g);
-    return rc || !closes || strcmp(name, "p") != 0 ? rc : put_newline(g);
 }
 
-/* g->p stands at '<'. Where that begins no tag it is text. */
-static ft_code tag(page *g)
+static void close_element(page *g, const element *e)
 {
-    const char *p = g->p + 1;
-    const int closes = p < g->end && *p == '/';
-    p += closes;
-    if (p < g->end && !closes && (*p == '!' || *p == '?')) {
-        g->p = declaration_end(g->p, g->end);
-        return FT_OK;
+    if (!e)
+        return;
+    if (g->hidden) {
+        const int ends_all = !strcmp(e->name, "body") || !strcmp(e->name, "html");
+        if (g->hidden == e ? --g->hidden_nest == 0 : ends_all)
+            g->hidden = NULL;
+    } else if (e->flags & PRE && g->pre) {
+        g->pre--;
     }
-    if (p >= g->end || !is_letter(*p)) {
-        g->p++;
-        return g->hidden ? FT_OK : put_bytes(g, "<", 1);
-    }
-    char name[LONGEST_TAG + 1];
-    size_t n = 0;
-    for (; p < g->end && !is_space(*p) && *p != '>' && *p != '/'; p++)
-        if (n < LONGEST_TAG)
-            name[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p | 32 : *p);
-    name[n] = '\0';
-    const char *behind = tag_end(p, g->end);
-    const int closed_itself = behind - p >= 2 && behind[-2] == '/';
-    g->p = behind;
-    ft_code rc = open_or_close(g, name, closes);
-    if (!rc && !closes && closed_itself && (g->hidden || is_one_of(name, pre_tags)))
-        return open_or_close(g, name, 1);
-    if (rc || closes || !is_one_of(name, raw_tags))
-        return rc;
-    return text_run(g, raw_end(g->p, g->end, name));
+    owe_breaks(g, e->flags & PARA ? 2 : e->flags & LINE ? 1 : 0);
+    g->space |= (e->flags & CELL) != 0;
 }
 
-ft_code ft_html_text(const char *text, size_t n, ft_buffer *out, ft_status *st)
+/* Content of script and the like: up to its end tag, or to the end of the page. */
+static void read_raw(page *g, const element *e)
 {
-    page g = {.p = text, .end = text + n, .out = out, .begin = out->size, .st = st};
-    ft_code rc = ft_buffer_reserve(out, 0, st);
-    while (!rc && g.p < g.end) {
-        if (*g.p == '<') {
-            rc = tag(&g);
-        } else {
-            const char *next = memchr(g.p, '<', (size_t)(g.end - g.p));
-            rc = text_run(&g, next ? next : g.end);
+    const char *close = end_tag_of(g->at, g->end, e->name);
+    if (!close)
+        close = g->end;
+    put_text(g, g->at, close, 1);
+    g->at = close;
+}
+
+/* A start or end tag at g->at, where '<' and a letter or "</" and a letter stand. */
+static int read_tag(page *g)
+{
+    const int closing = g->at[1] == '/';
+    const char *name = g->at + 1 + closing, *p = name;
+    while (p < g->end && !is_space(*p) && *p != '/' && *p != '>' && *p != '<')
+        p++;
+    const char *end = tag_end(g, p);
+    if (!end)
+        return 0;
+    const element *e = element_named(name, (size_t)(p - name));
+    g->at = end + 1;
+    if (closing) {
+        close_element(g, e);
+        return 1;
+    }
+    if (e && !strcmp(e->name, "title")) {
+        if (!(g->xml && end[-1] == '/'))
+            read_title(g, end + 1);
+        return 1;
+    }
+    open_element(g, e);
+    if (g->xml && end[-1] == '/') {
+        close_element(g, e);
+        return 1;
+    }
+    if (e && e->flags & PRE && g->at < g->end && *g->at == '\n')
+        g->at++; /* the line break after <pre> is not content */
+    if (e && e->flags & RAW)
+        read_raw(g, e);
+    return 1;
+}
+
+/* Markup that is no tag: 1 when it was passed over. */
+static int read_declaration(page *g)
+{
+    const char *p = g->at, *end = NULL;
+    const size_t left = (size_t)(g->end - p);
+    if (left >= 9 && !memcmp(p, "<![CDATA[", 9) && !(g->given_up & NO_CDATA_END)) {
+        end = find(p + 9, g->end, "]]>");
+        if (end) {
+            put_text(g, p + 9, end, 1);
+            g->at = end + 3;
+            return 1;
+        }
+        g->given_up |= NO_CDATA_END;
+    }
+    if (left >= 4 && !memcmp(p, "<!--", 4)) {
+        /* From the opening's own dashes on: "<!-->" and "<!--->" are whole comments. */
+        if (!(g->given_up & NO_COMMENT_END) && (end = find(p + 2, g->end, "-->")) != NULL)
+            end += 2;
+        else
+            g->given_up |= NO_COMMENT_END;
+    }
+    if (!end && !(g->given_up & NO_TAG_END)) {
+        end = memchr(p, '>', left);
+        if (!end)
+            g->given_up |= NO_TAG_END;
+    }
+    if (!end)
+        return 0;
+    g->at = end + 1;
+    return 1;
+}
+
+static void read_page(page *g)
+{
+    while (g->at < g->end && !g->rc) {
+        const char *open = memchr(g->at, '<', (size_t)(g->end - g->at));
+        if (!open)
+            open = g->end;
+        put_text(g, g->at, open, 0);
+        g->at = open;
+        if (open == g->end)
+            return;
+        const char c = g->end - open > 1 ? open[1] : '\0';
+        int passed = 0;
+        if (is_letter(c) || (c == '/' && g->end - open > 2 && is_letter(open[2])))
+            passed = read_tag(g);
+        else if (c == '!' || c == '?' || c == '/')
+            passed = read_declaration(g);
+        if (!passed) {
+            put_text(g, open, open + 1, 0);
+            g->at = open + 1;
         }
     }
-    while (!rc && out->size > g.begin && is_space(out->data[out->size - 1]))
-        out->size--;
-    if (!rc)
-        out->data[out->size] = '\0';
-    return rc;
+}
+
+ft_code ft_html_text(const char *html, size_t n, ft_buffer *text, ft_buffer *title, ft_status *st)
+{
+    if (n == 0)
+        return FT_OK;
+    page g = {.at = html, .end = html + n, .text = text, .title = title, .text_from = text->size, .st = st};
+    g.xml = n >= 5 && !memcmp(html, "<?xml", 5);
+    read_page(&g);
+    if (g.rc)
+        return g.rc;
+    size_t from = g.text_from;
+    while (text->size > from && is_space(text->data[text->size - 1]))
+        text->size--;
+    while (from < text->size && is_space(text->data[from]))
+        from++;
+    if (text->size > g.text_from) {
+        memmove(text->data + g.text_from, text->data + from, text->size - from);
+        text->size -= from - g.text_from;
+    }
+    if (text->data)
+        text->data[text->size] = '\0';
+    return FT_OK;
 }
