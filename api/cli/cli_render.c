@@ -153,13 +153,14 @@ static void flush_word(cli_view *v)
         return;
     if (v->wrap && v->at && v->at + v->word_width > v->columns) {
         start_line(v);
-        /* Colours may stand before the space that the new line replaces. */
-        const char *space = memchr(text, ' ', n);
-        const char *escape_end = text[0] == '\x1b' ? memchr(text, 'm', n) : NULL;
-        if (space == text || (space && escape_end && space == escape_end + 1)) {
-            fwrite(text, 1, (size_t)(space - text), stdout);
-            n -= (size_t)(space - text) + 1;
-            text = space + 1;
+        /* The new line stands for the word's space; colours may stand before that. */
+        size_t codes = 0;
+        while (codes < n && text[codes] == '\x1b')
+            codes += strcspn(text + codes, "m") + 1;
+        if (codes < n && text[codes] == ' ') {
+            fwrite(text, 1, codes, stdout);
+            n -= codes + 1;
+            text += codes + 1;
             v->word_width--;
         }
     }
@@ -174,9 +175,12 @@ void cli_stream(cli_view *v, const char *text, size_t n, int expert)
     ft_buffer clean = {0};
     cli_harmless(&clean, text, n, 1);
     if (v->colour && clean.size && v->in_colour != expert + 1) {
-        char code[16];
-        colour_code(expert, code);
-        add_text(&v->word, expert < 0 ? reset : code);
+        char code[16] = "";
+        if (expert >= 0)
+            colour_code(expert, code);
+        if (v->in_colour || expert < 0)
+            add_text(&v->word, reset);
+        add_text(&v->word, expert == CLI_PROMPT ? bold : code);
         v->in_colour = expert + 1;
     }
     for (size_t i = 0; i < clean.size;) {
@@ -350,6 +354,23 @@ static void render_experts(cli_view *v, const json_t *trace)
         }
         start_line(v);
     }
+}
+
+void cli_render_legend(cli_view *v, size_t experts, uint64_t without)
+{
+    char fallback[FT_EXPERT_NAME];
+    v->at = 0;
+    for (size_t e = 0; e < experts && e < FT_MAX_EXPERTS; e++) {
+        const char *name = ft_trace_expert_name(v->scope, e, fallback);
+        if (without >> e & 1)
+            continue;
+        if (v->at && v->at + strlen(name) + 2 > v->columns)
+            start_line(v);
+        else if (v->at)
+            v->at += (size_t)printf("  ");
+        print_owner(v, name, (int)e, 24);
+    }
+    start_line(v);
 }
 
 /* "scripture 78 %, essays 12 %": the greatest first, what is below 5 % together. */

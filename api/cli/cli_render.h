@@ -20,14 +20,15 @@ typedef struct cli_view {
     size_t at;      /* column that the next character goes to */
     ft_buffer word; /* of the streamed text, not yet printed; colours inside */
     size_t word_width;
-    int in_colour; /* expert + 1 that colours the streamed text now; 0: none */
+    int in_colour; /* what colours the streamed text now: an expert + 1, 0 for none, -1 for the prompt */
 } cli_view;
 
 /* For standard output as it is. `scope` must outlive it. */
 cli_view cli_view_make(const ft_trace_scope *scope);
 
-/* Streamed text: a piece in an expert's colour (-1: none). Words are printed when
+/* Streamed text: a piece in an expert's colour, or as one of these. Words are printed when
  * they are whole; `end` prints what is left and ends the line. */
+enum { CLI_PLAIN = -1, CLI_PROMPT = -2 };
 void cli_stream(cli_view *v, const char *text, size_t n, int expert);
 void cli_stream_end(cli_view *v);
 
@@ -36,6 +37,8 @@ int cli_top_expert(const ft_routing *r, size_t start, size_t end);
 
 /* The trace's response, coloured by its tokens' shares. */
 void cli_render_text(cli_view *v, const json_t *trace);
+/* One line or two: every expert's name in its colour. */
+void cli_render_legend(cli_view *v, size_t experts, uint64_t without);
 /* Below a text: the owners' colours and shares, then every span with its owners,
  * shares and at most `documents` documents. */
 void cli_render_trace(cli_view *v, const json_t *trace, size_t documents);
