@@ -168,7 +168,7 @@ function generate() {
       await api.complete(body, signal, (chunk) => {
         const extra = chunk.flextrace ?? {};
         for (const choice of chunk.choices ?? []) {
-          if (choice.text || extra.shares?.length) view.append(choice.text, extra.shares ?? []);
+          if (choice.text || extra.shares?.length) view.append(choice.text, extra.shares ?? [], extra.pieces);
           unread += choice.text;
           if (choice.finish_reason) last = extra;
         }

@@ -146,7 +146,8 @@ export class DocumentPanel {
       el("li", {},
         el("button", { type: "button", class: `overview-row ${this.owners.mark(doc.owner)}`, onclick: () => this.onDocument(doc.spans[0]) },
           el("span", { class: "source", dir: "auto" }, visible(doc.source ?? doc.id)),
-          el("span", { class: "facts" }, this.#owner(doc.owner), relevance(doc.relevance), plural(doc.spans.length, "span")),
+          el("span", { class: "facts" }, this.#owner(doc.owner), relevance(doc.relevance), el("span", { class: "id" }, visible(doc.id ?? "")),
+            doc.spans.length > 1 && el("span", {}, plural(doc.spans.length, "span"))),
         ),
       ),
     );

@@ -69,7 +69,10 @@ export class TraceView {
     this.prompt = prompt;
     this.#draw();
   }
-  append(text, rows) {
+  /* rows: the shares of the tokens of `text`; pieces: each token's part of it, where the server says. */
+  append(text, rows, pieces) {
+    if (pieces?.length === rows.length && rows.length > 1 && pieces.join("") === text)
+      return pieces.forEach((piece, i) => this.append(piece, [rows[i]]));
     const start = this.pieces.at(-1)?.end ?? 0;
     const piece = { text, start, end: start + rows.length, shares: mean(rows) };
     this.pieces.push(piece);

@@ -129,7 +129,7 @@ test("a text that stands nowhere gets a word instead of spans", async (page) => 
 
 test("a hostile document is shown and not run", async (page) => {
   await trace(page, `They say that it is ${HOSTILE_PHRASE}, <script>window.__owned=7</script> and then?`);
-  await page.locator("#response .span").first().click();
+  await page.locator('#response .span[aria-label*="lighthouses"]').click();
   const panel = await page.textContent("#panel");
   assert.ok(panel.includes("<script>window.__owned=5; alert(1)</script>"), panel);
   assert.ok(panel.includes('<img src=x onerror="window.__owned=1">'), "its id is text");
