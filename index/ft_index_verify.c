@@ -160,26 +160,30 @@ static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)
     return rc;
 }
 
+/* What the manifest says of the files. */
+static ft_code check_manifest(const ft_index *ix, ft_status *st)
+{
+    ft_digest d;
+    ft_pool *pool;
+    ft_code rc = ft_pool_new(&pool, 0, st);
+    if (!rc)
+        rc = check_digests(ix, pool, st);
+    ft_pool_free(pool);
+    if (!rc)
+        rc = ft_manifest_root(ix->manifest, &d, st);
+    if (!rc && memcmp(&d, &ix->info.root, sizeof(d)) != 0)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: the root does not follow from the files", ix->folder);
+    if (!rc && ix->manifest->has_tokenizer)
+        rc = ft_digest_of_file(&d, ix->tokenizer, st);
+    if (!rc && ix->manifest->has_tokenizer && memcmp(&d, &ix->info.tokenizer_digest, sizeof(d)) != 0)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: not the tokenizer that the manifest names", ix->tokenizer);
+    return rc;
+}
+
 ft_code ft_index_verify(const ft_index *ix, ft_status *st)
 {
-    ft_pool *pool = NULL;
-    ft_code rc = ft_pool_new(&pool, 0, st);
+    ft_code rc = FT_OK;
     for (unsigned i = 0; i < ix->part_count && !rc; i++)
         rc = check_part(&ix->parts[i], st);
-    if (!rc && ix->manifest) {
-        ft_digest root;
-        rc = check_digests(ix, pool, st);
-        if (!rc)
-            rc = ft_manifest_root(ix->manifest, &root, st);
-        if (!rc && memcmp(&root, &ix->info.root, sizeof(root)) != 0)
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: the root does not follow from the files", ix->folder);
-        if (!rc && ix->manifest->has_tokenizer) {
-            ft_digest tokenizer;
-            rc = ft_digest_of_file(&tokenizer, ix->tokenizer, st);
-            if (!rc && memcmp(&tokenizer, &ix->info.tokenizer_digest, sizeof(tokenizer)) != 0)
-                rc = ft_fail(st, FT_ERR_FORMAT, "%s: not the tokenizer that the manifest names", ix->tokenizer);
-        }
-    }
-    ft_pool_free(pool);
-    return rc;
+    return rc || !ix->manifest ? rc : check_manifest(ix, st);
 }

@@ -1,0 +1,172 @@
+/* An index with any bytes in one of its files, or an infini-gram folder of any bytes,
+ * is refused or answers; nothing is read outside the files. The first byte says what
+ * the rest is:
+ *   0      the manifest's text before its checksum, which is made right
+ *   1..5   the payload of tokens, suffixes, documents, texts, ids
+ *   6, 7   infini-gram 4, 5: sizes of three files, then tokenized.0, table.0, offset.0 */
+#include "base/ft_file.h"
+#include "index/ft_index.h"
+#include "index/ft_index_build.h"
+#include "index/ft_query.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+enum { VOCAB = 20, PAYLOAD = 4096 };
+static const char *const sections[] = {"", "tokens", "suffixes", "documents", "texts", "ids"};
+
+static char root[64], path[4200];
+
+static const char *in_root(const char *name)
+{
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    return path;
+}
+
+static void put(const char *name, const void *bytes, size_t n)
+{
+    FILE *f = fopen(in_root(name), "wb");
+    if (!f || (n && fwrite(bytes, 1, n, f) != n) || fclose(f) != 0)
+        abort();
+}
+
+static void remove_root(void)
+{
+    if (ft_folder_remove(root, NULL) != FT_OK)
+        abort();
+}
+
+static void need(ft_code rc)
+{
+    if (rc)
+        abort();
+}
+
+/* A small index in root/index, once. */
+static void prepare(void)
+{
+    static const uint32_t tokens[] = {1, 2, 3, 1, 2, 3, 4, 1, 2, 19, 0, 5};
+    if (root[0])
+        return;
+    snprintf(root, sizeof(root), "/tmp/flextrace-fuzz-XXXXXX");
+    if (!mkdtemp(root))
+        abort();
+    atexit(remove_root);
+    ft_index_writer *w;
+    const ft_index_writer_options o = {.vocab_size = VOCAB, .end_of_text = 0};
+    need(ft_index_writer_new(&w, in_root("index"), &o, NULL));
+    for (size_t d = 0; d < 6; d++) {
+        const char id[] = {(char)('a' + d), '\0'};
+        need(ft_index_writer_add(w, tokens + d, 12 - 2 * d, id, "{}", 1, NULL));
+    }
+    need(ft_index_writer_finish(w, NULL, NULL));
+    need(ft_folder_make(in_root("gram"), NULL));
+}
+
+static void ask(const ft_index *ix)
+{
+    const ft_index_set set = {&ix, 1};
+    const ft_index_info info = ft_index_get_info(ix);
+    static const uint32_t pat[] = {1, 2, 3, 255, 1, 19};
+    size_t longest[6], found;
+    ft_match m[6];
+    ft_doc_ref doc;
+    ft_place places[40];
+    uint32_t shown[40];
+    ft_index_match_all(ix, pat, 6, longest, m);
+    for (uint64_t d = 0; d <= info.documents && d < 100; d++)
+        if (ft_index_document(ix, d, &doc, NULL) == FT_OK)
+            ft_index_document_tokens(ix, &doc, 0, 40, shown, &found);
+    if (ft_index_document_by_id(ix, "c", &doc, NULL) == FT_OK && strcmp(doc.id, "c") != 0)
+        abort();
+    for (size_t k = 0; k < 3; k++) {
+        ft_distribution d;
+        ft_window w;
+        if (ft_query_ntd(set, pat, k, 0, &d, NULL) == FT_OK)
+            ft_distribution_release(&d);
+        (void)ft_query_occurrences(set, pat, k, 40, places, &found);
+        for (size_t i = 0; i < found; i++)
+            if (ft_query_context(set, &places[i], k, 3, &w, NULL) == FT_OK && w.from + w.length > w.doc.length)
+                abort();
+    }
+    const ft_ngram a[] = {{pat, 1}, {pat + 1, 2}};
+    const ft_clause clauses[] = {{a, 1}, {a + 1, 1}};
+    ft_cnf_result r;
+    if (ft_query_cnf(set, clauses, 2, 3, 1, &r, NULL) == FT_OK)
+        ft_cnf_result_release(&r);
+    if (ft_index_verify(ix, NULL) == FT_OK && info.tokens > (uint64_t)1 << 40)
+        abort();
+}
+
+static void open_and_ask(const char *folder, int version)
+{
+    ft_index *ix;
+    const ft_infinigram_options o = {.version = version, .end_of_text = 7};
+    if (ft_index_open_any(&ix, folder, &o, NULL) == FT_OK)
+        ask(ix);
+    ft_index_close(ix);
+}
+
+/* The file as it is, `data` over its beginning from `at`; put back afterwards. */
+static void with_bytes(const char *name, size_t at, const uint8_t *data, size_t n)
+{
+    ft_buffer was = {0}, now = {0};
+    need(ft_file_read(in_root(name), 0, &was, NULL));
+    need(ft_buffer_append(&now, was.data, was.size, NULL));
+    memcpy(now.data + at, data, n < now.size - at ? n : now.size - at);
+    put(name, now.data, now.size);
+    open_and_ask(in_root("index"), 4);
+    put(name, was.data, was.size);
+    ft_buffer_release(&was);
+    ft_buffer_release(&now);
+}
+
+static void with_manifest(const uint8_t *data, size_t n)
+{
+    ft_buffer was = {0}, now = {0};
+    need(ft_file_read(in_root("index/manifest.json"), 0, &was, NULL));
+    need(ft_buffer_append(&now, data, n, NULL));
+    need(ft_buffer_printf(&now, NULL, ",\"checksum\":\"%016llx\"}\n", (unsigned long long)XXH3_64bits(data, n)));
+    put("index/manifest.json", now.data, now.size);
+    open_and_ask(in_root("index"), 4);
+    put("index/manifest.json", was.data, was.size);
+    ft_buffer_release(&was);
+    ft_buffer_release(&now);
+}
+
+static void with_gram(int version, const uint8_t *data, size_t n)
+{
+    static const char *const names[] = {"gram/tokenized.0", "gram/table.0", "gram/offset.0"};
+    if (n < 3)
+        return;
+    const uint8_t *at = data + 3, *end = data + n;
+    for (int f = 0; f < 3; f++) {
+        const size_t left = (size_t)(end - at), take = data[f] < left ? data[f] : left;
+        put(names[f], at, take);
+        at += take;
+    }
+    open_and_ask(in_root("gram"), version);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    prepare();
+    if (n == 0)
+        return 0;
+    const unsigned kind = data[0] & 7;
+    char name[80];
+    if (kind == 0) {
+        with_manifest(data + 1, n - 1);
+    } else if (kind < 6) {
+        snprintf(name, sizeof(name), "index/segment-000001/%s", sections[kind]);
+        with_bytes(name, PAYLOAD, data + 1, n - 1);
+    } else {
+        with_gram(kind == 6 ? 4 : 5, data + 1, n - 1);
+    }
+    return 0;
+}
