@@ -178,7 +178,7 @@ void cli_stream(cli_view *v, const char *text, size_t n, int expert)
         char code[16] = "";
         if (expert >= 0)
             colour_code(expert, code);
-        if (v->in_colour || expert < 0)
+        if (v->in_colour)
             add_text(&v->word, reset);
         add_text(&v->word, expert == CLI_PROMPT ? bold : code);
         v->in_colour = expert + 1;
@@ -501,11 +501,13 @@ static int is_space(char c)
 }
 
 /* The snippet around its match, the match marked, cut to a few lines. */
-static void print_snippet(cli_view *v, const json_t *doc, int expert)
+static void print_snippet(cli_view *v, const json_t *doc, size_t match_tokens, int expert)
 {
     enum { INDENT = 6, CONTEXT = 150 }; /* bytes on each side */
     const json_t *snippet = json_object_get(doc, "snippet");
-    const size_t n = json_string_length(snippet);
+    const size_t n = json_string_length(snippet), half = ft_trace_options_default(v->scope).snippet_tokens / 2;
+    const size_t position = (size_t)json_integer_value(json_object_get(doc, "position"));
+    const size_t length = (size_t)json_integer_value(json_object_get(doc, "length"));
     size_t start = (size_t)json_integer_value(json_object_get(doc, "match_start_byte"));
     size_t end = (size_t)json_integer_value(json_object_get(doc, "match_end_byte"));
     if (!json_is_string(snippet) || start > end || end > n)
@@ -515,24 +517,25 @@ static void print_snippet(cli_view *v, const json_t *doc, int expert)
         start++;
     while (end > start && is_space(text[end - 1]))
         end--;
-    /* Context begins and ends at a space. */
+    /* Context begins and ends at a space, or with the document. */
     size_t from = start > CONTEXT ? start - CONTEXT : 0, to = n - end > CONTEXT ? end + CONTEXT : n;
-    while (from && from < start && !is_space(text[from]))
+    const int cut_start = from > 0 || position > half, cut_end = to < n || position + match_tokens + half < length;
+    while (cut_start && from < start && !is_space(text[from]))
         from++;
-    while (to < n && to > end && !is_space(text[to]))
+    while (cut_end && to > end && !is_space(text[to - 1]))
         to--;
     ft_buffer out = {0};
     char colour[16] = "";
     if (expert >= 0)
         colour_code(expert, colour);
-    add_text(&out, from ? "\xE2\x80\xA6" : "");
+    add_text(&out, cut_start ? "\xE2\x80\xA6" : "");
     add_squeezed(&out, text + from, start - from);
     add_text(&out, v->colour ? bold : "\xC2\xBB"); /* bold, or »guillemets« */
     add_text(&out, v->colour ? colour : "");
     add_squeezed(&out, text + start, end - start);
     add_text(&out, v->colour ? reset : "\xC2\xAB");
     add_squeezed(&out, text + end, to - end);
-    add_text(&out, to < n ? "\xE2\x80\xA6" : "");
+    add_text(&out, cut_end ? "\xE2\x80\xA6" : "");
     v->at = (size_t)printf("%*s", INDENT, "");
     const size_t skip = out.data && out.data[0] == ' ';
     print_wrapped(v, out.data + skip, out.size - skip, INDENT);
@@ -540,7 +543,7 @@ static void print_snippet(cli_view *v, const json_t *doc, int expert)
     ft_buffer_release(&out);
 }
 
-static void print_document(cli_view *v, const json_t *doc)
+static void print_document(cli_view *v, const json_t *doc, size_t match_tokens)
 {
     const char *owner = json_string_value(json_object_get(doc, "owner"));
     const char *relevance = json_string_value(json_object_get(doc, "relevance"));
@@ -562,7 +565,7 @@ static void print_document(cli_view *v, const json_t *doc)
     start_line(v);
     free(id);
     free(source);
-    print_snippet(v, doc, expert);
+    print_snippet(v, doc, match_tokens, expert);
 }
 
 /* "5 tokens, 396 times:" and how often in whose corpus. */
@@ -586,8 +589,32 @@ static void print_span_owners(cli_view *v, const json_t *span)
     start_line(v);
 }
 
-static void render_span(cli_view *v, const json_t *span, size_t number, size_t documents)
+static int same_text(const json_t *x, const json_t *y)
 {
+    const json_t *a = json_object_get(x, "text"), *b = json_object_get(y, "text");
+    return json_is_string(a) && json_equal(a, b);
+}
+
+/* "  7 tokens from 4, 13": where the span stands, and the later ones of the same text. */
+static void print_places(cli_view *v, const json_t *spans, size_t which)
+{
+    const json_t *span = json_array_get(spans, which);
+    const long long start = json_integer_value(json_object_get(span, "start"));
+    const long long tokens = json_integer_value(json_object_get(span, "end")) - start;
+    char text[80];
+    snprintf(text, sizeof(text), "  %lld %s from %lld", tokens, tokens == 1 ? "token" : "tokens", start);
+    print_wrapped(v, text, strlen(text), 4);
+    for (size_t i = which + 1; i < json_array_size(spans); i++)
+        if (same_text(json_array_get(spans, i), span)) {
+            const json_t *at = json_object_get(json_array_get(spans, i), "start");
+            snprintf(text, sizeof(text), ", %lld", (long long)json_integer_value(at));
+            print_wrapped(v, text, strlen(text), 4);
+        }
+}
+
+static void render_span(cli_view *v, const json_t *spans, size_t which, size_t number, size_t documents)
+{
+    const json_t *span = json_array_get(spans, which);
     const json_t *docs = json_object_get(span, "docs"), *shares = json_object_get(span, "shares");
     const size_t most = 4 * v->columns, total = json_array_size(docs);
     const long long start = json_integer_value(json_object_get(span, "start"));
@@ -596,8 +623,6 @@ static void render_span(cli_view *v, const json_t *span, size_t number, size_t d
     putchar('\n');
     v->at = (size_t)printf("%3zu ", number);
     paint(v, bold);
-    char length[80];
-    snprintf(length, sizeof(length), "  %lld %s from %lld", tokens, tokens == 1 ? "token" : "tokens", start);
     ft_buffer line = {0};
     add_text(&line, "\xE2\x80\x9C");
     add_text(&line, text ? text : "");
@@ -605,7 +630,7 @@ static void render_span(cli_view *v, const json_t *span, size_t number, size_t d
     print_wrapped(v, line.data, line.size, 4);
     paint(v, reset);
     paint(v, dim);
-    print_wrapped(v, length, strlen(length), 4);
+    print_places(v, spans, which);
     paint(v, reset);
     start_line(v);
     ft_buffer_release(&line);
@@ -616,7 +641,7 @@ static void render_span(cli_view *v, const json_t *span, size_t number, size_t d
         print_shares(v, shares, 10);
     }
     for (size_t i = 0; i < total && i < documents; i++)
-        print_document(v, json_array_get(docs, i));
+        print_document(v, json_array_get(docs, i), (size_t)tokens);
     if (total > documents) {
         paint(v, dim);
         printf("    and %zu more %s\n", total - documents, total - documents == 1 ? "document" : "documents");
@@ -624,21 +649,32 @@ static void render_span(cli_view *v, const json_t *span, size_t number, size_t d
     }
 }
 
+/* The first span with the text of span i. */
+static size_t first_of_text(const json_t *spans, size_t i)
+{
+    size_t first = 0;
+    while (first < i && !same_text(json_array_get(spans, first), json_array_get(spans, i)))
+        first++;
+    return first;
+}
+
 void cli_render_trace(cli_view *v, const json_t *trace, size_t documents)
 {
     const json_t *spans = json_object_get(trace, "spans");
     const size_t n = json_array_size(spans);
-    char line[100];
+    size_t different = 0, number = 0;
+    char line[100] = "No part of it stands word for word in an owner's corpus.";
+    for (size_t i = 0; i < n; i++)
+        different += first_of_text(spans, i) == i;
     if (!v->colour)
         render_marked(v, trace);
     render_experts(v, trace);
-    if (!n)
-        snprintf(line, sizeof(line), "No part of it stands word for word in an owner's corpus.");
-    else
-        snprintf(line, sizeof(line), "%zu %s word for word in the owners' corpora", n,
-                 n == 1 ? "span that stands" : "spans that stand");
+    if (different)
+        snprintf(line, sizeof(line), "%zu %s word for word in the owners' corpora", different,
+                 different == 1 ? "span that stands" : "spans that stand");
     heading(v, line);
     for (size_t i = 0; i < n; i++)
-        render_span(v, json_array_get(spans, i), i + 1, documents);
+        if (first_of_text(spans, i) == i)
+            render_span(v, spans, i, ++number, documents);
     fflush(stdout);
 }
