@@ -161,15 +161,17 @@ static ft_code look_through(look *l, const ft_buffer *text, ft_status *st)
 
 static ft_code explain(const char *path, const ft_buffer *text, cyaml_err_t error, const complaint *c, ft_status *st)
 {
-    static const char unexpected[] = "Unexpected key: ";
+    static const char unexpected[] = "Unexpected key: ", again[] = "Mapping field already seen: ";
     if (error == CYAML_ERR_OOM)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
-    if (!strncmp(c->what, unexpected, sizeof(unexpected) - 1)) {
-        const char *key = c->what + sizeof(unexpected) - 1;
+    /* The place that comes with these two is the token before the key. */
+    const int unknown = !strncmp(c->what, unexpected, sizeof(unexpected) - 1);
+    if (unknown || !strncmp(c->what, again, sizeof(again) - 1)) {
+        const char *key = c->what + (unknown ? sizeof(unexpected) : sizeof(again)) - 1;
         look l = {.path = path, .key = key, .after_line = c->line, .after_column = c->column};
         if (look_through(&l, text, NULL) == FT_OK && l.found_line)
-            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: unknown key '%s'; docs/federation.md lists the keys", path,
-                           l.found_line, key);
+            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s '%s'; docs/federation.md lists the keys", path, l.found_line,
+                           unknown ? "unknown key" : "repeated key", key);
     }
     const char *what = c->what[0] ? c->what : cyaml_strerror(error);
     if (c->field[0] && !strstr(what, c->field))

@@ -221,6 +221,8 @@ void cli_stream_end(cli_view *v)
 /* Prints harmless text from column `indent` on, breaking at spaces. */
 static void print_wrapped(cli_view *v, const char *text, size_t n, size_t indent)
 {
+    if (!text) /* nothing, for lack of memory */
+        return;
     size_t i = 0;
     while (i < n) {
         size_t end = i;

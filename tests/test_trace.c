@@ -1,0 +1,751 @@
+/* What tracer/ft_trace.h and docs/trace.md promise. */
+#include "tests/corpus_fixture.h"
+
+#include "base/ft_json.h"
+#include "base/ft_random.h"
+#include "base/ft_utf8.h"
+#include "index/ft_index_build.h"
+#include "tracer/ft_trace.h"
+
+#include <math.h>
+
+/* --- A small federation: three owners, the demo's tokenizer ---------------------------- */
+
+enum { OWNERS = 3 };
+
+typedef struct house {
+    ft_tokenizer *tokenizer;
+    ft_encoder *encoder;
+    ft_index *indexes[OWNERS];
+    const ft_index *lists[OWNERS][1];
+    ft_owner owners[OWNERS];
+    ft_trace_scope scope;
+} house;
+
+static const char *const names[OWNERS] = {"birds", "fish", "stones"};
+
+/* Builds an index of JSON lines under a name. */
+static ft_index *build(const char *name, const char *lines, const char *tokenizer)
+{
+    char file[100], folder[4096];
+    ft_status st;
+    snprintf(file, sizeof(file), "%s.jsonl", name);
+    const char *corpus[] = {ft_test_write(file, lines, strlen(lines))};
+    const ft_index_build_options o = {.tokenizer = tokenizer, .owner = name, .threads = 1};
+    ft_index_build_report report;
+    ft_index *ix;
+    strcpy(folder, ft_test_path(name));
+    assert_int_equal(ft_folder_remove(folder, NULL), FT_OK);
+    assert_ok(ft_index_build(folder, corpus, 1, &o, &report, &st), st);
+    assert_ok(ft_index_open(&ix, folder, &st), st);
+    return ix;
+}
+
+static void open_house(house *h, const char *const corpora[OWNERS])
+{
+    static const char *const ends[] = {"\n", "."};
+    ft_status st;
+    memset(h, 0, sizeof(*h));
+    char tokenizer[4096];
+    strcpy(tokenizer, ft_test_source("demo/model"));
+    assert_ok(ft_tokenizer_open(&h->tokenizer, tokenizer, &st), st);
+    assert_ok(ft_encoder_new(&h->encoder, h->tokenizer, &st), st);
+    for (int o = 0; o < OWNERS; o++) {
+        h->indexes[o] = build(names[o], corpora[o], tokenizer);
+        h->lists[o][0] = h->indexes[o];
+        h->owners[o] = (ft_owner){names[o], "", o + 1, h->lists[o], 1};
+    }
+    h->scope = (ft_trace_scope){.tokenizer = h->tokenizer, .owners = h->owners, .owner_count = OWNERS};
+    assert_ok(ft_token_set_containing(&h->scope.delimiters, h->tokenizer, ends, 2, &st), st);
+    assert_ok(ft_token_set_word_starts(&h->scope.word_starts, h->tokenizer, &st), st);
+}
+
+static void close_house(house *h)
+{
+    ft_token_set_release(&h->scope.delimiters);
+    ft_token_set_release(&h->scope.word_starts);
+    for (int o = 0; o < OWNERS; o++)
+        ft_index_close(h->indexes[o]);
+    ft_encoder_free(h->encoder);
+    ft_tokenizer_close(h->tokenizer);
+}
+
+static json_t *trace_tokens(house *h, const uint32_t *ids, size_t n, const ft_trace_options *options)
+{
+    json_t *trace;
+    ft_status st;
+    const ft_trace_input in = {.response = ids, .response_count = n};
+    assert_ok(ft_trace_make(&h->scope, &in, options, &trace, &st), st);
+    return trace;
+}
+
+static json_t *trace_text(house *h, const char *text, const ft_trace_options *options)
+{
+    ft_encoding e = {0};
+    ft_status st;
+    assert_ok(ft_encoder_encode(h->encoder, text, strlen(text), &e, &st), st);
+    json_t *trace = trace_tokens(h, e.ids, e.count, options);
+    ft_encoding_release(&e);
+    return trace;
+}
+
+static const json_t *at(const json_t *value, const char *field, size_t i)
+{
+    const json_t *item = json_array_get(json_object_get(value, field), i);
+    assert_non_null(item);
+    return item;
+}
+
+static size_t number(const json_t *value, const char *field)
+{
+    assert_true(json_is_integer(json_object_get(value, field)));
+    return (size_t)json_integer_value(json_object_get(value, field));
+}
+
+static const char *string(const json_t *value, const char *field)
+{
+    assert_true(json_is_string(json_object_get(value, field)));
+    return json_string_value(json_object_get(value, field));
+}
+
+static const char *const corpora[OWNERS] = {
+    "{\"id\":\"b1\",\"text\":\"The heron stands in the reeds. It waits for a small silver fish all "
+    "day.\",\"source\":\"marsh\"}\n"
+    "{\"id\":\"b2\",\"text\":\"A wren is small. The heron stands in the reeds.\",\"page\":7}\n",
+    "{\"id\":\"f1\",\"text\":\"The pike waits below. It waits for a small silver fish all day. So does the "
+    "grebe.\"}\n",
+    "{\"id\":\"s1\",\"text\":\"Granite is hard and grey.\"}\n",
+};
+
+/* Character positions are those of the byte positions. */
+static void check_places(const char *text, const json_t *x, const char *prefix, size_t *start, size_t *end)
+{
+    char field[40];
+    snprintf(field, sizeof(field), "%sstart_byte", prefix);
+    *start = number(x, field);
+    snprintf(field, sizeof(field), "%send_byte", prefix);
+    *end = number(x, field);
+    assert_true(*start <= *end && *end <= strlen(text));
+    snprintf(field, sizeof(field), "%sstart_char", prefix);
+    assert_int_equal(number(x, field), ft_utf8_count(text, *start));
+    snprintf(field, sizeof(field), "%send_char", prefix);
+    assert_int_equal(number(x, field), ft_utf8_count(text, *end));
+}
+
+static void check_trace_places(const json_t *trace)
+{
+    const char *text = string(json_object_get(trace, "response"), "text");
+    size_t i, k, start, end, joined = 0;
+    const json_t *x, *doc;
+    json_array_foreach(json_object_get(trace, "tokens"), i, x)
+    {
+        check_places(text, x, "", &start, &end);
+        assert_int_equal(start, joined);
+        joined = end;
+        assert_int_equal(json_string_length(json_object_get(x, "text")), end - start);
+        assert_memory_equal(string(x, "text"), text + start, end - start);
+    }
+    assert_int_equal(joined, strlen(text));
+    json_array_foreach(json_object_get(trace, "spans"), i, x)
+    {
+        check_places(text, x, "", &start, &end);
+        assert_int_equal(json_string_length(json_object_get(x, "text")), end - start);
+        assert_memory_equal(string(x, "text"), text + start, end - start);
+        const char *span = text + start;
+        const size_t span_bytes = end - start;
+        json_array_foreach(json_object_get(x, "docs"), k, doc)
+        {
+            check_places(string(doc, "snippet"), doc, "match_", &start, &end);
+            if (end - start != span_bytes || memcmp(string(doc, "snippet") + start, span, span_bytes) != 0)
+                fail_msg("'%.*s' is marked for '%.*s'", (int)(end - start), string(doc, "snippet") + start,
+                         (int)span_bytes, span);
+        }
+    }
+}
+
+static void a_span_names_its_owners_and_documents_with_the_match_in_its_place(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    o.rules.density = 0;
+    o.rules.min_len = 5;
+    json_t *trace =
+        trace_text(&h, "I saw that it waits for a small silver fish all day. Then the heron stands in the reeds", &o);
+    check_trace_places(trace);
+    assert_int_equal(json_array_size(json_object_get(trace, "spans")), 2);
+    const json_t *fish = at(trace, "spans", 0), *heron = at(trace, "spans", 1);
+    assert_string_equal(string(fish, "text"), " waits for a small silver fish all day.");
+    assert_int_equal(number(fish, "count"), 2);
+    assert_string_equal(json_string_value(at(fish, "owners", 0)), "birds"); /* equal counts: by name */
+    assert_string_equal(json_string_value(at(fish, "owners", 1)), "fish");
+    assert_int_equal(number(json_object_get(fish, "owner_counts"), "fish"), 1);
+    assert_int_equal(json_array_size(json_object_get(fish, "docs")), 2);
+    assert_string_equal(string(heron, "text"), " heron stands in the reeds");
+    assert_int_equal(number(heron, "count"), 2);
+    assert_int_equal(json_array_size(json_object_get(heron, "owners")), 1);
+    size_t i;
+    const json_t *doc;
+    json_array_foreach(json_object_get(heron, "docs"), i, doc)
+    {
+        const int first = !strcmp(string(doc, "id"), "b1");
+        assert_string_equal(string(doc, "owner"), "birds");
+        assert_string_equal(string(doc, "source"), first ? "marsh" : "b2");
+        assert_int_equal(number(doc, "document"), first ? 0 : 1);
+        if (!first)
+            assert_int_equal(number(json_object_get(doc, "metadata"), "page"), 7);
+    }
+    /* Merged: b1 stands for both spans. */
+    json_array_foreach(json_object_get(trace, "documents"), i, doc)
+    {
+        assert_int_equal(json_array_size(json_object_get(doc, "spans")), strcmp(string(doc, "id"), "b1") ? 1 : 2);
+        if (i)
+            assert_true(json_real_value(json_object_get(doc, "score")) <=
+                        json_real_value(json_object_get(at(trace, "documents", i - 1), "score")));
+    }
+    assert_int_equal(json_array_size(json_object_get(trace, "documents")), 3);
+    assert_true(json_is_null(json_object_get(trace, "routing")));
+    json_decref(trace);
+    close_house(&h);
+}
+
+/* A corpus without spaces between its characters, three or four bytes each, so that
+ * windows and spans often cut one; every snippet size, partial words allowed. */
+static void positions_are_exact_where_tokens_split_characters(void **state)
+{
+    (void)state;
+    const char *const wide[OWNERS] = {
+        "{\"id\":\"w\",\"text\":\"\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xF0\x9F\xAA\xA8\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5"
+        "\xC3\xA9t\xC3\xA9\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xE6\xB0\xB4\xE9\xB1\xBC\xE3\x81\xAE\xE5\xA3\xB0\"}\n",
+        "{\"id\":\"v\",\"text\":\"\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5\xC3\xA9\xF0\x9F\xA6\x89\"}\n",
+        "{\"id\":\"s1\",\"text\":\"Granite.\"}\n",
+    };
+    house h;
+    open_house(&h, wide);
+    for (size_t snippet = 0; snippet < 30; snippet++) {
+        ft_trace_options o = ft_trace_options_default(&h.scope);
+        o.rules.density = 0;
+        o.rules.word_starts = NULL;
+        o.snippet_tokens = snippet;
+        json_t *trace =
+            trace_text(&h, "x\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5\xC3\xA9\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F", &o);
+        size_t i, k;
+        const json_t *span, *doc;
+        json_array_foreach(json_object_get(trace, "spans"), i, span)
+        {
+            json_array_foreach(json_object_get(span, "docs"), k, doc)
+            {
+                size_t start, end;
+                const char *text = string(doc, "snippet");
+                check_places(text, doc, "match_", &start, &end);
+                assert_null(strstr(text, "\xEF\xBF\xBD"));
+            }
+        }
+        json_decref(trace);
+    }
+    close_house(&h);
+}
+
+/* Half of a character as a token: the pieces still join, U+FFFD stands for it once. */
+static void tokens_that_are_no_text_still_join_to_the_response(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    ft_random random;
+    ft_random_init(&random, 11);
+    for (int round = 0; round < 200; round++) {
+        uint32_t ids[30];
+        const size_t n = ft_random_below(&random, 30);
+        for (size_t i = 0; i < n; i++) /* single bytes come first in the vocabulary; some ids are unknown */
+            ids[i] = (uint32_t)ft_random_below(&random, round % 2 ? 300 : 9000);
+        json_t *trace = trace_tokens(&h, ids, n, &o);
+        ft_buffer text = {0};
+        assert_int_equal(ft_tokenizer_decode(h.tokenizer, ids, n, 0, &text, NULL), FT_OK);
+        const json_t *shown = json_object_get(json_object_get(trace, "response"), "text");
+        assert_int_equal(json_string_length(shown), text.size);
+        size_t i, joined = 0;
+        const json_t *token;
+        json_array_foreach(json_object_get(trace, "tokens"), i, token)
+        {
+            assert_int_equal(number(token, "start_byte"), joined);
+            joined = number(token, "end_byte");
+        }
+        assert_int_equal(joined, text.size);
+        ft_buffer_release(&text);
+        json_decref(trace);
+    }
+    close_house(&h);
+}
+
+static void of_many_occurrences_a_fixed_sample_is_shown_from_every_owner(void **state)
+{
+    (void)state;
+    char *many[OWNERS];
+    for (int o = 0; o < OWNERS; o++) {
+        many[o] = malloc(200000);
+        char *p = many[o];
+        for (int d = 0; d < (o == 2 ? 3 : 400); d++)
+            p += sprintf(p, "{\"id\":\"%s-%d\",\"text\":\"Say the same words again, number %d.\"}\n", names[o], d, d);
+    }
+    house h;
+    open_house(&h, (const char *const *)many);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    json_t *one = trace_text(&h, "Say the same words again", &o), *two = trace_text(&h, "Say the same words again", &o);
+    assert_true(json_equal(one, two));
+    const json_t *span = at(one, "spans", 0), *doc;
+    assert_int_equal(number(span, "count"), 803);
+    assert_int_equal(number(json_object_get(span, "owner_counts"), "stones"), 3);
+    assert_int_equal(json_array_size(json_object_get(span, "docs")), 10);
+    size_t i, from[OWNERS] = {0};
+    json_array_foreach(json_object_get(span, "docs"), i, doc)
+    {
+        for (int owner = 0; owner < OWNERS; owner++)
+            from[owner] += !strcmp(string(doc, "owner"), names[owner]);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(string(doc, "id"), string(at(span, "docs", k), "id"));
+    }
+    assert_true(from[0] >= 3 && from[1] >= 3 && from[2] == 3);
+    o.sample_seed = 2;
+    json_t *other = trace_text(&h, "Say the same words again", &o);
+    assert_false(json_equal(one, other));
+    json_decref(one);
+    json_decref(two);
+    json_decref(other);
+    close_house(&h);
+    for (int k = 0; k < OWNERS; k++)
+        free(many[k]);
+}
+
+static void a_document_that_repeats_the_span_is_shown_once_at_its_first_place(void **state)
+{
+    (void)state;
+    const char *const again[OWNERS] = {
+        "{\"id\":\"r\",\"text\":\"First, go on. And go on. And go on. And go on.\"}\n",
+        "{\"id\":\"f\",\"text\":\"nothing\"}\n",
+        "{\"id\":\"s\",\"text\":\"nothing\"}\n",
+    };
+    house h;
+    open_house(&h, again);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    json_t *trace = trace_text(&h, " go on", &o);
+    const json_t *span = at(trace, "spans", 0);
+    assert_int_equal(number(span, "count"), 4);
+    assert_int_equal(json_array_size(json_object_get(span, "docs")), 1);
+    const char *snippet = string(at(span, "docs", 0), "snippet");
+    assert_int_equal(number(at(span, "docs", 0), "match_start_byte"), (size_t)(strstr(snippet, " go on") - snippet));
+    json_decref(trace);
+    close_house(&h);
+}
+
+/* --- Routing ------------------------------------------------------------------------------ */
+
+static void shares_of_a_token_are_those_of_the_pass_that_wrote_it(void **state)
+{
+    (void)state;
+    /* Three tokens read, two layers, two of four experts. */
+    const uint8_t ids[] = {0, 1, 0, 1, 2, 3, 2, 3, 1, 0, 3, 0};
+    const float weights[] = {.5f, .25f, .75f, .5f, 1, .5f, .25f, .25f, .5f, .5f, .25f, .75f};
+    const ft_routing r = {.tokens = 3, .layers = 2, .experts = 4, .top_k = 2, .expert_ids = ids, .weights = weights};
+    double s[4];
+    ft_routing_shares(&r, 1, 2, s); /* token 1: row 0 */
+    assert_true(fabs(s[0] - 0.625) < 1e-12 && fabs(s[1] - 0.375) < 1e-12 && s[2] == 0 && s[3] == 0);
+    ft_routing_shares(&r, 0, 1, s); /* nothing wrote token 0 */
+    assert_true(s[0] == 0 && s[1] == 0 && s[2] == 0 && s[3] == 0);
+    ft_routing_shares(&r, 0, 3, s); /* rows 0 and 1 */
+    assert_true(fabs(s[0] - 0.3125) < 1e-12 && fabs(s[2] - 0.3125) < 1e-12);
+    assert_true(fabs(s[0] + s[1] + s[2] + s[3] - 1) < 1e-12);
+    ft_routing_shares(&r, 3, 9, s); /* token 3: row 2; no pass wrote what follows */
+    assert_true(fabs(s[1] - 0.25) < 1e-12 && fabs(s[0] - 0.625) < 1e-12 && fabs(s[3] - 0.125) < 1e-12);
+}
+
+static void a_trace_tells_shares_experts_and_the_whole_routing(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    enum { TOKENS = 6 };
+    uint8_t chosen[TOKENS];
+    float weights[TOKENS];
+    for (int i = 0; i < TOKENS; i++) {
+        chosen[i] = (uint8_t)(i % 4);
+        weights[i] = 0.5f;
+    }
+    const ft_routing r = {
+        .tokens = TOKENS, .layers = 1, .experts = 5, .top_k = 1, .expert_ids = chosen, .weights = weights};
+    const uint32_t prompt[] = {300, 301}, response[] = {302, 303, 304, 305};
+    const ft_trace_input in = {prompt, 2, response, 4, &r, UINT64_C(1) << 4};
+    const ft_trace_options o = ft_trace_options_default(&h.scope);
+    json_t *trace;
+    ft_status st;
+    assert_ok(ft_trace_make(&h.scope, &in, &o, &trace, &st), st);
+    /* Response token i is timeline token i + 2, written by row i + 1. */
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *shares = json_object_get(at(trace, "tokens", i), "shares");
+        assert_int_equal(json_array_size(shares), 5);
+        assert_true(json_real_value(json_array_get(shares, (i + 1) % 4)) == 1);
+    }
+    const json_t *experts = json_object_get(trace, "experts");
+    assert_int_equal(json_array_size(experts), 5);
+    assert_string_equal(string(json_array_get(experts, 0), "owner"), "expert 0");
+    assert_string_equal(string(json_array_get(experts, 1), "owner"), "birds");
+    assert_string_equal(string(json_array_get(experts, 3), "state"), "active");
+    assert_string_equal(string(json_array_get(experts, 4), "state"), "opted_out");
+    assert_true(json_real_value(json_object_get(json_array_get(experts, 1), "share")) == 0.25);
+    assert_string_equal(json_string_value(at(trace, "without", 0)), "expert 4");
+    const json_t *routing = json_object_get(trace, "routing");
+    assert_int_equal(number(routing, "tokens"), TOKENS);
+    assert_string_equal(string(routing, "ids"), "AAAAAAEAAAACAAAAAwAAAAAAAAABAAAA");
+    assert_string_equal(string(routing, "weights"), "AAAAPwAAAD8AAAA/AAAAPwAAAD8AAAA/");
+    json_decref(trace);
+    close_house(&h);
+}
+
+/* --- Without tokenizer, infini-gram --------------------------------------------------------- */
+
+static void without_a_tokenizer_a_trace_has_tokens_and_no_text(void **state)
+{
+    (void)state;
+    fixture_document d[] = {{.ids = {1, 2, 3, 4}, .count = 4}, {.ids = {9, 2, 3}, .count = 3}};
+    const ft_index *list[] = {fixture_index("plain", d, 2, 1)};
+    const ft_owner owner = {"plain", "", -1, list, 1};
+    const ft_trace_scope scope = {.owners = &owner, .owner_count = 1};
+    ft_trace_options o = ft_trace_options_default(&scope);
+    o.rules.word_starts = NULL;
+    const uint32_t ids[] = {2, 3, 7};
+    const ft_trace_input in = {.response = ids, .response_count = 3};
+    json_t *trace;
+    ft_status st;
+    assert_ok(ft_trace_make(&scope, &in, &o, &trace, &st), st);
+    const json_t *span = at(trace, "spans", 0);
+    assert_int_equal(number(span, "count"), 2);
+    assert_true(json_is_null(json_object_get(span, "text")));
+    assert_true(json_is_null(json_object_get(json_object_get(trace, "response"), "text")));
+    assert_int_equal(json_array_size(json_object_get(span, "docs")), 2);
+    assert_string_equal(string(at(span, "docs", 0), "id"), "document 0");
+    assert_int_equal(number(at(span, "docs", 0), "position"), 1);
+    assert_int_equal(number(at(span, "docs", 0), "length"), 4);
+    assert_true(json_is_null(json_object_get(at(span, "docs", 0), "snippet")));
+    json_decref(trace);
+    ft_index_close((ft_index *)(uintptr_t)list[0]);
+}
+
+static json_t *trace_golden(const char *folder, int version, const ft_tokenizer *t, const char *text)
+{
+    ft_status st;
+    ft_index *ix;
+    json_t *trace;
+    ft_encoder *encoder;
+    ft_encoding e = {0};
+    const ft_infinigram_options io = {version, 100257, 0};
+    char path[100];
+    snprintf(path, sizeof(path), "golden/index/%s", folder);
+    assert_ok(ft_index_open_infinigram(&ix, ft_test_shared(path), &io, &st), st);
+    const ft_index *list[] = {ix};
+    const ft_owner owner = {"golden", "", -1, list, 1};
+    const ft_trace_scope scope = {.tokenizer = t, .owners = &owner, .owner_count = 1};
+    ft_trace_options o = ft_trace_options_default(&scope);
+    o.rules.word_starts = NULL;
+    assert_ok(ft_encoder_new(&encoder, t, &st), st);
+    assert_ok(ft_encoder_encode(encoder, text, strlen(text), &e, &st), st);
+    const ft_trace_input in = {.response = e.ids, .response_count = e.count};
+    assert_ok(ft_trace_make(&scope, &in, &o, &trace, &st), st);
+    ft_encoding_release(&e);
+    ft_encoder_free(encoder);
+    ft_index_close(ix);
+    return trace;
+}
+
+static void documents_stored_backwards_are_shown_forwards(void **state)
+{
+    (void)state;
+    ft_test_need("golden/index/infinigram-v5-u32");
+    ft_test_need("tokenizers/dolma2/tokenizer.json");
+    ft_tokenizer *t;
+    ft_status st;
+    assert_ok(ft_tokenizer_open(&t, ft_test_shared("tokenizers/dolma2"), &st), st);
+    const char *text = "In the beginning God created the heaven and the earth";
+    json_t *forwards = trace_golden("infinigram-v4-u32", 4, t, text);
+    json_t *backwards = trace_golden("infinigram-v5-u32", 5, t, text);
+    check_trace_places(forwards);
+    check_trace_places(backwards);
+    assert_true(json_array_size(json_object_get(forwards, "spans")) > 0);
+    /* Where all occurrences are shown, both show the same. */
+    const json_t *a = at(at(forwards, "spans", 0), "docs", 0), *b = at(at(backwards, "spans", 0), "docs", 0);
+    assert_int_equal(number(at(forwards, "spans", 0), "count"), number(at(backwards, "spans", 0), "count"));
+    assert_string_equal(string(a, "id"), string(b, "id"));
+    assert_string_equal(string(a, "snippet"), string(b, "snippet"));
+    assert_int_equal(number(a, "position"), number(b, "position"));
+    assert_true(strncmp(string(a, "id"), "document", 8) != 0); /* it stands in the metadata */
+    json_decref(forwards);
+    json_decref(backwards);
+    ft_tokenizer_close(t);
+}
+
+/* --- Faults -------------------------------------------------------------------------------------- */
+
+static void every_failed_allocation_of_ours_fails_the_trace_cleanly(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    const ft_trace_options o = ft_trace_options_default(&h.scope);
+    ft_encoding e = {0};
+    assert_int_equal(ft_encoder_encode(h.encoder, "The heron stands in the reeds. It waits", 39, &e, NULL), FT_OK);
+    const ft_trace_input in = {.response = e.ids, .response_count = e.count};
+    for (long k = 1, worked = 0; !worked; k++) {
+        json_t *trace = NULL;
+        ft_status st = {0};
+        ft_test_fail_allocation(k);
+        const ft_code rc = ft_trace_make(&h.scope, &in, &o, &trace, &st);
+        worked = !ft_test_allocation_failed();
+        ft_test_fail_allocation(0);
+        if (rc != (worked ? FT_OK : FT_ERR_MEM) || !trace == !rc)
+            fail_msg("allocation %ld: %s: %s", k, ft_code_name(rc), st.msg);
+        assert_true(k > 20 || !worked);
+        json_decref(trace);
+    }
+    ft_encoding_release(&e);
+    close_house(&h);
+}
+
+static void more_documents_than_a_trace_holds_are_refused(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    o.max_documents = 10000000;
+    const uint32_t *ids;
+    ft_encoding e = {0};
+    assert_int_equal(ft_encoder_encode(h.encoder, "The heron", 9, &e, NULL), FT_OK);
+    ids = e.ids;
+    json_t *trace;
+    ft_status st;
+    const ft_trace_input in = {.response = ids, .response_count = e.count};
+    assert_int_equal(ft_trace_make(&h.scope, &in, &o, &trace, &st), FT_ERR_LIMIT);
+    assert_null(trace);
+    ft_encoding_release(&e);
+    close_house(&h);
+}
+
+/* --- The command ------------------------------------------------------------------------------------ */
+
+/* Every golden row through `flextrace trace`, all parameters, on an infini-gram folder and on an index of ours. */
+static void check_command(const char *index)
+{
+    size_t size, answered = 0, i, k;
+    char *text = ft_test_read(ft_test_shared("golden/index/attribution.jsonl"), &size), *rest = text, *out, *err;
+    char command[10000], input[4096];
+    ft_buffer rows = {0};
+    json_t *expected = json_array(), *row;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        assert_int_equal(ft_json_parse(&row, line, strlen(line), "row", NULL), FT_OK);
+        const json_t *run, *runs = json_object_get(row, "runs");
+        if (!strcmp(json_string_value(json_object_get(row, "kind")), "with_separator_id"))
+            runs = NULL;
+        json_array_foreach(runs, i, run)
+        {
+            for (k = 0; k < 3; k++) {
+                json_t *in = json_copy(json_object_get(run, "params"));
+                json_object_set(in, "ids", json_object_get(row, "ids"));
+                json_object_set_new(in, "max_documents", json_integer(2));
+                json_object_set_new(in, "density", json_real(k ? 0.05 : 0));
+                json_object_set_new(in, "rank", json_string(k == 1 ? "length" : "unigram"));
+                assert_int_equal(ft_json_write(in, &rows, NULL), FT_OK);
+                assert_int_equal(ft_buffer_append(&rows, "\n", 1, NULL), FT_OK);
+                json_array_append(expected, json_object_get(run, k == 0   ? "brute_spans"
+                                                                 : k == 1 ? "capped_by_length"
+                                                                          : "capped_by_unigram_logprob"));
+                json_decref(in);
+            }
+        }
+        json_decref(row);
+    }
+    strcpy(input, ft_test_write("rows.jsonl", rows.data, rows.size));
+    snprintf(command, sizeof(command), "$FLEXTRACE trace -i '%s' --bow '%s' < '%s'", index,
+             ft_test_shared("tokenizers/dolma2/bow_ids.txt"), input);
+    assert_int_equal(ft_test_shell(command, &out, &err), 0);
+    rest = out;
+    for (char *line = strtok_r(out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), answered++) {
+        assert_int_equal(ft_json_parse(&row, line, strlen(line), "answer", NULL), FT_OK);
+        const json_t *want = json_array_get(expected, answered), *spans = json_object_get(row, "spans"), *span;
+        if (json_array_size(spans) != json_array_size(want))
+            fail_msg("answer %zu: %.200s", answered, line);
+        json_array_foreach(spans, i, span)
+        {
+            const json_t *w = json_array_get(want, i);
+            assert_int_equal(number(span, "start"), json_integer_value(json_array_get(w, 0)));
+            assert_int_equal(number(span, "end"), json_integer_value(json_array_get(w, 1)));
+            if (json_array_size(w) > 2)
+                assert_int_equal(number(span, "count"), json_integer_value(json_array_get(w, 2)));
+        }
+        json_decref(row);
+    }
+    assert_int_equal(answered, 145 * 3);
+    json_decref(expected);
+    ft_buffer_release(&rows);
+    free(text);
+    free(out);
+    free(err);
+}
+
+static void golden_attributions_agree_through_the_command(void **state)
+{
+    (void)state;
+    ft_test_need("golden/index/attribution.jsonl");
+    ft_test_need("tokenizers/dolma2/bow_ids.txt");
+    check_command(ft_test_shared("golden/index/infinigram-v4-u32"));
+}
+
+static void golden_attributions_agree_through_the_command_on_our_own_index(void **state)
+{
+    (void)state;
+    ft_test_need("golden/index/attribution.jsonl");
+    ft_test_need("tokenizers/dolma2/tokenizer.json");
+    size_t n;
+    char *lines = ft_test_read(ft_test_shared("golden/index/corpus.jsonl"), &n), folder[4096];
+    ft_index_close(build("dolma", lines, ft_test_shared("tokenizers/dolma2")));
+    free(lines);
+    strcpy(folder, ft_test_path("dolma"));
+    check_command(folder);
+}
+
+/* Runs rows against the small federation's indexes; the answer of row i. */
+static json_t *answers(const char *options, const char *rows)
+{
+    char command[20000], input[4096], *out, *err;
+    strcpy(input, ft_test_write("in.jsonl", rows, strlen(rows)));
+    snprintf(command, sizeof(command), "cd '%s' && $FLEXTRACE trace %s < '%s'", ft_test_folder(), options, input);
+    const int code = ft_test_shell(command, &out, &err);
+    if (code)
+        fail_msg("exit %d: %s", code, err);
+    json_t *list = json_array(), *row;
+    char *rest = out;
+    for (char *line = strtok_r(out, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        assert_int_equal(ft_json_parse(&row, line, strlen(line), "answer", NULL), FT_OK);
+        json_array_append_new(list, row);
+    }
+    free(out);
+    free(err);
+    return list;
+}
+
+static void rows_that_ask_the_impossible_get_an_error_on_their_line(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    json_t *list = answers("-i birds fish", "{\"text\":\"The heron stands in the reeds\"}\n"
+                                            "{\"ids\":[1],\"text\":\"x\"}\n"
+                                            "{}\n"
+                                            "not json\n"
+                                            "{\"text\":\"x\",\"rank\":\"shortest\"}\n"
+                                            "{\"text\":\"x\",\"density\":2}\n"
+                                            "{\"ids\":[-1]}\n"
+                                            "{\"text\":5}\n"
+                                            "{\"ids\":[99999999],\"max_documents\":3}\n");
+    static const char *const said[] = {NULL, "exclude", "missing", "JSON", "rank", "density", "ids", "text", NULL};
+    assert_int_equal(json_array_size(list), 9);
+    for (size_t i = 0; i < 9; i++) {
+        const json_t *row = json_array_get(list, i), *error = json_object_get(row, "error");
+        assert_true(!error == !said[i]);
+        if (said[i] && !strstr(json_string_value(error), said[i]))
+            fail_msg("row %zu: %s", i, json_string_value(error));
+    }
+    assert_string_equal(json_string_value(at(at(json_array_get(list, 0), "spans", 0), "owners", 0)), "birds");
+    json_decref(list);
+    close_house(&h);
+}
+
+static void an_index_without_tokenizer_needs_word_starts_and_delimiters(void **state)
+{
+    (void)state;
+    fixture_document d = {.ids = {1, 2, 3, 4}, .count = 4};
+    ft_index_close(fixture_index("bare", &d, 1, 1));
+    ft_test_write("bow.txt", "2\n4\n", 4);
+    const char *rows = "{\"ids\":[2,3],\"delim_ids\":[]}\n"
+                       "{\"ids\":[2,3],\"enforce_bow\":false}\n"
+                       "{\"ids\":[2,3],\"enforce_bow\":false,\"delim_ids\":[]}\n"
+                       "{\"text\":\"x\"}\n";
+    json_t *list = answers("-i bare", rows);
+    assert_non_null(strstr(string(json_array_get(list, 0), "error"), "--bow"));
+    assert_non_null(strstr(string(json_array_get(list, 1), "error"), "delim_ids"));
+    assert_int_equal(json_array_size(json_object_get(json_array_get(list, 2), "spans")), 1);
+    assert_string_equal(json_string_value(at(at(json_array_get(list, 2), "spans", 0), "owners", 0)), "bare");
+    assert_non_null(strstr(string(json_array_get(list, 3), "error"), "-t TOK"));
+    json_decref(list);
+    list = answers("--owner me=bare --bow bow.txt", rows);
+    assert_string_equal(json_string_value(at(at(json_array_get(list, 0), "spans", 0), "owners", 0)), "me");
+    json_decref(list);
+}
+
+static void the_model_adds_shares_and_text_is_drawn_without_colours_in_a_pipe(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    char options[5000], *out, *err;
+    snprintf(options, sizeof(options), "-i birds fish -m '%s'", ft_test_source("demo/model"));
+    json_t *list = answers(options, "{\"text\":\"the heron stands in the reeds\",\"prompt\":\"I saw that\"}\n");
+    const json_t *row = json_array_get(list, 0);
+    assert_int_equal(json_array_size(json_object_get(row, "experts")), 6);
+    assert_int_equal(json_array_size(json_object_get(at(row, "spans", 0), "shares")), 6);
+    assert_true(json_is_object(json_object_get(row, "routing")));
+    json_decref(list);
+    char command[10000];
+    snprintf(command, sizeof(command),
+             "cd '%s' && $FLEXTRACE trace -i birds fish --text 'the heron stands in the reeds \x1b[31m\x07'",
+             ft_test_folder());
+    assert_int_equal(ft_test_shell(command, &out, &err), 0);
+    assert_null(strchr(out, '\x1b'));
+    assert_null(strchr(out, '\x07'));
+    assert_non_null(strstr(out, "b1"));
+    assert_non_null(strstr(out, "\xC2\xBBheron stands in the reeds\xC2\xAB"));
+    for (char *line = out; *line; line += strcspn(line, "\n") + 1)
+        assert_true(ft_utf8_count(line, strcspn(line, "\n")) <= 80);
+    free(out);
+    free(err);
+    close_house(&h);
+}
+
+static void an_index_of_another_tokenizer_is_refused(void **state)
+{
+    (void)state;
+    ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
+    char *err, command[10000];
+    house h;
+    open_house(&h, corpora);
+    ft_index_close(build("small", "{\"id\":\"x\",\"text\":\"y\"}\n", ft_test_shared("tokenizers/bytebpe-4k")));
+    snprintf(command, sizeof(command), "cd '%s' && echo '{}' | $FLEXTRACE trace -i birds small", ft_test_folder());
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "another tokenizer"));
+    free(err);
+    close_house(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_span_names_its_owners_and_documents_with_the_match_in_its_place),
+        cmocka_unit_test(positions_are_exact_where_tokens_split_characters),
+        cmocka_unit_test(tokens_that_are_no_text_still_join_to_the_response),
+        cmocka_unit_test(of_many_occurrences_a_fixed_sample_is_shown_from_every_owner),
+        cmocka_unit_test(a_document_that_repeats_the_span_is_shown_once_at_its_first_place),
+        cmocka_unit_test(shares_of_a_token_are_those_of_the_pass_that_wrote_it),
+        cmocka_unit_test(a_trace_tells_shares_experts_and_the_whole_routing),
+        cmocka_unit_test(without_a_tokenizer_a_trace_has_tokens_and_no_text),
+        cmocka_unit_test(documents_stored_backwards_are_shown_forwards),
+        cmocka_unit_test(every_failed_allocation_of_ours_fails_the_trace_cleanly),
+        cmocka_unit_test(more_documents_than_a_trace_holds_are_refused),
+        cmocka_unit_test(golden_attributions_agree_through_the_command),
+        cmocka_unit_test(golden_attributions_agree_through_the_command_on_our_own_index),
+        cmocka_unit_test(rows_that_ask_the_impossible_get_an_error_on_their_line),
+        cmocka_unit_test(an_index_without_tokenizer_needs_word_starts_and_delimiters),
+        cmocka_unit_test(the_model_adds_shares_and_text_is_drawn_without_colours_in_a_pipe),
+        cmocka_unit_test(an_index_of_another_tokenizer_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
