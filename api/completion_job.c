@@ -43,7 +43,7 @@ static ft_code grow(ft_item *item, size_t count, ft_status *st)
         rc = ft_array_grow((void **)&item->shares, &c, count * item->job->experts, sizeof(*item->shares), st);
     if (!rc)
         item->capacity = a < b ? a : b;
-    if (!rc && item->shares && c / item->job->experts < item->capacity)
+    if (!rc && item->shares && item->job->experts && c / item->job->experts < item->capacity)
         item->capacity = c / item->job->experts;
     return rc;
 }
@@ -221,7 +221,7 @@ static void news_release(news *n)
 static void *copy_of(const void *from, size_t count, size_t bytes)
 {
     void *p = ft_alloc_array(count, bytes);
-    if (p && count)
+    if (p && from && count)
         memcpy(p, from, count * bytes);
     return p;
 }
@@ -506,7 +506,7 @@ void ft_job_free(ft_job *job)
 {
     if (!job)
         return;
-    for (size_t i = 0; i < job->item_count; i++) {
+    for (size_t i = 0; job->items && i < job->item_count; i++) {
         ft_item *item = &job->items[i];
         free(item->ids);
         free(item->text_ends);

@@ -157,8 +157,8 @@ json_t *ft_output_usage(const ft_job *job)
     for (size_t i = 0; i < job->r.prompt_count; i++)
         prompt += job->r.prompts[i].count;
     return json_pack("{s:I,s:I,s:I,s:{s:i}}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
-                     (json_int_t)generated, "total_tokens", (json_int_t)(prompt + generated), "prompt_tokens_details",
-                     "cached_tokens", 0);
+                     (json_int_t)generated, "total_tokens", (json_int_t)prompt + (json_int_t)generated,
+                     "prompt_tokens_details", "cached_tokens", 0);
 }
 
 json_t *ft_output_whole(const ft_job *job)

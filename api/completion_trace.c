@@ -113,8 +113,8 @@ static json_t *parameters_json(const ft_job *job, const ft_item *item)
 {
     const ft_sampling *how = &job->r.sampling;
     return json_pack("{s:f,s:I,s:f,s:I,s:I,s:o}", "temperature", how->temperature, "top_k", (json_int_t)how->top_k,
-                     "top_p", how->top_p, "seed", (json_int_t)(how->seed + item->index % job->r.n), "max_tokens",
-                     (json_int_t)job->r.max_tokens, "stop",
+                     "top_p", how->top_p, "seed", (json_int_t)how->seed + (json_int_t)(item->index % job->r.n),
+                     "max_tokens", (json_int_t)job->r.max_tokens, "stop",
                      job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
 }
 

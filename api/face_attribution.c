@@ -185,6 +185,9 @@ static ft_code attribute(ft_request *q, const wish *w, const ft_index_set *set, 
     ft_spans spans = {0};
     json_t *list = json_array(), *tokens = json_array();
     ft_code rc = ft_encode_text(s, w->response, w->response_bytes, &e, st);
+    if (!rc && e.count > FT_MAX_TRACED_TOKENS)
+        rc = ft_fail(st, FT_ERR_ARG, "'response' is %zu tokens; at most %d are traced at once", e.count,
+                     FT_MAX_TRACED_TOKENS);
     if (!rc)
         rc = ft_spans_find(*set, e.ids, e.count, &w->rules, &spans, st);
     for (size_t i = 0; !rc && i < e.count; i++)

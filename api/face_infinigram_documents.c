@@ -43,7 +43,8 @@ ft_code ft_gram_find_cnf(ft_gram_query *g, ft_status *st)
             json_t *ptrs = json_array();
             for (size_t i = 0; i < r.place_count; i++)
                 if (r.places[i].index == x && r.places[i].part == p)
-                    (void)json_array_append_new(ptrs, json_integer((json_int_t)(r.places[i].pos * info.token_bytes)));
+                    (void)json_array_append_new(
+                        ptrs, json_integer((json_int_t)r.places[i].pos * (json_int_t)info.token_bytes));
             (void)json_array_append_new(shards, ptrs);
         }
     }

@@ -240,6 +240,9 @@ void ft_server_stop(ft_server *s, unsigned grace_seconds)
     pthread_mutex_lock(&s->lock);
     while (s->job_count || s->suspended)
         wait_until(s, ft_seconds_now() + 1);
+    const double last_words = ft_seconds_now() + 1; /* the answers that say so get out */
+    while (s->active && ft_seconds_now() < last_words)
+        wait_until(s, last_words);
     pthread_mutex_unlock(&s->lock);
     ft_http_stop(s);
     free_server(s);

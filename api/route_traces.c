@@ -292,6 +292,15 @@ static ft_code read_all(ft_request *q, const order *o, ft_session **session, ft_
     return rc;
 }
 
+/* 0 after refusing. */
+static int is_traceable(ft_request *q, const order *o)
+{
+    if (o->count > FT_MAX_TRACED_TOKENS)
+        ft_refuse(q, 413, "request-too-large", NULL, "prompt and text are %zu tokens; at most %d are traced at once",
+                  o->count, FT_MAX_TRACED_TOKENS);
+    return o->count <= FT_MAX_TRACED_TOKENS;
+}
+
 static int fits_context(ft_request *q, const order *o)
 {
     const size_t limit = ft_model_get_config(q->server->model)->max_position;
@@ -341,7 +350,7 @@ void ft_route_trace_new(ft_request *q)
     const int sound = read_order(q, &o);
     o.count = o.prompt.count + o.response.count;
     const int pass = o.routing && s->scheduler && ft_model_get_config(s->model)->experts > 0;
-    if (!sound || (o.store && !has_store(q)) || (pass && !fits_context(q, &o))) {
+    if (!sound || !is_traceable(q, &o) || (o.store && !has_store(q)) || (pass && !fits_context(q, &o))) {
         order_release(&o);
         return;
     }

@@ -43,6 +43,9 @@ int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out);
 /* All owners' indexes, in their order. */
 void ft_index_set_all(const ft_trace_scope *scope, ft_named_set *out);
 
+/* A longer text is refused by what traces it: the answer would not fit. */
+enum { FT_MAX_TRACED_TOKENS = 65536 };
+
 /* Encoding of a text with an encoder made for it; the caller releases. */
 FT_CHECKED ft_code ft_encode_text(const ft_server *s, const char *text, size_t n, ft_encoding *out, ft_status *st);
 /* Text of the ids, invalid UTF-8 replaced; NULL when memory is out. Without a tokenizer: null. */

@@ -23,7 +23,8 @@ typedef struct ft_generate_request {
     size_t max_new_tokens;
     ft_sampling sampling;
     uint64_t without;               /* experts, as ft_session_options */
-    const char *stop[FT_MAX_STOPS]; /* never contained in the text */
+    const char *stop[FT_MAX_STOPS]; /* never contained in the text, which ends before the first that is complete;
+                                       ids keep the tokens that made it up */
     size_t stop_count;
     int ignore_end_of_text;
     int capture_routing;

@@ -125,7 +125,7 @@ int cli_serve(int argc, char **argv)
 {
     serve_options o = {.grace = 10};
     const int early = read_options(argc, argv, &o);
-    if (early >= 0)
+    if (early >= 0 || !o.federation)
         return early;
     sigset_t signals;
     sigemptyset(&signals);
