@@ -102,10 +102,8 @@ static size_t weight_bytes(ft_weight_type type)
 ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows)
 {
     const char *data = m->data;
-    return (ft_matrix){.data = data ? data + row * m->cols * weight_bytes(m->type) : NULL,
-                       .type = m->type,
-                       .rows = rows,
-                       .cols = m->cols};
+    return (ft_matrix){
+        .data = data + row * m->cols * weight_bytes(m->type), .type = m->type, .rows = rows, .cols = m->cols};
 }
 
 void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out)

@@ -117,7 +117,8 @@ static int by_place(const void *a, const void *b)
  * that none owns, is how a crafted file smuggles something. */
 static ft_code check_tiling(ft_tensor *t, size_t count, const file *f, ft_status *st)
 {
-    qsort(t, count, sizeof(*t), by_place);
+    if (count)
+        qsort(t, count, sizeof(*t), by_place);
     const unsigned char *at = f->map.data + f->data_at;
     for (size_t i = 0; i < count; i++) {
         if (t[i].data != at)
@@ -256,7 +257,8 @@ static ft_code add_shards(ft_weights *w, const char *folder, const char *index, 
  * not name), and finds what the map names in vain. */
 static ft_code match_index(ft_weights *w, const char *folder, const char *index, const json_t *map, ft_status *st)
 {
-    qsort(w->tensors, w->count, sizeof(*w->tensors), by_name_and_file);
+    if (w->count)
+        qsort(w->tensors, w->count, sizeof(*w->tensors), by_name_and_file);
     const char *tensor;
     json_t *shard;
     json_object_foreach((json_t *)(uintptr_t)map, tensor, shard)
@@ -266,7 +268,7 @@ static ft_code match_index(ft_weights *w, const char *folder, const char *index,
         if (rc)
             return rc;
         const ft_tensor key = {.name = tensor, .file = number};
-        ft_tensor *t = bsearch(&key, w->tensors, w->count, sizeof(key), by_name_and_file);
+        ft_tensor *t = w->count ? bsearch(&key, w->tensors, w->count, sizeof(key), by_name_and_file) : NULL;
         if (!t)
             return ft_fail(st, FT_ERR_NOT_FOUND, "%s: tensor %.120s is not in %s", index, tensor,
                            w->files[number].path);
@@ -318,7 +320,7 @@ ft_code ft_weights_open(ft_weights **out, const char *folder, ft_status *st)
         rc = file_number(w, folder, "model.safetensors", &number, st);
         if (!rc)
             rc = add_file(w, number, st);
-        if (!rc)
+        if (!rc && w->count)
             qsort(w->tensors, w->count, sizeof(*w->tensors), by_name);
     } else if (ft_path_exists(index)) {
         rc = open_sharded(w, folder, index, st);

@@ -38,7 +38,7 @@ struct ft_model {
     ft_model_sizes sizes;
 };
 
-/* A view of `rows` rows from row `row` on. */
+/* A view of `rows` rows from row `row` on; m->data is not NULL. */
 ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows);
 /* One row as float32, exactly; out [cols]. */
 void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out);

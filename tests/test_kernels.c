@@ -309,7 +309,9 @@ static void the_table_falls_back_to_scalar(void **state)
 static void exp_is_off_by_two_units_in_the_last_place_at_most(void **state)
 {
     (void)state;
-    for (float x = FT_EXP_LOW; x <= FT_EXP_HIGH; x += 0.00137f) {
+    const int steps = 128000;
+    for (int i = 0; i <= steps; i++) {
+        const float x = FT_EXP_LOW + (FT_EXP_HIGH - FT_EXP_LOW) * (float)i / (float)steps;
         const double want = exp((double)x);
         check_near("exp", 1, 0, ft_exp(x), want, 4 * U * want);
     }
