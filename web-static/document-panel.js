@@ -98,7 +98,7 @@ export class DocumentPanel {
     if (Number.isFinite(span.count)) facts.push(`${times(span.count)} in all corpora`);
     if (Number.isFinite(span.unigram_logprob_sum)) facts.push(`unigram log-probability ${span.unigram_logprob_sum.toFixed(1).replace("-", "−")}`);
     parts.push(el("p", { class: "facts" }, facts.join(" · ")));
-    if (span.shares) parts.push(el("h3", {}, "Experts at work while it was written"), this.#shares(span.shares, trace));
+    if (span.shares) parts.push(el("h3", {}, trace && !trace.finish_reason ? "Experts at work as it was read" : "Experts at work while it was written"), this.#shares(span.shares, trace));
     if (!docs) parts.push(el("p", { class: "hint" }, "Its documents come when the text is complete."));
     else {
       parts.push(el("h3", {}, docs.length === 1 ? "One document" : plural(docs.length, "document")));

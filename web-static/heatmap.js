@@ -64,7 +64,7 @@ export class Heatmap {
       head.classList.toggle("chosen", span !== null && head.dataset.token >= span.start && head.dataset.token < span.end);
   }
 
-  /* [[owner, weight], …] of a token in a layer, heaviest first; empty when nothing wrote it. */
+  /* [[owner, weight], …] of a token in a layer, heaviest first; empty for a first token, before which nothing was read. */
   #chosen(token, layer) {
     const row = token + this.offset;
     if (row < 0 || row >= this.rows) return [];
@@ -98,19 +98,21 @@ export class Heatmap {
   #cell(token, layer) {
     const chosen = this.#chosen(token, layer);
     const cell = el("td", { role: "gridcell", tabindex: "-1", data: { token, layer }, "aria-label": this.#sentence(token, layer, chosen) });
+    const total = chosen.reduce((sum, [, weight]) => sum + weight, 0) || 1;
     const stack = el("div", { class: "stack" });
-    chosen.forEach(([owner, weight], i) => {
-      const part = el("i", { class: this.owners.mark(owner), data: { owner } }, i === 0 ? this.owners.abbreviation(owner) : "");
-      part.style.setProperty("flex-grow", weight.toFixed(4));
+    for (const [owner, weight] of chosen) {
+      const part = el("i", { class: this.owners.mark(owner), data: { owner } });
+      part.style.setProperty("flex-grow", (weight / total).toFixed(4));
       part.style.setProperty("--weight", Math.min(1, weight).toFixed(3));
       stack.append(part);
-    });
+    }
+    if (chosen.length) stack.append(el("b", {}, this.owners.abbreviation(chosen[0][0])));
     cell.append(stack);
     return cell;
   }
 
   #sentence(token, layer, chosen = this.#chosen(token, layer)) {
-    const what = chosen.map(([owner, weight]) => `${owner} ${weight.toFixed(2)}`).join(", ") || "nothing wrote this token";
+    const what = chosen.map(([owner, weight]) => `${owner} ${weight.toFixed(2)}`).join(", ") || "no pass before it";
     return `“${visible(this.tokens[token].text)}”, token ${token}, layer ${layer}: ${what}`;
   }
   #say(cell) {

@@ -1,9 +1,10 @@
 /* trace-view.js: the text itself, token by token, with its spans.
  *
- * A token's underline is the expert with the largest share of mixing weight when it was written;
- * a tinted span stands word for word in its owner's corpus and is a button. Where spans overlap, the
- * later one begins where it begins, and selecting either outlines the whole of it. While text
- * streams in, pieces are appended; spans that come, go or change draw the text anew once a frame. */
+ * A token's underline is the expert with the largest share of mixing weight in the pass that wrote it
+ * (or, in a text from elsewhere, would have). A tinted span stands word for word in its owner's corpus
+ * and is a button. Where spans overlap, the later one begins where it begins, and selecting either
+ * shows the whole of it. While text streams in, pieces are appended; spans that come, go or change draw
+ * the text anew, once a frame. */
 import { el, percent, visible } from "./dom.js";
 
 /* The expert that did most, and how much: [id, share], or null for a token nothing wrote. */
