@@ -2,11 +2,12 @@
 import json
 import os
 import random
+import subprocess
 import unicodedata
 
 from tokenizers import Tokenizer
 
-from common import flextrace, tokenizer_folders
+from common import BINARY, flextrace, tokenizer_folders
 
 WORDS = ["the", "Hello", "don't", "I'LL", "WE'RE", "café", "naïve", "straße", "Москва", "日本語", "한국어", "हिन्दी", "ไทย",
          "e\u0301", "\u00a0", "\u3000", "\u200b", "\u2028", "1234567", "3.14", "½", "Ⅷ", "٣", "🙂", "👩‍👩‍👧", "\r\n", "\n\n\n",
@@ -65,3 +66,68 @@ def test_every_code_point_encodes_as_in_tokenizers(folder, seed):
     for path in tokenizer_folders():
         texts = ["".join("x" + chr(c) + "1 " for c in points[i:i + 64]) for i in range(0, len(points), 64)]
         compare(path, texts)
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def variants(base):
+    """The demo's tokenizer with one setting changed at a time: (what, file's content)."""
+    def changed(**fields):
+        copy = json.loads(json.dumps(base))
+        copy.update(fields)
+        return copy
+    for prefix in (False, True):
+        for regex in (False, True):
+            yield f"ByteLevel prefix {prefix} regex {regex}", changed(pre_tokenizer={
+                "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": regex})
+    patterns = [{"Regex": r"\s+"}, {"Regex": r"\p{N}{1,3}|\p{L}+"}, {"String": "e"}, {"Regex": r"(?<=a)b|[[:punct:]]|\w+"},
+                {"Regex": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"}]
+    for pattern in patterns:
+        for behavior in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
+            for invert in (False, True):
+                yield f"Split {pattern} {behavior} invert {invert}", changed(pre_tokenizer={"type": "Sequence", "pretokenizers": [
+                    {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}, BYTE_LEVEL]})
+    for extra in ({"type": "Digits", "individual_digits": True}, {"type": "Digits", "individual_digits": False},
+                  {"type": "Whitespace"}, {"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"}):
+        yield f"{extra}", changed(pre_tokenizer={"type": "Sequence", "pretokenizers": [extra, BYTE_LEVEL]})
+    for normalizer in ({"type": "NFC"}, {"type": "NFD"}, {"type": "NFKC"}, {"type": "NFKD"}, {"type": "Lowercase"},
+                       {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "StripAccents"},
+                       {"type": "Prepend", "prepend": "_"}, {"type": "Replace", "pattern": {"String": " "}, "content": "_"},
+                       {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"},
+                       {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}]}):
+        yield f"{normalizer}", changed(normalizer=normalizer)
+    added = [dict(id=9000 + i, content=c, single_word=s, lstrip=l, rstrip=r, normalized=n, special=p)
+             for i, (c, s, l, r, n, p) in enumerate([("<a>", False, True, False, False, True), ("<b>", False, False, True, True, False),
+                                                      ("the", True, False, False, True, False), ("<c>", False, True, True, True, True),
+                                                      ("é", False, False, False, True, False), ("the sea", False, False, False, False, False)])]
+    for normalizer in (None, {"type": "NFC"}, {"type": "Lowercase"}):
+        yield f"added tokens, {normalizer}", changed(added_tokens=base["added_tokens"] + added, normalizer=normalizer)
+    yield "ignore_merges", changed(model={**base["model"], "ignore_merges": True})
+
+
+def test_every_setting_agrees_or_is_refused_by_name(folder, seed):
+    path = os.path.join(tokenizer_folders()[0], "tokenizer.json")
+    base = json.load(open(path, encoding="utf-8"))
+    texts = [random_text() for _ in range(120)] + ["<a> the <b>  sea the sea<c> other é É e\u0301 bathe the"]
+    faults, refused = [], []
+    for i, (what, content) in enumerate(variants(base)):
+        variant = f"{folder}/{i}"
+        os.makedirs(variant)
+        json.dump(content, open(f"{variant}/tokenizer.json", "w", encoding="utf-8"))
+        peer = Tokenizer.from_file(f"{variant}/tokenizer.json")
+        given = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+        done = subprocess.run([BINARY, "tokenize", "-t", variant], input=given, capture_output=True, text=True)
+        if done.returncode:
+            refused.append(what)
+            if done.returncode != 3 or "tokenizer.json" not in done.stderr:
+                faults.append(f"{what}: exit {done.returncode}: {done.stderr.strip()}")
+            continue
+        for text, line in zip(texts, done.stdout.splitlines()):
+            ids = json.loads(line).get("ids")
+            want = peer.encode(text, add_special_tokens=False).ids
+            if ids != want:
+                faults.append(f"{what}: {text!r}: ours {ids}, theirs {want}")
+                break
+    print(f"    refused by name: {len(refused)}: {'; '.join(refused)}")
+    assert not faults, "\n".join(faults)
