@@ -54,7 +54,8 @@ const char *ft_test_folder(void)
 const char *ft_test_path(const char *name)
 {
     char *s = slot();
-    snprintf(s, sizeof(slots[0]), "%s/%s", ft_test_folder(), name);
+    if (snprintf(s, sizeof(slots[0]), "%s/%s", ft_test_folder(), name) >= (int)sizeof(slots[0]))
+        abort();
     return s;
 }
 
