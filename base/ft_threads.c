@@ -3,7 +3,9 @@
 #include "base/ft_cpu.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 enum { SPINS = 4000 };
@@ -13,13 +15,15 @@ struct ft_pool {
     pthread_t *threads;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    /* A job: written by the caller before `generation` rises. */
+    /* A job: written by the caller before `ticket` shows its tasks. */
     ft_task_fn *fn;
     void *context;
-    size_t tasks;
-    atomic_size_t next;
-    atomic_uint generation;
-    atomic_uint busy; /* workers that have not finished the current job */
+    /* tasks << 32 | next. Who raises `next` below `tasks` owns a task of the job
+     * that is then at work, which cannot end before that task has: so a worker that
+     * comes late finds nothing or something to do, and nobody waits for it. */
+    _Atomic uint64_t ticket;
+    atomic_size_t done;     /* tasks of the job that are finished */
+    atomic_uint generation; /* of jobs: wakes the workers */
     atomic_int stop;
 };
 
@@ -37,11 +41,17 @@ static void pause_briefly(void)
 
 static void work(ft_pool *p, unsigned worker)
 {
+    uint64_t ticket = atomic_load_explicit(&p->ticket, memory_order_acquire);
     for (;;) {
-        const size_t task = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (task >= p->tasks)
+        const uint32_t task = (uint32_t)ticket;
+        if (task >= ticket >> 32)
             return;
+        if (!atomic_compare_exchange_weak_explicit(&p->ticket, &ticket, ticket + 1, memory_order_acquire,
+                                                   memory_order_acquire))
+            continue;
         p->fn(p->context, task, worker);
+        atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
+        ticket = atomic_load_explicit(&p->ticket, memory_order_acquire);
     }
 }
 
@@ -72,7 +82,6 @@ static void *worker_main(void *argument)
         if (atomic_load(&start.pool->stop))
             return NULL;
         work(start.pool, start.number);
-        atomic_fetch_sub_explicit(&start.pool->busy, 1, memory_order_release);
     }
 }
 
@@ -135,18 +144,21 @@ unsigned ft_pool_size(const ft_pool *p)
 
 void ft_pool_run(ft_pool *p, size_t tasks, ft_task_fn *fn, void *context)
 {
-    if (!p || p->size == 1 || tasks < 2) {
+    if (!p || p->size == 1 || tasks < 2 || tasks > UINT32_MAX) {
         for (size_t i = 0; i < tasks; i++)
             fn(context, i, 0);
         return;
     }
     p->fn = fn;
     p->context = context;
-    p->tasks = tasks;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->busy, p->size - 1, memory_order_relaxed);
+    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->ticket, (uint64_t)tasks << 32, memory_order_release);
     announce(p);
     work(p, 0);
-    while (atomic_load_explicit(&p->busy, memory_order_acquire))
-        pause_briefly();
+    /* Where threads outnumber processors the last task may be on one that sleeps. */
+    for (int i = 0; atomic_load_explicit(&p->done, memory_order_acquire) < tasks; i++)
+        if (i < SPINS)
+            pause_briefly();
+        else
+            sched_yield();
 }
