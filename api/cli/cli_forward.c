@@ -121,15 +121,22 @@ static ft_code write_experts(const char *path, const ft_routing *r, ft_status *s
     return rc;
 }
 
+/* JSON has no infinity: weights that hold NaN give null. */
+static json_t *number(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
 static int print_summary(const forward *f, const ft_model *m, const ft_session *s)
 {
     const ft_model_config *c = ft_model_get_config(m);
     const double per_token = f->n > 1 ? f->logprob_sum / (double)(f->n - 1) : 0;
     if (f->json)
-        return cli_print_json(json_pack(
-            "{s:s, s:I, s:I, s:I, s:f, s:I, s:o}", "model", ft_model_folder(m), "tokens", (json_int_t)f->n, "vocab",
-            (json_int_t)c->vocab, "top_k", (json_int_t)ft_session_routing(s).top_k, "logprob_sum", f->logprob_sum,
-            "next_id", (json_int_t)f->next, "perplexity", f->n > 1 ? json_real(exp(-per_token)) : json_null()));
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:o, s:I, s:o}", "model", ft_model_folder(m), "tokens",
+                                        (json_int_t)f->n, "vocab", (json_int_t)c->vocab, "top_k",
+                                        (json_int_t)ft_session_routing(s).top_k, "logprob_sum", number(f->logprob_sum),
+                                        "next_id", (json_int_t)f->next, "perplexity",
+                                        f->n > 1 ? number(exp(-per_token)) : json_null()));
     printf("%zu tokens, log-probability %.4f nats", f->n, f->logprob_sum);
     if (f->n > 1)
         printf(", perplexity %.3f", exp(-per_token));
