@@ -1,10 +1,5 @@
 /* Fuzzing of tokenizer.json and of what it makes of text. The input is a file, a
- * NUL byte, and a text (or the text alone, for the tokenizer of FUZZ_TOKENIZER).
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. \
- *     tests/fuzz/fuzz_tokenizer.c text/regex_*.c text/tokenizer_*.c text/ft_tokenizer.c text/unicode_*.c base/*.c \
- *     $(pkg-config --cflags --libs libpcre2-8 libutf8proc jansson libsodium) -lm -lpthread -o fuzz_tokenizer
- *   ./fuzz_tokenizer -max_len=8192 -timeout=10 CORPUS */
+ * NUL byte, and a text; with $FUZZ_TOKENIZER set to a tokenizer, a text for that one. */
 #include "text/ft_tokenizer.h"
 
 #include <stdio.h>
