@@ -271,7 +271,7 @@ static void read_stops(reader *r, ft_completion_request *out)
     json_t *v = json_object_get(r->body, "stop");
     if (r->failed || !v || json_is_null(v))
         return;
-    out->stop_strings = json_is_string(v) ? json_pack("[O]", v) : json_incref(v);
+    out->stop_strings = json_is_string(v) ? json_pack("[o]", json_deep_copy(v)) : json_deep_copy(v);
     const size_t n = json_array_size(out->stop_strings);
     int good = json_is_array(out->stop_strings) && n <= FT_MAX_STOPS;
     for (size_t i = 0; good && i < n; i++) {

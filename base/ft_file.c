@@ -106,7 +106,15 @@ ft_code ft_file_writer_open(ft_file_writer *w, const char *path, ft_status *st)
     *w = (ft_file_writer){0};
     ft_code rc = FT_OK;
     w->path = strdup(path);
-    if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
+    struct stat info;
+    const int there = stat(path, &info) == 0;
+    if (w->path && there && S_ISDIR(info.st_mode)) {
+        rc = ft_fail(st, FT_ERR_IO, "%s: cannot write: it is a folder", path);
+    } else if (w->path && there && !S_ISREG(info.st_mode)) {
+        /* A device or a pipe is written as it is: a rename would put a file in its place. */
+        w->stream = fopen(path, "wbe");
+        rc = w->stream ? FT_OK : fail_errno(st, path, "open");
+    } else if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
         w->temporary = NULL;
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
     } else if (!(w->stream = fopen(w->temporary, "wbe"))) {
@@ -128,14 +136,15 @@ ft_code ft_file_writer_put(ft_file_writer *w, const void *bytes, size_t n, ft_st
 ft_code ft_file_writer_commit(ft_file_writer *w, ft_status *st)
 {
     ft_code rc = FT_OK;
-    if (fflush(w->stream) != 0 || fsync(fileno(w->stream)) != 0)
+    const int in_place = !w->temporary;
+    if (fflush(w->stream) != 0 || (!in_place && fsync(fileno(w->stream)) != 0))
         rc = fail_errno(st, w->path, "write");
     if (fclose(w->stream) != 0 && !rc)
         rc = fail_errno(st, w->path, "write");
     w->stream = NULL;
-    if (!rc && rename(w->temporary, w->path) != 0)
+    if (!rc && !in_place && rename(w->temporary, w->path) != 0)
         rc = fail_errno(st, w->path, "rename into place");
-    if (!rc) {
+    if (!rc && !in_place) {
         free(w->temporary);
         w->temporary = NULL;
         char *folder = parent_folder(w->path);

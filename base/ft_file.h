@@ -32,7 +32,7 @@ FT_CHECKED ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *o
  * folder: a crash at any instant leaves the old file or the new one. */
 FT_CHECKED ft_code ft_file_write(const char *path, const void *bytes, size_t n, ft_status *st);
 
-/* The same, for files written piece by piece. A zeroed writer is closed. */
+/* The same, for files written piece by piece. A path that is a device or a pipe is written directly. A zeroed writer is closed. */
 typedef struct ft_file_writer {
     FILE *stream;
     char *path, *temporary;

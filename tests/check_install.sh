@@ -21,8 +21,9 @@ flags="--define-variable=prefix=$prefix flextrace"
 gcc "$prefix/program.c" -o "$prefix/shared" $(pkg-config --cflags --libs $flags)
 LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH") "$prefix/shared"
 library=$(find "$prefix" -name libflextrace.a)
+# Our own library static, Debian's shared: not all of those have a complete static form.
 gcc "$prefix/program.c" -o "$prefix/static" $(pkg-config --cflags $flags) "$library" \
-    $(pkg-config --libs --static $flags | sed 's/-lflextrace//g')
+    $(pkg-config --libs $(pkg-config --print-requires --print-requires-private $flags)) -lm -lpthread
 "$prefix/static"
 "$prefix/bin/flextrace" --version
 MANPATH="$prefix/share/man" man -P cat flextrace >/dev/null

@@ -9,6 +9,8 @@
 #include "base/ft_threads.h"
 #include "base/ft_utf8.h"
 
+#include <sys/stat.h>
+
 static void a_message_is_one_line_whatever_is_printed_into_it(void **state)
 {
     (void)state;
@@ -63,7 +65,8 @@ static void a_full_disk_is_reported_with_the_path(void **state)
 {
     (void)state;
     ft_status st = {0};
-    ft_file_writer w = {.stream = fopen("/dev/full", "wb"), .path = strdup("/dev/full")};
+    ft_file_writer w;
+    assert_ok(ft_file_writer_open(&w, "/dev/full", &st), st);
     char bytes[1 << 16] = {0};
     ft_code rc = FT_OK;
     for (int i = 0; i < 4 && !rc; i++)
@@ -71,6 +74,18 @@ static void a_full_disk_is_reported_with_the_path(void **state)
     ft_file_writer_abandon(&w);
     assert_int_equal(rc, FT_ERR_IO);
     assert_non_null(strstr(st.msg, "/dev/full: cannot write: No space left"));
+}
+
+static void a_device_is_written_and_never_replaced(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    assert_ok(ft_file_write("/dev/null", "x", 1, &st), st);
+    struct stat info;
+    assert_int_equal(stat("/dev/null", &info), 0);
+    assert_true(S_ISCHR(info.st_mode));
+    assert_int_equal(ft_file_write(ft_test_folder(), "x", 1, &st), FT_ERR_IO);
+    assert_non_null(strstr(st.msg, "it is a folder"));
 }
 
 static void npy_arrays_come_back_as_they_were_written(void **state)
@@ -198,6 +213,7 @@ int main(void)
         cmocka_unit_test(an_arena_refuses_overflow_and_its_ceiling),
         cmocka_unit_test(an_abandoned_file_leaves_nothing_and_a_committed_one_appears_whole),
         cmocka_unit_test(a_full_disk_is_reported_with_the_path),
+        cmocka_unit_test(a_device_is_written_and_never_replaced),
         cmocka_unit_test(npy_arrays_come_back_as_they_were_written),
         cmocka_unit_test(a_lying_npy_header_is_refused),
         cmocka_unit_test(ill_formed_utf8_becomes_one_replacement_for_each_maximal_subpart),

@@ -112,8 +112,8 @@ static const char *const corpora[OWNERS] = {
     "{\"id\":\"b1\",\"text\":\"The heron stands in the reeds. It waits for a small silver fish all "
     "day.\",\"source\":\"marsh\"}\n"
     "{\"id\":\"b2\",\"text\":\"A wren is small. The heron stands in the reeds.\",\"page\":7}\n",
-    "{\"id\":\"f1\",\"text\":\"The pike waits below. It waits for a small silver fish all day. So does the "
-    "grebe.\"}\n",
+    ("{\"id\":\"f1\",\"text\":\"The pike waits below. It waits for a small silver fish all day. So does the "
+     "grebe.\"}\n"),
     "{\"id\":\"s1\",\"text\":\"Granite is hard and grey.\"}\n",
 };
 
@@ -216,8 +216,8 @@ static void positions_are_exact_where_tokens_split_characters(void **state)
 {
     (void)state;
     const char *const wide[OWNERS] = {
-        "{\"id\":\"w\",\"text\":\"\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xF0\x9F\xAA\xA8\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5"
-        "\xC3\xA9t\xC3\xA9\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xE6\xB0\xB4\xE9\xB1\xBC\xE3\x81\xAE\xE5\xA3\xB0\"}\n",
+        ("{\"id\":\"w\",\"text\":\"\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xF0\x9F\xAA\xA8\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5"
+         "\xC3\xA9t\xC3\xA9\xF0\x9F\xA6\x89\xF0\x9F\x90\x9F\xE6\xB0\xB4\xE9\xB1\xBC\xE3\x81\xAE\xE5\xA3\xB0\"}\n"),
         "{\"id\":\"v\",\"text\":\"\xE6\xB0\xB4\xE7\x9F\xB3\xE9\xB3\xA5\xC3\xA9\xF0\x9F\xA6\x89\"}\n",
         "{\"id\":\"s1\",\"text\":\"Granite.\"}\n",
     };

@@ -139,6 +139,8 @@ ft_code ft_layer_copy(ft_work *w, uint32_t start, uint32_t end, ft_status *st)
         rc = ft_buffer_append(&l->owned, from->text + start, n, st);
     if (rc)
         return rc;
+    if (!n)
+        return FT_OK;
     if (!is_original(from)) {
         memcpy(l->begin + before, from->begin + start, n * sizeof(*l->begin));
         memcpy(l->end + before, from->end + start, n * sizeof(*l->end));
