@@ -10,11 +10,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What the caller named wrongly is told from what the system refused. */
+static ft_code code_of(int error)
+{
+    switch (error) {
+    case ENOENT:
+        return FT_ERR_NOT_FOUND;
+    case EISDIR:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
+        return FT_ERR_FORMAT;
+    case ENOMEM:
+        return FT_ERR_MEM;
+    default:
+        return FT_ERR_IO;
+    }
+}
+
 static ft_code fail_errno(ft_status *st, const char *path, const char *doing)
 {
     const int e = errno;
-    const ft_code code = e == ENOENT ? FT_ERR_NOT_FOUND : e == ENOMEM ? FT_ERR_MEM : FT_ERR_IO;
-    return ft_fail(st, code, "%s: cannot %s: %s", path, doing, strerror(e));
+    return ft_fail(st, code_of(e), "%s: cannot %s: %s", path, doing, strerror(e));
 }
 
 ft_code ft_map_open(ft_map *out, const char *path, ft_status *st)
@@ -28,7 +45,7 @@ ft_code ft_map_open(ft_map *out, const char *path, ft_status *st)
     if (fstat(fd, &info) != 0) {
         rc = fail_errno(st, path, "stat");
     } else if (!S_ISREG(info.st_mode)) {
-        rc = ft_fail(st, FT_ERR_IO, "%s: not a regular file", path);
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: not a regular file", path);
     } else if (info.st_size > 0) {
         void *p = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
         if (p == MAP_FAILED)
@@ -105,16 +122,17 @@ ft_code ft_file_writer_open(ft_file_writer *w, const char *path, ft_status *st)
 {
     *w = (ft_file_writer){0};
     ft_code rc = FT_OK;
-    w->path = strdup(path);
     struct stat info;
     const int there = stat(path, &info) == 0;
+    /* A link stays one: what it names is replaced. */
+    w->path = there && S_ISREG(info.st_mode) ? realpath(path, NULL) : strdup(path);
     if (w->path && there && S_ISDIR(info.st_mode)) {
-        rc = ft_fail(st, FT_ERR_IO, "%s: cannot write: it is a folder", path);
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: cannot write: it is a folder", path);
     } else if (w->path && there && !S_ISREG(info.st_mode)) {
         /* A device or a pipe is written as it is: a rename would put a file in its place. */
         w->stream = fopen(path, "wbe");
         rc = w->stream ? FT_OK : fail_errno(st, path, "open");
-    } else if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
+    } else if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", w->path, (long)getpid()) < 0) {
         w->temporary = NULL;
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
     } else if (!(w->stream = fopen(w->temporary, "wbe"))) {
@@ -198,7 +216,7 @@ ft_code ft_folder_make(const char *path, ft_status *st)
             break;
     }
     if (!rc && !ft_path_is_folder(path))
-        rc = ft_fail(st, FT_ERR_IO, "%s: exists and is not a folder", path);
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: exists and is not a folder", path);
     free(partial);
     return rc;
 }

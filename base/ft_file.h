@@ -1,7 +1,9 @@
 /* ft_file: mapped files, whole small files, and files that appear whole or not
  * at all.
  *
- * Errors  every message names the path and the system's reason. */
+ * Errors  every message names the path and the system's reason: FT_ERR_NOT_FOUND
+ *         where nothing has that name, FT_ERR_FORMAT where it names another kind of
+ *         thing (a folder for a file), FT_ERR_MEM, else FT_ERR_IO. */
 #ifndef FT_FILE_H
 #define FT_FILE_H
 #include "base/ft_buffer.h"
@@ -32,7 +34,8 @@ FT_CHECKED ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *o
  * folder: a crash at any instant leaves the old file or the new one. */
 FT_CHECKED ft_code ft_file_write(const char *path, const void *bytes, size_t n, ft_status *st);
 
-/* The same, for files written piece by piece. A path that is a device or a pipe is written directly. A zeroed writer is closed. */
+/* The same, for files written piece by piece. A device or a pipe is written as it
+ * stands; a link is followed. A zeroed writer is closed. */
 typedef struct ft_file_writer {
     FILE *stream;
     char *path, *temporary;

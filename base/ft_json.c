@@ -12,10 +12,12 @@ ft_code ft_json_parse(json_t **out, const char *text, size_t n, const char *wher
 {
     json_error_t e;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (!*out)
-        return ft_fail(st, json_error_code(&e) == json_error_out_of_memory ? FT_ERR_MEM : FT_ERR_FORMAT,
-                       "%s: line %d, column %d: not valid JSON: %s", where, e.line, e.column, e.text);
-    return FT_OK;
+    if (*out)
+        return FT_OK;
+    const ft_code code = json_error_code(&e) == json_error_out_of_memory ? FT_ERR_MEM : FT_ERR_FORMAT;
+    if (!memchr(text, '\n', n)) /* a row, whose line `where` tells */
+        return ft_fail(st, code, "%s: column %d: not valid JSON: %s", where, e.column, e.text);
+    return ft_fail(st, code, "%s: line %d, column %d: not valid JSON: %s", where, e.line, e.column, e.text);
 }
 
 ft_code ft_json_read_file(json_t **out, const char *path, size_t max_bytes, ft_status *st)

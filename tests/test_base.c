@@ -10,6 +10,7 @@
 #include "base/ft_utf8.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void a_message_is_one_line_whatever_is_printed_into_it(void **state)
 {
@@ -84,8 +85,44 @@ static void a_device_is_written_and_never_replaced(void **state)
     struct stat info;
     assert_int_equal(stat("/dev/null", &info), 0);
     assert_true(S_ISCHR(info.st_mode));
-    assert_int_equal(ft_file_write(ft_test_folder(), "x", 1, &st), FT_ERR_IO);
+    assert_int_equal(ft_file_write(ft_test_folder(), "x", 1, &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "it is a folder"));
+}
+
+static void a_link_stays_a_link_when_its_file_is_replaced(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    char link[4096], target[4096];
+    snprintf(target, sizeof(target), "%s", ft_test_path("target"));
+    snprintf(link, sizeof(link), "%s", ft_test_path("link"));
+    assert_ok(ft_file_write(target, "old", 3, &st), st);
+    assert_int_equal(symlink(target, link), 0);
+    assert_ok(ft_file_write(link, "new", 3, &st), st);
+    struct stat info;
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    char *text = ft_test_read(target, NULL);
+    assert_string_equal(text, "new");
+    free(text);
+}
+
+static void another_kind_of_thing_is_told_from_a_failing_system(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    ft_map map;
+    ft_buffer text = {0};
+    char below[4096];
+    snprintf(below, sizeof(below), "%s/below", ft_test_path("file"));
+    assert_ok(ft_file_write(ft_test_path("file"), "x", 1, &st), st);
+    assert_int_equal(ft_map_open(&map, ft_test_folder(), &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_map_open(&map, below, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_file_read(ft_test_folder(), 0, &text, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_file_read(below, 0, &text, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_folder_make(ft_test_path("file"), &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_map_open(&map, ft_test_path("absent"), &st), FT_ERR_NOT_FOUND);
+    ft_buffer_release(&text);
 }
 
 static void npy_arrays_come_back_as_they_were_written(void **state)
@@ -214,6 +251,8 @@ int main(void)
         cmocka_unit_test(an_abandoned_file_leaves_nothing_and_a_committed_one_appears_whole),
         cmocka_unit_test(a_full_disk_is_reported_with_the_path),
         cmocka_unit_test(a_device_is_written_and_never_replaced),
+        cmocka_unit_test(a_link_stays_a_link_when_its_file_is_replaced),
+        cmocka_unit_test(another_kind_of_thing_is_told_from_a_failing_system),
         cmocka_unit_test(npy_arrays_come_back_as_they_were_written),
         cmocka_unit_test(a_lying_npy_header_is_refused),
         cmocka_unit_test(ill_formed_utf8_becomes_one_replacement_for_each_maximal_subpart),

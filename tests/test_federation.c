@@ -172,6 +172,12 @@ static void what_a_configuration_has_no_use_for_is_refused(void **state)
     refused("model: model\n---\nmodel: model\n", "federation.yaml:2:", "second document");
     refused("model: [[[[[[[[[[[[[[x]]]]]]]]]]]]]]\n", "federation.yaml:1:", "deep");
     refused("model: \"mo\\0del\"\n", "federation.yaml:1:", "NUL");
+    refused("model:\n", "federation.yaml:1:", "'model': is empty");
+    /* Half a number is none. */
+    refused("model: model\nlimits: {request_bytes: 1e9}\n", "federation.yaml:2:", "an integer is expected, not '1e9'");
+    refused("model: model\nowners:\n- {name: expert, expert: 1x}\n", "federation.yaml:3:", "not '1x'");
+    refused("model: model\nowners:\n- name: a\n  index: [expert, x]\n  expert: 2.5\n",
+            "federation.yaml:5:", "not '2.5'");
     /* More than 64 KiB. */
     char *large = malloc(70001);
     memset(large, '#', 70000);

@@ -731,6 +731,24 @@ static void forward_writes_whole_files_or_none(void **state)
     snprintf(command, sizeof(command), "$FLEXTRACE forward %s --ids %s/bad.npy --logits %s/x.npy", tiny, out, out);
     says(command, 3, "element 1: id 512");
     assert_false(ft_path_exists(ft_test_path("x.npy")));
+    snprintf(command, sizeof(command), "$FLEXTRACE generate %s --ids %s/bad.npy --json", tiny, out);
+    says(command, 3, "bad.npy: element 1: id 512; the model's vocabulary has 512");
+    const size_t none = 0;
+    assert_int_equal(ft_npy_write(ft_test_path("none.npy"), FT_NPY_UINT32, 1, &none, bad, NULL), FT_OK);
+    snprintf(command, sizeof(command), "$FLEXTRACE generate %s --ids %s/none.npy", tiny, out);
+    says(command, 3, "none.npy: holds no ids");
+    /* Two outputs cannot be one file, nor a folder. */
+    snprintf(command, sizeof(command),
+             "$FLEXTRACE forward %s --ids %s/prompt2_ids.npy --logits %s/x.npy --routing %s/x.npy", tiny, tiny, out,
+             out);
+    says(command, 2, "named for two outputs");
+    assert_false(ft_path_exists(ft_test_path("x.npy")));
+    snprintf(command, sizeof(command), "$FLEXTRACE forward %s --ids %s/prompt2_ids.npy --logits %s", tiny, tiny, out);
+    says(command, 3, "it is a folder");
+    snprintf(command, sizeof(command), "$FLEXTRACE forward %s --ids %s", tiny, tiny);
+    says(command, 3, "not a regular file");
+    snprintf(command, sizeof(command), "$FLEXTRACE forward %s --ids %s/prompt2_ids.npy --without 99", tiny, tiny);
+    says(command, 2, "there is no expert 99");
 }
 
 static void model_info_tells_sizes_and_refuses_a_cut_file(void **state)

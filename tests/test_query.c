@@ -304,6 +304,13 @@ static void text_questions_use_the_copy_of_the_tokenizer(void **state)
     json_t *got = ask_one(folder, "{\"op\":\"count\",\"text\":\" cat\"}");
     assert_int_equal(json_integer_value(json_object_get(got, "count")), 2);
     json_decref(got);
+    /* A NUL is a character, not the end. */
+    got = ask_one(folder, "{\"op\":\"count\",\"text\":\" cat\\u0000\"}");
+    assert_int_equal(json_integer_value(json_object_get(got, "count")), 0);
+    json_decref(got);
+    got = ask_one(folder, "{\"op\":\"cnf\",\"cnf\":[[\" cat\\u0000\"]]}");
+    assert_int_equal(json_integer_value(json_object_get(got, "count")), 0);
+    json_decref(got);
     got = ask_one(folder, "{\"op\":\"docs\",\"text\":\" mat\",\"max_ctx_len\":100}");
     const json_t *document = json_array_get(json_object_get(got, "documents"), 0);
     assert_string_equal(json_string_value(json_object_get(document, "text")), "the cat sat on the mat");
@@ -360,6 +367,9 @@ static void a_question_that_cannot_be_answered_gets_an_error_on_its_line(void **
         if (!json_object_get(json_array_get(answers, i), "error"))
             fail_msg("row %zu: %s", i, json_dumps(json_array_get(answers, i), 0));
     assert_int_equal(json_integer_value(json_object_get(json_array_get(answers, n - 1), "count")), 61778);
+    /* A row is told by its number alone. */
+    assert_string_equal(json_string_value(json_object_get(json_array_get(answers, 1), "error")),
+                        "line 2: column 3: not valid JSON: invalid token near 'not'");
     json_decref(answers);
     free(out);
     free(err);

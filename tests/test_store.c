@@ -196,7 +196,7 @@ static void what_is_not_a_store_of_ours_is_refused_in_one_line(void **state)
     assert_int_equal(ft_store_open(&s, ft_test_path("other"), 0, &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "not a trace store"));
     /* A path that is a file. */
-    assert_int_equal(ft_store_open(&s, ft_test_path("files/letter.txt"), 0, &st), FT_ERR_IO);
+    assert_int_equal(ft_store_open(&s, ft_test_path("files/letter.txt"), 0, &st), FT_ERR_FORMAT);
 }
 
 static void a_store_of_a_newer_version_is_refused_with_the_remedy(void **state)

@@ -490,7 +490,7 @@ ft_code ft_corpus_next(ft_corpus *c, ft_document *out, int *more, ft_status *st)
             continue;
         c->counts.bad++;
         if (!c->options.skip_bad)
-            return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; skip_bad passes over it", why.msg);
+            return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; --skip-bad passes over it", why.msg);
         if (c->options.warn)
             c->options.warn(c->options.warn_context, why.msg);
     }

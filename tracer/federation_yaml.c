@@ -98,11 +98,53 @@ typedef struct look {
     const char *key;
     size_t after_line, after_column, found_line; /* 1-based; found_line 0: not found */
     int inclusive;                               /* the place is a mapping's start, thus its first key's too */
+    unsigned char next[MAX_DEPTH + 2];           /* what comes next at each depth */
+    int integer;                                 /* the last key is one that has an integer */
 } look;
+enum { NEXT_ANY, NEXT_KEY, NEXT_VALUE };
 
 static ft_code refuse(const look *l, const yaml_event_t *e, const char *what, ft_status *st)
 {
     return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s", l->path, e->start_mark.line + 1, what);
+}
+
+/* libcyaml reads "12x" as 12. */
+static int is_integer(const char *text)
+{
+    text += *text == '-' || *text == '+';
+    const size_t digits = strspn(text, "0123456789");
+    return digits && !text[digits];
+}
+
+/* Counts what stands in a mapping: a key, its value, a key, … */
+static ft_code count_node(look *l, const yaml_event_t *e, ft_status *st)
+{
+    static const char *const integers[] = {"expert",      "request_bytes", "request_seconds",
+                                           "max_running", "max_waiting",   "connections"};
+    unsigned char *next = &l->next[l->depth];
+    const char *text = e->type == YAML_SCALAR_EVENT ? (const char *)e->data.scalar.value : "";
+    if (*next == NEXT_VALUE && l->integer && e->type == YAML_SCALAR_EVENT && !is_integer(text)) {
+        char what[100];
+        snprintf(what, sizeof(what), "an integer is expected, not '%.40s'", text);
+        return refuse(l, e, what, st);
+    }
+    l->integer = 0;
+    for (size_t i = 0; *next == NEXT_KEY && i < sizeof(integers) / sizeof(*integers); i++)
+        l->integer |= !strcmp(text, integers[i]);
+    if (*next != NEXT_ANY)
+        *next = *next == NEXT_KEY ? NEXT_VALUE : NEXT_KEY;
+    return FT_OK;
+}
+
+static ft_code open_node(look *l, const yaml_event_t *e, ft_status *st)
+{
+    const ft_code rc = count_node(l, e, st);
+    if (rc)
+        return rc;
+    if (++l->depth > MAX_DEPTH)
+        return refuse(l, e, "nested too deeply", st);
+    l->next[l->depth] = e->type == YAML_MAPPING_START_EVENT ? NEXT_KEY : NEXT_ANY;
+    return FT_OK;
 }
 
 static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
@@ -114,9 +156,9 @@ static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
         return ++l->documents > 1 ? refuse(l, e, "a second document begins; one is expected", st) : FT_OK;
     case YAML_MAPPING_START_EVENT:
         l->inclusive |= e->start_mark.line + 1 == l->after_line && e->start_mark.column + 1 == l->after_column;
-        return ++l->depth > MAX_DEPTH ? refuse(l, e, "nested too deeply", st) : FT_OK;
+        return open_node(l, e, st);
     case YAML_SEQUENCE_START_EVENT:
-        return ++l->depth > MAX_DEPTH ? refuse(l, e, "nested too deeply", st) : FT_OK;
+        return open_node(l, e, st);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
         l->depth--;
@@ -128,7 +170,7 @@ static ft_code look_at(look *l, const yaml_event_t *e, ft_status *st)
         if (l->key && !l->found_line && !strcmp((const char *)e->data.scalar.value, l->key) &&
             (line > l->after_line || (line == l->after_line && column + (l->inclusive != 0) > l->after_column)))
             l->found_line = line;
-        return FT_OK;
+        return count_node(l, e, st);
     }
     default:
         return FT_OK;
@@ -173,7 +215,9 @@ static ft_code explain(const char *path, const ft_buffer *text, cyaml_err_t erro
             return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s '%s'; docs/federation.md lists the keys", path, l.found_line,
                            unknown ? "unknown key" : "repeated key", key);
     }
-    const char *what = c->what[0] ? c->what : cyaml_strerror(error);
+    const char *what = !strncmp(c->what, "STRING length < 1", 17) ? "is empty"
+                       : c->what[0]                               ? c->what
+                                                                  : cyaml_strerror(error);
     if (c->field[0] && !strstr(what, c->field))
         return ft_fail(st, FT_ERR_FORMAT, "%s:%u: '%s': %s", path, c->line ? c->line : 1, c->field, what);
     return ft_fail(st, FT_ERR_FORMAT, "%s:%u: %s", path, c->line ? c->line : 1, what);

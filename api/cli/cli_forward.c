@@ -240,6 +240,11 @@ int cli_forward(int argc, char **argv)
         return CLI_USAGE;
     if (!f.model || !f.ids_path)
         return cli_usage("forward", "needs a MODEL and --ids");
+    const char *outputs[] = {f.logits, f.routing, f.experts, f.weights};
+    for (size_t i = 0; i < 4; i++)
+        for (size_t k = 0; k < i; k++)
+            if (outputs[i] && outputs[k] && !strcmp(outputs[i], outputs[k]) && strncmp(outputs[i], "/dev/", 5) != 0)
+                return cli_usage("forward", "'%.60s' is named for two outputs", outputs[i]);
     cli_catch_interrupts();
     return run(&f);
 }

@@ -201,10 +201,24 @@ static ft_code first_token(generate *g, ft_status *st)
     return FT_OK;
 }
 
+/* The prompt from --ids, each of its tokens one of the model's. */
+static ft_code read_ids(generate *g, ft_status *st)
+{
+    const size_t vocab = ft_model_get_config(g->model)->vocab;
+    ft_code rc = ft_npy_read_ids(g->ids_path, &g->ids, &g->count, st);
+    if (!rc && g->count == 0)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: holds no ids; a model needs a first token", g->ids_path);
+    for (size_t i = 0; !rc && i < g->count; i++)
+        if (g->ids[i] >= vocab)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: element %zu: id %" PRIu32 "; the model's vocabulary has %zu",
+                         g->ids_path, i, g->ids[i], vocab);
+    return rc;
+}
+
 static ft_code make_prompt(generate *g, ft_status *st)
 {
     if (g->ids_path)
-        return ft_npy_read_ids(g->ids_path, &g->ids, &g->count, st);
+        return read_ids(g, st);
     ft_encoder *encoder;
     ft_encoding e = {0};
     ft_code rc = ft_encoder_new(&encoder, g->tokenizer, st);

@@ -25,11 +25,12 @@ static json_t *count_json(uint64_t v)
 /* --- Questions ------------------------------------------------------------------------ */
 
 /* A copy of the ids of a text, in memory that the caller frees. */
-static ft_code encode_text(index_asker *a, const char *text, uint32_t **ids, size_t *n, ft_status *st)
+static ft_code encode_text(index_asker *a, const json_t *text, uint32_t **ids, size_t *n, ft_status *st)
 {
     if (!a->encoder)
         return ft_fail(st, FT_ERR_ARG, "\"text\" needs a tokenizer; give -t TOK or ask with \"ids\"");
-    ft_code rc = ft_encoder_encode(a->encoder, text, strlen(text), &a->encoding, st);
+    /* By its length: a string may hold NUL. */
+    ft_code rc = ft_encoder_encode(a->encoder, json_string_value(text), json_string_length(text), &a->encoding, st);
     if (rc)
         return rc;
     *n = a->encoding.count;
@@ -52,7 +53,7 @@ static ft_code read_ids(question *q, ft_status *st)
     if (q->ids && text)
         return ft_fail(st, FT_ERR_ARG, "give either 'ids' or 'text', not both");
     if (text)
-        return encode_text(q->asker, text, &q->ids, &q->n, st);
+        return encode_text(q->asker, json_object_get(q->row, "text"), &q->ids, &q->n, st);
     return q->ids ? FT_OK : ft_fail(st, FT_ERR_ARG, "the tokens are missing: give 'ids' or 'text'");
 }
 
@@ -172,7 +173,7 @@ static ft_code read_ngram(index_asker *a, const json_t *from, ft_ngram *out, ft_
     uint32_t *ids = NULL;
     ft_code rc;
     if (json_is_string(from)) {
-        rc = encode_text(a, json_string_value(from), &ids, &out->n, st);
+        rc = encode_text(a, from, &ids, &out->n, st);
     } else {
         json_t *holder = json_pack("{s:O}", "cnf", from);
         rc = json_is_array(from) ? ft_json_get_ids(holder, "cnf", &ids, &out->n, st)

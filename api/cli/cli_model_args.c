@@ -11,8 +11,13 @@ int cli_experts(const char *subcommand, const char *list, uint64_t *out)
     do {
         char *end;
         const unsigned long e = strtoul(p, &end, 10);
-        if (*p < '0' || *p > '9' || (*end && *end != ',') || e >= FT_MAX_EXPERTS) {
+        if (*p < '0' || *p > '9' || (*end && *end != ',')) {
             cli_usage(subcommand, "--without must be expert numbers such as 0,3, not '%.40s'", list);
+            return 0;
+        }
+        if (e >= FT_MAX_EXPERTS) {
+            cli_usage(subcommand, "--without: there is no expert %.*s; the first is 0",
+                      (int)(end - p < 20 ? end - p : 20), p);
             return 0;
         }
         *out |= (uint64_t)1 << e;

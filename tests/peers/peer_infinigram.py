@@ -1,6 +1,5 @@
 """flextrace reading folders that infini-gram wrote, against infini-gram's engine and a plain scan."""
 import json
-import math
 import os
 import random
 import shutil
@@ -11,9 +10,10 @@ import infini_gram
 import numpy
 from infini_gram.engine import InfiniGramEngine
 
+import write_infinigram
 from common import flextrace
 
-WIDTHS = {"u8": (numpy.uint8, 1), "u16": (numpy.uint16, 2), "u32": (numpy.uint32, 4)}
+WIDTHS = {"u8": (numpy.uint8, 1), "u16": (numpy.uint16, 2)}
 
 
 def documents(vocabulary):
@@ -27,6 +27,9 @@ def documents(vocabulary):
 
 def write_folder(folder, docs, width, version, shards):
     """What infini-gram's tokenize step writes; its own build_sa makes the suffix arrays."""
+    if width == "u32":  # its builder asks for 32 GiB of address space here
+        write_infinigram.write_folder(folder, docs, width, version, shards)
+        return
     dtype, size = WIDTHS[width]
     os.makedirs(folder)
     for s in range(shards):
@@ -37,20 +40,9 @@ def write_folder(folder, docs, width, version, shards):
             blob += b"\xff" * size + numpy.array(tokens, dtype=dtype).tobytes()
         open(f"{folder}/tokenized.{s}", "wb").write(blob)
         numpy.array(offsets, dtype=numpy.uint64).tofile(f"{folder}/offset.{s}")
-    if width == "u32":  # its builder asks for 32 GiB of address space here, so the few suffixes are sorted by definition
-        for s in range(shards):
-            sort_suffixes(f"{folder}/tokenized.{s}", f"{folder}/table.{s}", size)
-        return
     subprocess.run([sys.executable, "-m", "infini_gram.indexing", "--data_dir", folder, "--save_dir", folder, "--token_dtype", width,
                     "--version", str(version), "--shards", str(shards), "--cpus", "1", "--mem", "1", "--ulimit", "1024"], check=True,
                    capture_output=True)
-
-
-def sort_suffixes(tokenized, table, size):
-    blob = open(tokenized, "rb").read()
-    width = math.ceil(math.log2(len(blob)) / 8)
-    order = sorted(range(0, len(blob), size), key=lambda at: blob[at:])
-    open(table, "wb").write(b"".join(at.to_bytes(width, "little") for at in order))
 
 
 def plain_count(docs, ids):
