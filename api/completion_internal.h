@@ -99,7 +99,7 @@ struct ft_job {
     ft_client *client;
     ft_stream *stream; /* NULL: not streaming */
     ft_completion_request r;
-    char id[40];
+    char id[40], request_id[FT_REQUEST_ID];
     int64_t created;
     double deadline; /* of an answer that does not stream */
     size_t experts;

@@ -25,6 +25,13 @@ static void wake(ft_job *job)
     ft_work_push(job->server, &job->work);
 }
 
+static void cancel(ft_job *job)
+{
+    pthread_mutex_lock(&job->lock);
+    job->cancelled = 1;
+    pthread_mutex_unlock(&job->lock);
+}
+
 static int needs_routing(const ft_completion_request *r)
 {
     return r->trace || r->routing != FT_ROUTING_NONE || r->return_routed_experts;
@@ -194,9 +201,9 @@ static void write_event(ft_job *job, json_t *value)
     ft_buffer_release(&line);
     pthread_mutex_lock(&job->lock);
     job->last_write = ft_seconds_now();
-    if (rc)
-        job->cancelled = 1; /* what cannot be written whole is not written on */
     pthread_mutex_unlock(&job->lock);
+    if (rc) /* what cannot be written whole is not written on */
+        cancel(job);
 }
 
 /* What came since the last chunk, copied out from under the lock. */
@@ -353,29 +360,34 @@ static void end_item(ft_job *job, ft_item *item)
 }
 
 /* The status and words for a job that did not come to its end. */
-static unsigned failure_of(const ft_job *job, const char **message)
+static unsigned failure_of(const ft_job *job, int timed_out, char message[600])
 {
     static const char timeout[] = "not finished within the time that the server allows an answer that does not "
                                   "stream (limits.request_seconds); ask for fewer tokens, or stream";
-    *message = job->timed_out                      ? timeout
-               : job->server->cancel               ? "the server is shutting down"
-               : job->failure.code == FT_ERR_LIMIT ? job->failure.msg
-               : job->failure.code                 ? "the server could not do this; its log says why"
-                                                   : "the client went away";
-    return job->failure.code && job->failure.code != FT_ERR_LIMIT && job->failure.code != FT_ERR_MEM &&
-                   !job->timed_out && !job->server->cancel
-               ? 500
-               : 503;
+    const ft_code code = job->failure.code;
+    const int ours = code && code != FT_ERR_LIMIT && code != FT_ERR_MEM && !timed_out && !job->server->cancel;
+    if (ours)
+        snprintf(message, 600, "the server could not do this; its log says why, under request %s", job->request_id);
+    else
+        snprintf(message, 600, "%s",
+                 timed_out              ? timeout
+                 : job->server->cancel  ? "the server is shutting down"
+                 : code == FT_ERR_LIMIT ? job->failure.msg
+                 : code                 ? "out of memory"
+                                        : "the client went away");
+    return ours ? 500 : 503;
 }
 
 static void end_job(ft_job *job)
 {
     ft_server *s = job->server;
-    const int bad = job->failure.code || job->cancelled;
-    const char *message;
-    const unsigned status = failure_of(job, &message);
+    pthread_mutex_lock(&job->lock);
+    const int bad = job->failure.code || job->cancelled, timed_out = job->timed_out;
+    pthread_mutex_unlock(&job->lock);
+    char message[600];
+    const unsigned status = failure_of(job, timed_out, message);
     if (job->failure.code)
-        ft_server_log(s, "%s: %s", job->id, job->failure.msg);
+        ft_server_log(s, "%s: %s: %s", job->request_id, job->id, job->failure.msg);
     if (job->stream) {
         if (bad) {
             write_event(job, ft_openai_error(status, status == 503 ? "overloaded" : NULL, NULL, NULL, message));
@@ -440,7 +452,7 @@ static void move_on(ft_job *job)
         job->last_write = ft_seconds_now();
     pthread_mutex_unlock(&job->lock);
     if (silent && ft_stream_write(job->stream, ": ping\n\n", 8, NULL) != FT_OK)
-        job->cancelled = 1;
+        cancel(job);
 }
 
 static void run_job(ft_work *work)
@@ -544,6 +556,7 @@ static ft_job *new_job(ft_request *q, ft_completion_request *r)
     job->deadline = q->started + q->server->limits.request_seconds;
     job->experts = ft_model_get_config(q->server->model)->experts;
     snprintf(job->id, sizeof(job->id), "cmpl-%016" PRIx64 "%08" PRIx32, ft_random_seed(), (uint32_t)ft_random_seed());
+    snprintf(job->request_id, sizeof(job->request_id), "%s", q->id);
     job->items = ft_alloc_array(job->r.prompt_count * job->r.n, sizeof(*job->items));
     if (!job->items) {
         ft_job_free(job);

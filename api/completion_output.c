@@ -105,13 +105,36 @@ static json_t *envelope(const ft_job *job, json_t *choices)
                      "system_fingerprint", job->server->fingerprint, "choices", choices);
 }
 
+/* What vLLM puts beside a choice's text. */
+static void add_vllm_fields(const ft_job *job, const ft_item *item, json_t *choice)
+{
+    if (job->r.return_token_ids) {
+        (void)json_object_set_new(choice, "prompt_token_ids", ft_json_ids(item->prompt->ids, item->prompt->count));
+        (void)json_object_set_new(choice, "token_ids", ft_json_ids(item->ids, item->count));
+    }
+    if (job->r.return_routed_experts)
+        (void)json_object_set_new(choice, "routed_experts",
+                                  ft_routed_experts(&item->routing, item->prompt->count, item->routing.tokens));
+}
+
+static void add_prompt_routing(const ft_job *job, const ft_item *item, json_t *answer)
+{
+    if (job->r.return_routed_experts)
+        (void)json_object_set_new(answer, "prompt_routed_experts",
+                                  ft_routed_experts(&item->routing, 0, item->prompt->count));
+}
+
 json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text, size_t text_bytes, const char *finish,
                         json_t *logprobs, json_t *extra)
 {
     json_t *choice =
         json_pack("{s:I,s:o,s:s?,s:o}", "index", (json_int_t)item->index, "text", ft_json_text(text, text_bytes),
                   "finish_reason", finish, "logprobs", logprobs ? logprobs : json_null());
+    if (choice && finish)
+        add_vllm_fields(job, item, choice);
     json_t *chunk = envelope(job, json_pack("[o]", choice));
+    if (chunk && finish)
+        add_prompt_routing(job, item, chunk);
     if (chunk && extra)
         (void)json_object_set_new(chunk, "flextrace", extra);
     else
@@ -119,14 +142,6 @@ json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text
     if (chunk && job->r.include_usage)
         (void)json_object_set_new(chunk, "usage", json_null());
     return chunk;
-}
-
-static void add_token_ids(const ft_job *job, const ft_item *item, json_t *choice)
-{
-    if (!job->r.return_token_ids)
-        return;
-    (void)json_object_set_new(choice, "prompt_token_ids", ft_json_ids(item->prompt->ids, item->prompt->count));
-    (void)json_object_set_new(choice, "token_ids", ft_json_ids(item->ids, item->count));
 }
 
 json_t *ft_output_choice(const ft_job *job, const ft_item *item)
@@ -140,12 +155,8 @@ json_t *ft_output_choice(const ft_job *job, const ft_item *item)
                                ft_json_text(text.data ? text.data : "", text.size), "finish_reason",
                                ft_output_finish(item), "logprobs", ft_output_logprobs(job, item));
     ft_buffer_release(&text);
-    if (!choice)
-        return NULL;
-    add_token_ids(job, item, choice);
-    if (job->r.return_routed_experts)
-        (void)json_object_set_new(choice, "routed_experts",
-                                  ft_routed_experts(&item->routing, item->prompt->count, item->routing.tokens));
+    if (choice)
+        add_vllm_fields(job, item, choice);
     return choice;
 }
 
@@ -176,8 +187,6 @@ json_t *ft_output_whole(const ft_job *job)
     if (!whole)
         return NULL;
     (void)json_object_set_new(whole, "usage", ft_output_usage(job));
-    if (job->r.return_routed_experts)
-        (void)json_object_set_new(whole, "prompt_routed_experts",
-                                  ft_routed_experts(&job->items[0].routing, 0, job->items[0].prompt->count));
+    add_prompt_routing(job, &job->items[0], whole);
     return whole;
 }

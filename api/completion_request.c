@@ -40,7 +40,8 @@ static const char *const known[] = {"model",
                                     "return_token_ids",
                                     "return_tokens_as_token_ids",
                                     "return_routed_experts",
-                                    "flextrace"};
+                                    "flextrace",
+                                    NULL};
 
 /* The reader: the first failure refuses the request, and all later calls do nothing. */
 typedef struct reader {
@@ -138,20 +139,13 @@ static void refuse_unsupported(reader *r)
 
 static void name_ignored(ft_request *q)
 {
-    char list[400] = "";
-    size_t n = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach(q->json, key, value)
-    {
-        size_t i = 0;
-        while (i < sizeof(known) / sizeof(*known) && strcmp(known[i], key) != 0)
-            i++;
-        if (i == sizeof(known) / sizeof(*known) && n + strlen(key) + 3 < sizeof(list))
-            n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "", key);
-    }
-    if (n)
-        ft_answer_header(q, "X-Ignored-Fields", list);
+    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt", "store", NULL};
+    static const char *const of_stream[] = {"include_usage", NULL};
+    ft_ignored ignored = {0};
+    ft_ignored_add(&ignored, q->json, "", known);
+    ft_ignored_add(&ignored, json_object_get(q->json, "flextrace"), "flextrace.", of_ours);
+    ft_ignored_add(&ignored, json_object_get(q->json, "stream_options"), "stream_options.", of_stream);
+    ft_ignored_answer(q, &ignored);
 }
 
 /* --- Prompts --------------------------------------------------------------------- */
@@ -315,37 +309,6 @@ static void read_model(reader *r)
     }
 }
 
-/* Owners' names, or expert numbers, to a bit set. */
-static void read_experts(reader *r, const json_t *object, const char *field, uint64_t *bits, int *given)
-{
-    const json_t *list = json_object_get(object, field), *one;
-    size_t i;
-    ft_status st = {0};
-    *bits = 0;
-    *given = list && !json_is_null(list);
-    if (!*given || r->failed)
-        return;
-    if (!json_is_array(list))
-        (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.%s' must be a list of owners", field);
-    json_array_foreach(list, i, one)
-    {
-        uint64_t bit = 0;
-        char number[24];
-        const char *name = json_string_value(one);
-        if (json_is_integer(one)) {
-            snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(one));
-            name = number;
-        }
-        if (!name || strchr(name, ','))
-            (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.%s': element %zu is no owner's name", field, i);
-        else if (ft_federation_experts(r->q->server->federation, name, &bit, &st) != FT_OK)
-            ft_status_prefix(&st, "'flextrace.%s'", field);
-        *bits |= bit;
-    }
-    if (st.code)
-        refuse_field(r, "flextrace", &st);
-}
-
 static void read_routing_wish(reader *r, const json_t *object, ft_completion_request *out)
 {
     static const char *const names[] = {"none", "summary", "full"};
@@ -366,6 +329,12 @@ static void read_routing_wish(reader *r, const json_t *object, ft_completion_req
     out->routing = (ft_routing_wish)i;
 }
 
+static int is_given(const json_t *object, const char *field)
+{
+    const json_t *v = json_object_get(object, field);
+    return v && !json_is_null(v);
+}
+
 static void read_flextrace(reader *r, ft_completion_request *out)
 {
     const json_t *v = json_object_get(r->body, "flextrace");
@@ -373,11 +342,13 @@ static void read_flextrace(reader *r, ft_completion_request *out)
         return;
     ft_status st = {0};
     uint64_t only;
-    int has_without, has_only, receipt = 0;
+    int receipt = 0;
     if (!json_is_object(v))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");
     else if (ft_json_get_bool(v, "trace", &out->trace, &st) || ft_json_get_bool(v, "store", &out->store, &st) ||
-             ft_json_get_bool(v, "receipt", &receipt, &st))
+             ft_json_get_bool(v, "receipt", &receipt, &st) ||
+             ft_experts_read(r->q->server, v, "without", &out->without, &st) ||
+             ft_experts_read(r->q->server, v, "only", &only, &st))
         ft_status_prefix(&st, "flextrace");
     else if (receipt)
         (void)ft_fail(&st, FT_ERR_UNSUPPORTED, "'flextrace.receipt' is not supported by this server");
@@ -386,15 +357,12 @@ static void read_flextrace(reader *r, ft_completion_request *out)
         return;
     }
     read_routing_wish(r, v, out);
-    read_experts(r, v, "without", &out->without, &has_without);
-    read_experts(r, v, "only", &only, &has_only);
-    const size_t experts = ft_model_get_config(r->q->server->model)->experts;
-    const uint64_t all = experts >= 64 ? UINT64_MAX : ((uint64_t)1 << experts) - 1;
+    const int has_without = is_given(v, "without"), has_only = is_given(v, "only");
     if (has_only)
-        out->without = all & ~only;
+        out->without = ft_experts_of_model(r->q->server) & ~only;
     if (has_only && has_without)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace': give 'without' or 'only', not both");
-    else if (experts && (out->without & all) == all)
+    else if (ft_experts_all_left_out(r->q->server, out->without))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace': no expert would be left; leave at least one in");
     if (st.code)
         refuse_field(r, "flextrace", &st);

@@ -14,14 +14,28 @@ static json_t *operation(const char *op, size_t start)
     return json_pack("{s:s,s:o}", "op", op, "id", json_sprintf("s%zu", start));
 }
 
+/* As in a trace: the owner with most occurrences first. */
 static json_t *owners_of(const ft_trace_scope *scope, const uint32_t *ids, size_t n)
 {
     json_t *names = json_array();
-    for (size_t o = 0; o < scope->owner_count; o++) {
+    uint64_t *counts = ft_alloc_array(scope->owner_count, sizeof(*counts));
+    for (size_t o = 0; counts && o < scope->owner_count; o++) {
         const ft_index_set own = {scope->owners[o].indexes, scope->owners[o].index_count};
-        if (ft_query_count(own, ids, n))
-            (void)json_array_append_new(names, json_string(scope->owners[o].name));
+        counts[o] = ft_query_count(own, ids, n);
     }
+    for (;;) {
+        size_t most = scope->owner_count;
+        for (size_t o = 0; counts && o < scope->owner_count; o++)
+            if (counts[o] &&
+                (most == scope->owner_count || counts[o] > counts[most] ||
+                 (counts[o] == counts[most] && strcmp(scope->owners[o].name, scope->owners[most].name) < 0)))
+                most = o;
+        if (most == scope->owner_count)
+            break;
+        (void)json_array_append_new(names, json_string(scope->owners[most].name));
+        counts[most] = 0;
+    }
+    free(counts);
     return names;
 }
 

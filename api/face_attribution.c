@@ -19,12 +19,16 @@ void ft_route_indexes(ft_request *q)
     ft_answer_json(q, 200, names);
 }
 
+/* What an answer may show in all: each token costs some fifty bytes on its way. */
+enum { MAX_ANSWER_TOKENS = 4000000 };
+
 typedef struct wish {
     const char *response;
     size_t response_bytes;
     ft_token_set delimiters;
     ft_span_rules rules;
     int64_t documents, context, context_long, context_snippet;
+    size_t tokens_left; /* of MAX_ANSWER_TOKENS */
 } wish;
 
 /* --- The request ------------------------------------------------------------------ */
@@ -81,7 +85,8 @@ static ft_code read_wish(const ft_server *s, const json_t *body, wish *w, const 
     const char *method = "length";
     int partial = 0;
     int64_t min_len = 1, max_cnt = 10;
-    *w = (wish){.documents = 10, .context = 250, .context_long = 100, .context_snippet = 40};
+    *w = (wish){
+        .documents = 10, .context = 250, .context_long = 100, .context_snippet = 40, .tokens_left = MAX_ANSWER_TOKENS};
     w->rules = ft_span_rules_default();
     w->rules.density = 0.05;
     const struct {
@@ -126,13 +131,20 @@ static ft_code read_wish(const ft_server *s, const json_t *body, wish *w, const 
 /* --- The answer --------------------------------------------------------------------- */
 
 /* One size of context: the text's name, and those of its two numbers. */
-static ft_code put_window(const ft_server *s, json_t *out, const ft_occurrence *o, size_t context, const char *length,
-                          const char *needle, const char *text, const char *token_ids, ft_status *st)
+static ft_code put_window(const ft_server *s, wish *w, json_t *out, const ft_occurrence *o, size_t context,
+                          const char *length, const char *needle, const char *text, const char *token_ids,
+                          ft_status *st)
 {
     uint32_t *ids = NULL;
     size_t n, at;
     ft_code rc = ft_occurrence_window(o, context, context, &ids, &n, &at, st);
+    if (!rc && n > w->tokens_left)
+        rc = ft_fail(st, FT_ERR_ARG,
+                     "the documents of the spans would be more than %d tokens; ask for fewer spans, fewer documents or "
+                     "less context",
+                     MAX_ANSWER_TOKENS);
     if (!rc) {
+        w->tokens_left -= n;
         (void)json_object_set_new(out, length, json_integer((json_int_t)n));
         (void)json_object_set_new(out, needle, json_integer((json_int_t)at));
         if (token_ids)
@@ -143,25 +155,25 @@ static ft_code put_window(const ft_server *s, json_t *out, const ft_occurrence *
     return rc;
 }
 
-static ft_code document_json(const ft_server *s, const wish *w, const ft_occurrence *o, json_t *list, ft_status *st)
+static ft_code document_json(const ft_server *s, wish *w, const ft_occurrence *o, json_t *list, ft_status *st)
 {
     json_t *d = json_pack("{s:I,s:I,s:o,s:b}", "documentIndex", (json_int_t)o->number, "documentLength",
                           (json_int_t)o->document.length, "metadata", ft_metadata_json(&o->document), "blocked", 0);
     if (!d)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     (void)json_array_append_new(list, d);
-    ft_code rc = put_window(s, d, o, (size_t)w->context, "displayLength", "needleOffset", "text", "tokenIds", st);
+    ft_code rc = put_window(s, w, d, o, (size_t)w->context, "displayLength", "needleOffset", "text", "tokenIds", st);
     if (!rc)
-        rc =
-            put_window(s, d, o, (size_t)w->context_long, "displayLengthLong", "needleOffsetLong", "textLong", NULL, st);
+        rc = put_window(s, w, d, o, (size_t)w->context_long, "displayLengthLong", "needleOffsetLong", "textLong", NULL,
+                        st);
     if (!rc) /* the original's slip: a length under the name of an offset */
-        rc = put_window(s, d, o, (size_t)w->context_snippet, "displayOffsetSnippet", "needleOffsetSnippet",
+        rc = put_window(s, w, d, o, (size_t)w->context_snippet, "displayOffsetSnippet", "needleOffsetSnippet",
                         "textSnippet", NULL, st);
     return rc;
 }
 
-static ft_code span_json(const ft_server *s, const wish *w, const ft_index_set *set, const ft_span *span,
-                         const uint32_t *ids, json_t *list, ft_status *st)
+static ft_code span_json(const ft_server *s, wish *w, const ft_index_set *set, const ft_span *span, const uint32_t *ids,
+                         json_t *list, ft_status *st)
 {
     const size_t n = span->end - span->start;
     ft_occurrence found[100];
@@ -178,7 +190,7 @@ static ft_code span_json(const ft_server *s, const wish *w, const ft_index_set *
     return rc;
 }
 
-static ft_code attribute(ft_request *q, const wish *w, const ft_index_set *set, json_t **out, ft_status *st)
+static ft_code attribute(ft_request *q, wish *w, const ft_index_set *set, json_t **out, ft_status *st)
 {
     const ft_server *s = q->server;
     ft_encoding e = {0};
@@ -188,7 +200,7 @@ static ft_code attribute(ft_request *q, const wish *w, const ft_index_set *set, 
     if (!rc && e.count > FT_MAX_TRACED_TOKENS)
         rc = ft_fail(st, FT_ERR_ARG, "'response' is %zu tokens; at most %d are traced at once", e.count,
                      FT_MAX_TRACED_TOKENS);
-    if (!rc)
+    if (!rc && w->rules.density > 0) /* to us 0 is no bound; here it leaves nothing */
         rc = ft_spans_find(*set, e.ids, e.count, &w->rules, &spans, st);
     for (size_t i = 0; !rc && i < e.count; i++)
         (void)json_array_append_new(tokens, ft_decoded_text(s->tokenizer, &e.ids[i], 1));

@@ -39,7 +39,8 @@ static ft_named_set *named_set(ft_request *q)
     return NULL;
 }
 
-static int read_document_number(ft_request *q, const char *text, uint64_t *out)
+/* `param`: where it stands in the URL. */
+static int read_document_number(ft_request *q, const char *param, const char *text, uint64_t *out)
 {
     char *end;
     if (text[0] >= '0' && text[0] <= '9') {
@@ -47,7 +48,7 @@ static int read_document_number(ft_request *q, const char *text, uint64_t *out)
         if (!*end)
             return 1;
     }
-    ft_refuse(q, 400, NULL, "document_index", "'%.40s' is not the number of a document", text);
+    ft_refuse(q, 400, NULL, param, "'%.40s' is not the number of a document", text);
     return 0;
 }
 
@@ -55,7 +56,7 @@ void ft_route_document(ft_request *q)
 {
     uint64_t number;
     int64_t most = MAX_SHOWN_TOKENS;
-    if (!read_document_number(q, q->segment[1], &number) ||
+    if (!read_document_number(q, "document_index", q->segment[1], &number) ||
         !ft_request_query_int(q, "maximum_document_display_length", 1, MAX_SHOWN_TOKENS, &most))
         return;
     ft_named_set *named = named_set(q);
@@ -92,7 +93,7 @@ static enum MHD_Result take_number(void *context, enum MHD_ValueKind kind, const
         ft_refuse(a->q, 400, NULL, "document_indexes", "at most %d documents at once", MAX_ASKED);
         return MHD_NO;
     }
-    return read_document_number(a->q, value ? value : "", &a->numbers[a->count++]) ? MHD_YES : MHD_NO;
+    return read_document_number(a->q, key, value ? value : "", &a->numbers[a->count++]) ? MHD_YES : MHD_NO;
 }
 
 static void answer_asked(ft_request *q, const ft_named_set *named, const asked *a)

@@ -1,4 +1,5 @@
 /* POST /: infini-gram's own endpoint. */
+#define _GNU_SOURCE /* memmem */
 #include "api/infinigram_internal.h"
 
 #include <inttypes.h>
@@ -40,14 +41,16 @@ static ft_code begin_clause(ft_gram_query *g, ft_status *st)
 }
 
 /* "a OR b AND c": OR binds tighter. */
-static ft_code read_text(ft_gram_query *g, const char *text, ft_status *st)
+static ft_code read_text(ft_gram_query *g, const char *text, size_t n, ft_status *st)
 {
-    g->is_cnf = strstr(text, " AND ") || strstr(text, " OR ");
+    const char *const stop = text + n;
+    g->is_cnf = memmem(text, n, " AND ", 5) || memmem(text, n, " OR ", 4);
     ft_code rc = begin_clause(g, st);
     while (!rc) {
-        const char *and = strstr(text, " AND "), * or = strstr(text, " OR ");
+        const size_t left = (size_t)(stop - text);
+        const char *and = memmem(text, left, " AND ", 5), * or = memmem(text, left, " OR ", 4);
         const char *end = and&& or ? (and < or ? and : or) : and? and : or ;
-        rc = add_text(g, text, end ? (size_t)(end - text) : strlen(text), st);
+        rc = add_text(g, text, end ? (size_t)(end - text) : left, st);
         g->clause_sizes[g->clause_count - 1]++;
         if (!end)
             break;
@@ -117,7 +120,7 @@ static ft_code read_query(ft_gram_query *g, ft_status *st)
         return ft_fail(st, FT_ERR_ARG, "exactly one of query and query_ids must be present");
     if (text && !json_is_string(text))
         return ft_fail(st, FT_ERR_ARG, "query must be a string");
-    ft_code rc = text ? read_text(g, json_string_value(text), st) : read_ids(g, ids, st);
+    ft_code rc = text ? read_text(g, json_string_value(text), json_string_length(text), st) : read_ids(g, ids, st);
     const uint32_t *at = g->ids;
     for (size_t i = 0; !rc && i < g->ngram_count; i++) {
         g->ngrams[i].ids = at;

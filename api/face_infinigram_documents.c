@@ -134,6 +134,8 @@ static ft_code answer_position(ft_gram_query *g, size_t index, unsigned part, ui
 {
     ft_occurrence o;
     ft_code rc = ft_occurrence_at(g->set, index, part, position, needle_tokens(g), &o, st);
+    if (rc == FT_ERR_NOT_FOUND) /* between two documents, one of them empty */
+        return ft_gram_soft_error(g, "no document holds this position");
     return rc ? rc : document_json(g, &o, &g->answer, st);
 }
 

@@ -28,15 +28,29 @@ static uint64_t documents_before(const ft_index_set *set, size_t index)
     return n;
 }
 
+/* The document whose end token stands at `position`: ours write it behind the tokens,
+ * infini-gram's before them. */
+static ft_code document_of_end(const ft_index *ix, unsigned part, uint64_t position, ft_doc_ref *out, ft_status *st)
+{
+    const int before = ft_index_get_info(ix).is_infinigram;
+    if (!before && position == 0)
+        return ft_fail(st, FT_ERR_NOT_FOUND, "position 0 stands in no document");
+    return ft_index_document_at(ix, part, before ? position + 1 : position - 1, out, st);
+}
+
 ft_code ft_occurrence_at(const ft_index_set *set, size_t index, unsigned part, uint64_t position, size_t n,
                          ft_occurrence *out, ft_status *st)
 {
     memset(out, 0, sizeof(*out));
     out->index = set->indexes[index];
     ft_code rc = ft_index_document_at(out->index, part, position, &out->document, st);
+    if (rc == FT_ERR_NOT_FOUND) {
+        rc = document_of_end(out->index, part, position, &out->document, st);
+        n = 0;
+    }
     if (rc)
         return rc;
-    const uint64_t offset = position - out->document.start;
+    const uint64_t offset = position > out->document.start ? position - out->document.start : 0;
     if (offset > out->document.length)
         return ft_fail(st, FT_ERR_FORMAT, "a position leaves its document; the index is damaged");
     out->n = n < out->document.length - offset ? n : (size_t)(out->document.length - offset);

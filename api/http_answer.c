@@ -118,7 +118,19 @@ json_t *ft_openai_error(unsigned status, const char *code, const char *param, js
     return json_pack("{s:o}", "error", e);
 }
 
-/* RFC 9457. A field at fault is pointed at by a JSON Pointer in `errors`. */
+static int is_post(const ft_request *q)
+{
+    return !strcmp(q->method, "POST");
+}
+
+/* Where the other side's validation says that a field stands. */
+static const char *place_of(const ft_request *q, const char *param)
+{
+    return is_post(q) ? "body" : !strcmp(param, "document_index") ? "path" : "query";
+}
+
+/* RFC 9457. A field of the body that is at fault is pointed at by a JSON Pointer in
+ * `errors`, one of the URL is named. */
 static json_t *problem(const ft_request *q, unsigned status, const char *name, const char *param, json_t *more,
                        const char *message)
 {
@@ -132,10 +144,11 @@ static json_t *problem(const ft_request *q, unsigned status, const char *name, c
     json_t *p = json_pack("{s:s,s:s,s:i,s:o,s:s}", "type", type, "title", title, "status", (int)status, "detail",
                           printable(message), "instance", instance);
     if (p && param) {
-        json_t *one =
-            q->face == FT_FACE_ATTRIBUTION
-                ? json_pack("{s:[s,s],s:o,s:s}", "loc", "body", param, "msg", printable(message), "type", "value_error")
-                : json_pack("{s:o,s:o}", "detail", printable(message), "pointer", json_sprintf("#/%s", param));
+        json_t *one = q->face == FT_FACE_ATTRIBUTION ? json_pack("{s:[s,s],s:o,s:s}", "loc", place_of(q, param), param,
+                                                                 "msg", printable(message), "type", "value_error")
+                      : is_post(q)
+                          ? json_pack("{s:o,s:o}", "detail", printable(message), "pointer", json_sprintf("#/%s", param))
+                          : json_pack("{s:o,s:s}", "detail", printable(message), "parameter", param);
         (void)json_object_set_new(p, "errors", json_pack("[o]", one));
     }
     if (p && more)
@@ -170,6 +183,10 @@ void ft_refuse_with(ft_request *q, unsigned status, const char *name, const char
         }
         break;
     case FT_FACE_OWN:
+        if (status == 400 && param && is_post(q)) { /* good JSON, a wrong field */
+            status = 422;
+            name = name ? name : "invalid-field";
+        }
         break;
     }
     answer_json_as(q, status, "application/problem+json", problem(q, status, name, param, more, message));

@@ -42,35 +42,64 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
             if (p->next)
                 p->next->link = &p->next;
             s->peers = p;
+            s->peer_count++;
         }
         *peer_of_it = p;
     } else if (p) {
         *p->link = p->next;
         if (p->next)
             p->next->link = p->link;
+        s->peer_count--;
         free(p);
         *peer_of_it = NULL;
     }
     pthread_mutex_unlock(&s->lock);
 }
 
+static void cut(ft_peer *p)
+{
+    p->cut = 1;
+    (void)shutdown(p->fd, SHUT_RDWR); /* the polling thread sees it and closes */
+}
+
+/* Of the connections that wait for their client: one without a request before one that
+ * is halfway, then the longest silent. NULL: none. */
+static ft_peer *least_missed(const ft_server *s, double now)
+{
+    enum { YOUNG_SECONDS = 1 };
+    ft_peer *found = NULL;
+    for (ft_peer *p = s->peers; p; p = p->next) {
+        if (p->state == FT_PEER_SERVED || p->cut || now - p->since < YOUNG_SECONDS)
+            continue;
+        if (!found || p->state < found->state || (p->state == found->state && p->since < found->since))
+            found = p;
+    }
+    return found;
+}
+
 /* A client that sends its request too slowly, or takes its answer not at all, is cut
- * off: libmicrohttpd counts silence only, and a byte a minute is no silence. */
+ * off: libmicrohttpd counts silence only, and a byte a minute is no silence. Where more
+ * connect than are held, those that ask for nothing make room. */
 void ft_peers_check(ft_server *s, double now)
 {
     pthread_mutex_lock(&s->lock);
-    for (ft_peer *p = s->peers; p; p = p->next)
-        if (!p->busy && now - p->since > s->limits.request_seconds)
-            (void)shutdown(p->fd, SHUT_RDWR);
+    size_t held = s->peer_count;
+    for (ft_peer *p = s->peers; p; p = p->next) {
+        if (!p->cut && p->state != FT_PEER_SERVED && now - p->since > s->limits.request_seconds)
+            cut(p);
+        held -= (size_t)p->cut;
+    }
+    for (ft_peer *p; held > s->limits.connections && (p = least_missed(s, now)) != NULL; held--)
+        cut(p);
     pthread_mutex_unlock(&s->lock);
 }
 
-static void set_busy(ft_server *s, struct MHD_Connection *connection, int busy)
+static void set_peer(ft_server *s, struct MHD_Connection *connection, ft_peer_state state)
 {
     pthread_mutex_lock(&s->lock);
     ft_peer *p = peer_of(connection);
     if (p) {
-        p->busy = busy;
+        p->state = state;
         p->since = ft_seconds_now();
     }
     pthread_mutex_unlock(&s->lock);
@@ -181,6 +210,8 @@ static void check_head(ft_request *q)
                   "%s names another machine; this server is bound to loopback and answers to localhost, 127.0.0.1 "
                   "and [::1] alone (bind it elsewhere with --listen to reach it by name)",
                   foreign);
+    } else if (q->holds_nul) {
+        ft_refuse(q, 400, q->face == FT_FACE_OWN ? "bad-url" : NULL, NULL, "the URL holds a NUL (%%00)");
     } else if (!q->route && allowed[0]) {
         ft_answer_header(q, "Allow", allowed);
         ft_refuse(q, 405, q->face == FT_FACE_OWN ? "method-not-allowed" : NULL, NULL, "%s is not for %s; allowed: %s",
@@ -198,9 +229,26 @@ static void check_head(ft_request *q)
 
 static void refuse_large(ft_request *q)
 {
-    ft_refuse(q, 413, q->face == FT_FACE_OWN ? "request-too-large" : "request_too_large", NULL,
+    ft_refuse(q, 413, q->face == FT_FACE_OPENAI ? "request_too_large" : "request-too-large", NULL,
               "the request's body is larger than %" PRIu64 " bytes (limits.request_bytes of the federation)",
               q->server->limits.request_bytes);
+}
+
+/* A declared length beyond the limit is refused before the body comes. */
+static void check_length(ft_request *q)
+{
+    const char *length = ft_request_header(q, "Content-Length");
+    if (!q->answered && length && strtoull(length, NULL, 10) > q->server->limits.request_bytes)
+        refuse_large(q);
+}
+
+/* Whether a refusal need not wait for the body: the client asked first, or would send
+ * more than we read. */
+static int goes_out_at_once(const ft_request *q)
+{
+    const char *expect = ft_request_header(q, "Expect"), *length = ft_request_header(q, "Content-Length");
+    return q->answered &&
+           ((expect && !strcasecmp(expect, "100-continue")) || (length && strtoull(length, NULL, 10) > DRAINED_BYTES));
 }
 
 /* 0: the connection is beyond patience. */
@@ -270,7 +318,7 @@ static enum MHD_Result send_answer(ft_request *q)
         return MHD_NO;
     }
     if (!q->streams) /* from now on the client keeps us waiting, not we it */
-        set_busy(q->server, q->connection, 0);
+        set_peer(q->server, q->connection, FT_PEER_HALFWAY);
     struct MHD_Response *r = q->response;
     for (unsigned i = 0; i < q->header_count; i++)
         (void)MHD_add_response_header(r, q->headers[i].name, q->headers[i].value);
@@ -286,24 +334,39 @@ static enum MHD_Result send_answer(ft_request *q)
     return done;
 }
 
+/* A decoded URL would end at a NUL, and so name something else than was asked for.
+ * What this returns is what on_request first finds in *request. */
+static const char uri_holds_nul = 0;
+
+static void *look_at_uri(void *context, const char *uri, struct MHD_Connection *connection)
+{
+    (void)context;
+    (void)connection;
+    return strstr(uri, "%00") ? (void *)&uri_holds_nul : NULL;
+}
+
 /* libmicrohttpd calls once with the head, once for each piece of the body, once at
  * its end, and once more after each resume. */
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *upload, size_t *upload_bytes, void **request)
 {
     ft_server *s = context;
-    ft_request *q = *request;
+    const int holds_nul = *request == &uri_holds_nul;
+    ft_request *q = holds_nul ? NULL : *request;
     (void)version;
     if (!q) {
         q = new_request(s, connection, url, method);
         if (!q)
             return MHD_NO;
         *request = q;
+        q->holds_nul = holds_nul;
         pthread_mutex_lock(&s->lock);
         s->active++;
         pthread_mutex_unlock(&s->lock);
+        set_peer(s, connection, FT_PEER_HALFWAY);
         check_head(q);
-        return MHD_YES;
+        check_length(q);
+        return goes_out_at_once(q) ? send_answer(q) : MHD_YES;
     }
     if (*upload_bytes) {
         const int go_on = receive_body(q, upload, *upload_bytes);
@@ -312,7 +375,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     }
     if (!q->answered && !q->running) {
         q->running = 1;
-        set_busy(s, connection, 1);
+        set_peer(s, connection, FT_PEER_SERVED);
         if (!(q->route->flags & FT_ROUTE_QUICK)) {
             q->work.run = run_in_worker;
             pthread_mutex_lock(&s->lock);
@@ -332,13 +395,13 @@ static void on_done(void *context, struct MHD_Connection *connection, void **req
 {
     ft_server *s = context;
     ft_request *q = *request;
-    if (!q)
+    if (!q || *request == &uri_holds_nul)
         return;
     *request = NULL;
     if (s->options.log)
         ft_server_log(s, "%s %s %u %.0f ms %s%s", q->method, q->path, q->status, (ft_seconds_now() - q->started) * 1e3,
                       q->id, why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut)");
-    set_busy(s, connection, 0);
+    set_peer(s, connection, FT_PEER_IDLE);
     free_request(q);
     pthread_mutex_lock(&s->lock);
     s->active--;
@@ -360,12 +423,14 @@ ft_code ft_http_start(ft_server *s, const char *listen, ft_status *st)
     ft_code rc = ft_listen_open(listen, &fd, s->address, sizeof(s->address), &s->loopback, st);
     if (rc)
         return rc;
-    /* Above the limit nothing is accepted: what comes waits in the system's queue. */
+    /* A few more than are held, so that newcomers come in while ft_peers_check makes
+     * room; above that nothing is accepted and waits in the system's queue. */
+    const unsigned accepted = s->limits.connections + s->limits.connections / 8 + 1;
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
         MHD_OPTION_EXTERNAL_LOGGER, on_trouble, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_done,
-        s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_CONNECTION_LIMIT, s->limits.connections,
-        MHD_OPTION_CONNECTION_TIMEOUT,
+        s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_URI_LOG_CALLBACK, look_at_uri, s,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, accepted, MHD_OPTION_CONNECTION_TIMEOUT,
         s->limits.request_seconds < IDLE_SECONDS ? s->limits.request_seconds : (unsigned)IDLE_SECONDS, MHD_OPTION_END);
     if (!s->daemon) /* it has closed the socket */
         return ft_fail(st, FT_ERR_IO, "listen %s: the HTTP server does not start; too many open files?", listen);

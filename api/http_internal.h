@@ -101,7 +101,7 @@ struct ft_request {
     uint64_t body_received; /* more than body.size when it was too large */
     ft_buffer body;
     json_t *json; /* the body, on routes that have one; an object */
-    int running, answered, streams;
+    int running, answered, streams, holds_nul;
     ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
 
     unsigned status;
@@ -146,10 +146,17 @@ int ft_request_query_int(ft_request *q, const char *name, int64_t low, int64_t h
 
 typedef struct ft_job ft_job; /* one completion request at work (completion_job.c) */
 
+typedef enum ft_peer_state {
+    FT_PEER_IDLE,    /* no request has begun */
+    FT_PEER_HALFWAY, /* the client sends its request, or takes its answer */
+    FT_PEER_SERVED   /* the request is with us */
+} ft_peer_state;
+
 typedef struct ft_peer { /* an open connection */
     struct ft_peer *next, **link;
-    int fd, busy; /* busy: a request is with us, not with the client */
-    double since; /* it began to be waited for */
+    int fd, cut; /* cut: shut down, about to be closed */
+    ft_peer_state state;
+    double since; /* the state began */
 } ft_peer;
 
 enum { FT_WORKERS = 8 };
@@ -180,6 +187,7 @@ struct ft_server {
     size_t suspended;    /* of them: with a worker or a job */
     volatile int cancel; /* 1: passes over the model end now */
     ft_peer *peers;
+    size_t peer_count;
     size_t job_count;
 
     pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */

@@ -127,6 +127,8 @@ static ft_code read_tokens(const ft_server *s, const json_t *body, const char *t
         text = NULL;
     }
     if (text && !json_is_null(text)) {
+        if (ids && !json_is_null(ids))
+            return ft_fail(st, FT_ERR_ARG, "give '%s' or '%s', not both", text_field, ids_field);
         if (!json_is_string(text))
             return ft_fail(st, FT_ERR_ARG, "'%s' must be a string", text_field);
         return ft_encode_text(s, json_string_value(text), json_string_length(text), out, st);
@@ -188,28 +190,6 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
     return FT_OK;
 }
 
-static ft_code read_without(const ft_server *s, const json_t *body, uint64_t *bits, ft_status *st)
-{
-    const json_t *list = json_object_get(body, "without"), *one;
-    size_t i;
-    if (!list || json_is_null(list))
-        return FT_OK;
-    if (!json_is_array(list))
-        return ft_fail(st, FT_ERR_ARG, "'without' must be a list of owners");
-    json_array_foreach(list, i, one)
-    {
-        uint64_t bit = 0;
-        const char *name = json_string_value(one);
-        ft_code rc = name && !strchr(name, ',')
-                         ? ft_federation_experts(s->federation, name, &bit, st)
-                         : ft_fail(st, FT_ERR_ARG, "'without': element %zu is no owner's name", i);
-        if (rc)
-            return rc;
-        *bits |= bit;
-    }
-    return FT_OK;
-}
-
 /* 0 after refusing. */
 static int read_order(ft_request *q, order *o)
 {
@@ -238,11 +218,20 @@ static int read_order(ft_request *q, order *o)
     }
     if (!rc) {
         field = "without";
-        rc = read_without(s, q->json, &o->without, &st);
+        rc = ft_experts_read(s, q->json, "without", &o->without, &st);
+        if (!rc && ft_experts_all_left_out(s, o->without))
+            rc = ft_fail(&st, FT_ERR_ARG, "'without': no expert would be left; leave at least one in");
     }
-    if (rc)
+    if (rc) {
         ft_refuse_status(q, field, &st);
-    return rc == FT_OK;
+        return 0;
+    }
+    static const char *const known[] = {"text",  "ids",     "prompt",  "prompt_ids", "routing",
+                                        "store", "without", "options", NULL};
+    ft_ignored ignored = {0};
+    ft_ignored_add(&ignored, q->json, "", known);
+    ft_ignored_answer(q, &ignored);
+    return 1;
 }
 
 /* --- Routing of given text ---------------------------------------------------------------- */
@@ -322,6 +311,8 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, js
                                   .routing = routing,
                                   .without = o->without};
     ft_code rc = ft_trace_make(s->scope, &input, &o->options, trace, st);
+    if (rc == FT_ERR_LIMIT) /* it asks for too much, however little the server has to do */
+        rc = st->code = FT_ERR_ARG;
     if (rc)
         return rc;
     if (s->model && json_object_set_new(*trace, "model", json_string(ft_federation_name(s->federation))))

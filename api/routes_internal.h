@@ -43,6 +43,19 @@ int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out);
 /* All owners' indexes, in their order. */
 void ft_index_set_all(const ft_trace_scope *scope, ft_named_set *out);
 
+/* Owners' names or expert numbers in object[field], as a bit set; absent: 0. */
+FT_CHECKED ft_code ft_experts_read(const ft_server *s, const json_t *object, const char *field, uint64_t *bits,
+                                   ft_status *st);
+uint64_t ft_experts_of_model(const ft_server *s); /* as a bit set */
+int ft_experts_all_left_out(const ft_server *s, uint64_t without);
+
+/* Fields that nobody reads, for the header X-Ignored-Fields; `known` ends with NULL. */
+typedef struct ft_ignored {
+    char list[400];
+} ft_ignored;
+void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known);
+void ft_ignored_answer(ft_request *q, const ft_ignored *ignored);
+
 /* A longer text is refused by what traces it: the answer would not fit. */
 enum { FT_MAX_TRACED_TOKENS = 65536 };
 
@@ -65,6 +78,7 @@ typedef struct ft_occurrence {
     uint64_t offset; /* of the match in the document; tokens */
     size_t n;
 } ft_occurrence;
+/* A position on the end token of a document gives that document, with n 0. */
 FT_CHECKED ft_code ft_occurrence_at(const ft_index_set *set, size_t index, unsigned part, uint64_t position, size_t n,
                                     ft_occurrence *out, ft_status *st);
 /* The document by its number over the set; offset and n are 0. */

@@ -3,6 +3,7 @@
 
 #include "base/ft_utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,7 @@ int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out)
         ft_index_set_all(s->scope, out);
     if (out->set.count)
         return 1;
-    ft_refuse(q, q->face == FT_FACE_INFINIGRAM ? 400 : 404, NULL, "index",
+    ft_refuse(q, q->face == FT_FACE_INFINIGRAM ? 400 : 404, NULL, NULL,
               "there is no index '%s'; GET /indexes lists them", name);
     return 0;
 }
@@ -98,4 +99,68 @@ json_t *ft_field_either(const json_t *object, const char *camel, const char *sna
     if (!v || json_is_null(v))
         v = json_object_get(object, snake);
     return v && !json_is_null(v) ? v : NULL;
+}
+
+ft_code ft_experts_read(const ft_server *s, const json_t *object, const char *field, uint64_t *bits, ft_status *st)
+{
+    const json_t *list = json_object_get(object, field), *one;
+    size_t i;
+    *bits = 0;
+    if (!list || json_is_null(list))
+        return FT_OK;
+    if (!json_is_array(list))
+        return ft_fail(st, FT_ERR_ARG, "'%s' must be a list of owners", field);
+    json_array_foreach(list, i, one)
+    {
+        uint64_t bit = 0;
+        char number[24];
+        const char *name = json_string_value(one);
+        if (json_is_integer(one)) {
+            snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(one));
+            name = number;
+        }
+        if (!name || strchr(name, ','))
+            return ft_fail(st, FT_ERR_ARG, "'%s': element %zu is no owner's name", field, i);
+        const ft_code rc = ft_federation_experts(s->federation, name, &bit, st);
+        if (rc) {
+            ft_status_prefix(st, "'%s'", field);
+            return rc;
+        }
+        *bits |= bit;
+    }
+    return FT_OK;
+}
+
+uint64_t ft_experts_of_model(const ft_server *s)
+{
+    const size_t experts = s->model ? ft_model_get_config(s->model)->experts : 0;
+    return experts >= 64 ? UINT64_MAX : ((uint64_t)1 << experts) - 1;
+}
+
+int ft_experts_all_left_out(const ft_server *s, uint64_t without)
+{
+    const uint64_t all = ft_experts_of_model(s);
+    return all && (without & all) == all;
+}
+
+void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        size_t i = 0;
+        while (known[i] && strcmp(known[i], key) != 0)
+            i++;
+        char *list = ignored->list;
+        const size_t n = strlen(list), needed = strlen(prefix) + strlen(key) + 3;
+        if (!known[i] && n + needed < sizeof(ignored->list))
+            snprintf(list + n, sizeof(ignored->list) - n, "%s%s%s", n ? ", " : "", prefix, key);
+    }
+}
+
+void ft_ignored_answer(ft_request *q, const ft_ignored *ignored)
+{
+    if (ignored->list[0])
+        ft_answer_header(q, "X-Ignored-Fields", ignored->list);
 }

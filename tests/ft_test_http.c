@@ -185,7 +185,7 @@ ft_reply ft_http(const char *address, const char *method, const char *path, cons
     char *head;
     const int fd = ft_http_connect(address);
     const int typed = headers && strcasestr(headers, "content-type:");
-    const int hosted = headers && strcasestr(headers, "host:");
+    const int hosted = headers && (!strncasecmp(headers, "host:", 5) || strcasestr(headers, "\nhost:"));
     char length[64] = "";
     if (body)
         snprintf(length, sizeof(length), "Content-Length: %zu\r\n", strlen(body));

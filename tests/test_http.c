@@ -554,8 +554,8 @@ static void a_given_text_is_traced_to_its_owner_and_kept_after_a_restart(void **
     json_decref(ft_http_json(at, "GET", "/v1/traces/trc_00000000000000000000000000", NULL, 404));
     json_decref(ft_http_json(at, "GET", "/v1/traces/nonsense", NULL, 404));
     json_decref(ft_http_json(at, "GET", "/v1/traces?limit=0", NULL, 400));
-    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"\"}", 400));
-    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"a\",\"options\":{\"colour\":1}}", 400));
+    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"\"}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"a\",\"options\":{\"colour\":1}}", 422));
 }
 
 /* --- Clients that misbehave ------------------------------------------------------------------ */

@@ -19,7 +19,8 @@ typedef struct maker {
     text_map text; /* of the response; empty without a tokenizer */
     found_list found;
     size_t experts;
-    double *shares; /* [experts], scratch */
+    double *shares;      /* [experts], scratch */
+    size_t shown_tokens; /* of MAX_SHOWN_TOKENS */
     size_t characters;
     int failed; /* memory ran out while JSON was made */
 } maker;
@@ -169,6 +170,9 @@ static const char *relevance_of(const maker *m, double score)
     return r >= relevance_high ? "high" : r >= relevance_medium ? "medium" : "low";
 }
 
+/* Text that one trace shows, in tokens; a document weighs some sixty without its snippet. */
+enum { MAX_SHOWN_TOKENS = 8000000, DOCUMENT_TOKENS = 64 };
+
 static ft_code span_json(maker *m, json_t *list, size_t number, size_t *next_found, ft_status *st)
 {
     const ft_span *span = &m->spans.spans[number];
@@ -186,6 +190,13 @@ static ft_code span_json(maker *m, json_t *list, size_t number, size_t *next_fou
     put(out, "shares", shares_json(m, span->start, span->end), &m->failed);
     for (; !rc && *next_found < m->found.count && m->found.items[*next_found].span == number; ++*next_found) {
         const found *f = &m->found.items[*next_found];
+        m->shown_tokens += DOCUMENT_TOKENS + m->options->snippet_tokens;
+        if (m->shown_tokens > MAX_SHOWN_TOKENS) {
+            rc = ft_fail(st, FT_ERR_LIMIT,
+                         "the documents' snippets are more than a trace holds; ask for fewer documents, shorter "
+                         "snippets, a density above 0, or trace a shorter text");
+            break;
+        }
         json_t *d = document_json(f, m->scope, &m->flat, span, m->options->snippet_tokens, st);
         if (!d) {
             rc = FT_ERR_MEM;

@@ -52,7 +52,8 @@ typedef struct ft_trace_input {
 /* Spans, documents ranked by BM25, owners, shares; the whole routing where there is
  * one. *out is a new JSON object with every field of docs/trace.md but "id" and
  * "created"; "model", "finish_reason" and "parameters" are null, for the caller to set.
- *   FT_ERR_LIMIT   more than a million documents (spans x max_documents)
+ *   FT_ERR_LIMIT   more than a million documents (spans x max_documents), or more
+ *                  text in their snippets than a trace holds (8 million tokens)
  *   FT_ERR_FORMAT  an index turned out to be damaged */
 FT_CHECKED ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input,
                                  const ft_trace_options *options, json_t **out, ft_status *st);

@@ -1,0 +1,210 @@
+/* The edges of the HTTP service: what arrives before a request is whole, what is asked
+ * for twice or misspelt, and who makes room when too many connect. */
+#include "tests/ft_test_http.h"
+
+#include <unistd.h>
+
+static ft_federation *federation;
+static ft_server *server;
+static const char *at; /* its address */
+
+static int open_all(void **state)
+{
+    (void)state;
+    static const char more[] = "limits:\n  connections: 8\n";
+    if (!ft_test_federation(more))
+        return 0;
+    ft_test_service_start(more, &federation, &server);
+    at = ft_server_address(server);
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    if (server)
+        ft_test_service_stop(&federation, &server);
+    return 0;
+}
+
+/* Skips where the demo model is not there. */
+#define need_server()                                                                                                  \
+    do {                                                                                                               \
+        if (!server)                                                                                                   \
+            skip();                                                                                                    \
+    } while (0)
+
+static ft_reply sent(const char *request)
+{
+    const int fd = ft_http_connect(at);
+    ft_http_send(fd, request, strlen(request));
+    return ft_http_read(fd);
+}
+
+/* The client waits with its body: what can be told by the head is told at once. */
+static void a_refusal_does_not_wait_for_a_body_that_was_only_announced(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *request;
+        int status;
+    } cases[] = {
+        {"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+         "Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n",
+         413},
+        {"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+         "Expect: 100-continue\r\nContent-Length: 20\r\n\r\n",
+         415},
+        {"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+         "Content-Length: 1000000000000\r\n\r\n{",
+         413},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        ft_reply r = sent(cases[i].request);
+        assert_int_equal(r.status, cases[i].status);
+        ft_reply_release(&r);
+    }
+}
+
+static void a_nul_in_the_path_names_no_route(void **state)
+{
+    (void)state;
+    need_server();
+    json_decref(ft_http_json(at, "GET", "/v1/models%00x", NULL, 400));
+    json_decref(ft_http_json(at, "GET", "/v1/traces?after=%00", NULL, 400));
+    json_decref(ft_http_json(at, "GET", "/v1/models/%2500", NULL, 404));
+}
+
+/* An opt-out that is misspelt leaves its owner in: at least the answer says so. */
+static void unread_fields_are_named_inside_objects_too(void **state)
+{
+    (void)state;
+    need_server();
+    ft_reply r = ft_http(at, "POST", "/v1/completions", NULL,
+                         "{\"prompt\":\"a\",\"max_tokens\":1,\"flextrace\":{\"withuot\":[\"scripture\"]},\"x\":1}");
+    assert_int_equal(r.status, 200);
+    assert_string_equal(ft_reply_header(&r, "X-Ignored-Fields"), "x, flextrace.withuot");
+    ft_reply_release(&r);
+    r = ft_http(at, "POST", "/v1/traces", NULL, "{\"text\":\"a\",\"colour\":1}");
+    assert_string_equal(ft_reply_header(&r, "X-Ignored-Fields"), "colour");
+    ft_reply_release(&r);
+}
+
+static void a_wrong_field_of_an_own_route_is_pointed_at(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *body, *pointer;
+    } cases[] = {
+        {"{\"text\":5}", "#/text"},
+        {"{\"text\":\"a\",\"ids\":[1]}", "#/text"},
+        {"{\"text\":\"a\",\"options\":{\"density\":2}}", "#/options"},
+        {"{\"text\":\"a\",\"without\":[0,1,2,3,4,5]}", "#/without"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        json_t *problem = ft_http_json(at, "POST", "/v1/traces", cases[i].body, 422);
+        const json_t *one = json_array_get(json_object_get(problem, "errors"), 0);
+        assert_string_equal(json_string_value(json_object_get(one, "pointer")), cases[i].pointer);
+        assert_int_equal(json_integer_value(json_object_get(problem, "status")), 422);
+        json_decref(problem);
+    }
+    json_t *url = ft_http_json(at, "GET", "/v1/traces?limit=x", NULL, 400);
+    const json_t *one = json_array_get(json_object_get(url, "errors"), 0);
+    assert_string_equal(json_string_value(json_object_get(one, "parameter")), "limit");
+    json_decref(url);
+    json_t *path = ft_http_json(at, "GET", "/scripture/documents/x", NULL, 422);
+    one = json_array_get(json_object_get(json_array_get(json_object_get(path, "errors"), 0), "loc"), 0);
+    assert_string_equal(json_string_value(one), "path");
+    json_decref(path);
+}
+
+static void a_stream_ends_with_the_ids_and_experts_that_were_asked_for(void **state)
+{
+    (void)state;
+    need_server();
+    ft_reply r = ft_http(at, "POST", "/v1/completions", NULL,
+                         "{\"prompt\":[300,301],\"max_tokens\":3,\"temperature\":0,\"ignore_eos\":true,\"stream\":true,"
+                         "\"return_token_ids\":true,\"return_routed_experts\":true}");
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, "\"prompt_token_ids\":[300,301],\"token_ids\":["));
+    assert_non_null(strstr(r.body, "\"routed_experts\":[[["));
+    assert_non_null(strstr(r.body, "\"prompt_routed_experts\":[[["));
+    ft_reply_release(&r);
+}
+
+static void no_density_keeps_no_span(void **state)
+{
+    (void)state;
+    need_server();
+    char body[400];
+    snprintf(body, sizeof(body), "{\"response\":\"%s\",\"maximumSpanDensity\":0}", ft_test_scripture);
+    json_t *answer = ft_http_json(at, "POST", "/scripture/attribution", body, 200);
+    assert_int_equal(json_array_size(json_object_get(answer, "spans")), 0);
+    json_decref(answer);
+}
+
+/* Rank 0 is the end of a document: it belongs to the document that it ends. */
+static void every_rank_has_a_document(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *all =
+        ft_http_json(at, "POST", "/", "{\"index\":\"scripture\",\"query_type\":\"count\",\"query\":\"\"}", 200);
+    const int n = (int)json_integer_value(json_object_get(all, "count"));
+    json_decref(all);
+    assert_true(n > 0);
+    for (int rank = 0; rank < n; rank += 1 + n / 40) {
+        char body[200];
+        snprintf(body, sizeof(body), "{\"index\":\"scripture\",\"query_type\":\"get_doc_by_rank\",\"s\":0,\"rank\":%d}",
+                 rank);
+        json_t *d = ft_http_json(at, "POST", "/", body, 200);
+        assert_null(json_object_get(d, "error"));
+        assert_true(json_integer_value(json_object_get(d, "doc_len")) > 0);
+        json_decref(d);
+    }
+}
+
+static void a_nul_in_a_query_does_not_end_it(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *d = ft_http_json(at, "POST", "/",
+                             "{\"index\":\"scripture\",\"query_type\":\"count\",\"query\":\"a\\u0000b\"}", 200);
+    assert_int_equal(json_array_size(json_object_get(d, "token_ids")), 3);
+    json_decref(d);
+}
+
+/* Five times as many as are held, all silent: they make room. */
+static void idle_connections_make_room_for_those_that_ask(void **state)
+{
+    (void)state;
+    need_server();
+    static const char half[] = "POST /v1/completions HTTP/1.1\r\nHost: loc";
+    int idle[40];
+    for (size_t i = 0; i < 40; i++) {
+        idle[i] = ft_http_connect(at);
+        if (i % 2)
+            ft_http_send(idle[i], half, sizeof(half) - 1);
+    }
+    json_decref(ft_http_json(at, "POST", "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}", 200));
+    for (size_t i = 0; i < 40; i++)
+        close(idle[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refusal_does_not_wait_for_a_body_that_was_only_announced),
+        cmocka_unit_test(a_nul_in_the_path_names_no_route),
+        cmocka_unit_test(unread_fields_are_named_inside_objects_too),
+        cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
+        cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),
+        cmocka_unit_test(no_density_keeps_no_span),
+        cmocka_unit_test(every_rank_has_a_document),
+        cmocka_unit_test(a_nul_in_a_query_does_not_end_it),
+        cmocka_unit_test(idle_connections_make_room_for_those_that_ask),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
