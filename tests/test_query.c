@@ -437,6 +437,19 @@ static void usage_errors_exit_2_and_name_a_remedy(void **state)
     }
 }
 
+static void output_that_does_not_arrive_is_a_failure_of_the_system(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"--help", "version", "trace --help"};
+    for (size_t i = 0; i < 3; i++) {
+        char command[200], *err;
+        snprintf(command, sizeof(command), "$FLEXTRACE %s > /dev/full", said[i]);
+        assert_int_equal(ft_test_shell(command, NULL, &err), 4);
+        assert_string_equal(err, "flextrace: standard output: No space left on device\n");
+        free(err);
+    }
+}
+
 static void verify_exits_1_and_names_the_first_fault(void **state)
 {
     (void)state;
@@ -494,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_question_that_cannot_be_answered_gets_an_error_on_its_line),
         cmocka_unit_test(bad_corpora_stop_the_build_or_are_passed_over),
         cmocka_unit_test(usage_errors_exit_2_and_name_a_remedy),
+        cmocka_unit_test(output_that_does_not_arrive_is_a_failure_of_the_system),
         cmocka_unit_test(verify_exits_1_and_names_the_first_fault),
         cmocka_unit_test(a_small_memory_gives_more_segments_and_the_same_answers),
     };

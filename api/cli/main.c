@@ -1,6 +1,7 @@
 /* The flextrace command: one table, one line a subcommand. */
 #include "api/cli/cli.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <string.h>
 
@@ -43,6 +44,15 @@ static void print_help(FILE *to)
           to);
 }
 
+/* Output that did not arrive is not done, whatever the command says. */
+static int flush_output(int code)
+{
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || code > CLI_CHECK_FAILED)
+        return code;
+    fprintf(stderr, "flextrace: standard output: %s\n", strerror(errno));
+    return CLI_SYSTEM;
+}
+
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -52,12 +62,12 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         print_help(stdout);
-        return CLI_OK;
+        return flush_output(CLI_OK);
     }
     const char *name = !strcmp(argv[1], "--version") ? "version" : argv[1];
     for (size_t i = 0; i < COMMANDS; i++)
         if (!strcmp(name, commands[i].name))
-            return commands[i].run(argc - 1, argv + 1);
+            return flush_output(commands[i].run(argc - 1, argv + 1));
     fprintf(stderr, "flextrace: '%.60s' is not a command; 'flextrace --help' lists them\n", argv[1]);
     return CLI_USAGE;
 }
