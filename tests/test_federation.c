@@ -196,6 +196,8 @@ static void owners_that_contradict_each_other_or_the_model_are_refused(void **st
             "federation.yaml:4:", "two owners are called a");
     refused("model: model\nowners:\n- {name: a, expert: 1}\n- {name: b, expert: 1}\n",
             "federation.yaml:4:", "a and b both have expert 1");
+    refused("model: model\nowners:\n- {name: a, index: [one, two, ./one]}\n", "federation.yaml:3: owner a",
+            "./one is listed twice");
     refused("model: model\nowners:\n- {name: a, expert: 6}\n", "federation.yaml:3: owner a", "experts 0 to 5");
     refused("model: model\nowners:\n- {name: a, expert: -1}\n", "owner a", "expert -1");
     refused("model: model\nowners:\n- {name: 12}\n", "owner '12'", "number");

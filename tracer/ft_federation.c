@@ -161,6 +161,25 @@ static ft_code open_index(ft_federation *f, const yaml_owner *owner, const char 
     return FT_OK;
 }
 
+/* An owner's index that is listed twice would count everything twice. */
+static ft_code check_listed_once(const ft_federation *f, const yaml_owner *o, unsigned number, ft_status *st)
+{
+    char *folder = ft_path_join(f->folder, o->index[number]);
+    char *real = folder ? realpath(folder, NULL) : NULL;
+    ft_code rc = folder ? FT_OK : no_room(f, st);
+    for (unsigned i = 0; !rc && real && i < number; i++) {
+        char *other = ft_path_join(f->folder, o->index[i]), *other_real = other ? realpath(other, NULL) : NULL;
+        if (other_real && !strcmp(real, other_real))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s:%zu: owner %s: index %s is listed twice", f->path,
+                         owner_line(f, o->name, 1), o->name, o->index[number]);
+        free(other);
+        free(other_real);
+    }
+    free(folder);
+    free(real);
+    return rc;
+}
+
 static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *st)
 {
     const yaml_owner *o = &f->yaml->owners[number];
@@ -205,8 +224,11 @@ static ft_code open_owners(ft_federation *f, ft_status *st)
                                   .indexes = (const ft_index *const *)&f->indexes[f->index_count],
                                   .index_count = o->index_count};
         ft_code rc = check_owner(f, i, st);
-        for (unsigned k = 0; !rc && k < o->index_count; k++)
-            rc = open_index(f, o, o->index[k], st);
+        for (unsigned k = 0; !rc && k < o->index_count; k++) {
+            rc = check_listed_once(f, o, k, st);
+            if (!rc)
+                rc = open_index(f, o, o->index[k], st);
+        }
         if (rc)
             return rc;
     }
