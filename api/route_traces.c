@@ -301,6 +301,14 @@ static int fits_context(ft_request *q, const order *o)
     return 0;
 }
 
+/* A trace of a long text takes seconds: it ends when nobody waits for it any more. */
+static int nobody_waits(void *context)
+{
+    const ft_request *q = context;
+    return ft_client_gone(q->client) || q->server->cancel ||
+           ft_seconds_now() - q->started > q->server->limits.request_seconds;
+}
+
 static ft_code make(ft_request *q, const order *o, const ft_routing *routing, json_t **trace, ft_status *st)
 {
     ft_server *s = q->server;
@@ -310,7 +318,10 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, js
                                   .response_count = o->response.count,
                                   .routing = routing,
                                   .without = o->without};
-    ft_code rc = ft_trace_make(s->scope, &input, &o->options, trace, st);
+    ft_trace_options options = o->options;
+    options.stop = nobody_waits;
+    options.stop_context = q;
+    ft_code rc = ft_trace_make(s->scope, &input, &options, trace, st);
     if (rc == FT_ERR_LIMIT) /* it asks for too much, however little the server has to do */
         rc = st->code = FT_ERR_ARG;
     if (rc)

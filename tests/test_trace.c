@@ -511,6 +511,40 @@ static void every_failed_allocation_of_ours_fails_the_trace_cleanly(void **state
     close_house(&h);
 }
 
+static int stop_after(void *context)
+{
+    return --*(int *)context < 0;
+}
+
+static void a_trace_that_nobody_waits_for_ends_and_gives_nothing(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    ft_encoding e = {0};
+    assert_int_equal(ft_encoder_encode(h.encoder, "The heron stands in the reeds. It waits", 39, &e, NULL), FT_OK);
+    const ft_trace_input in = {.response = e.ids, .response_count = e.count};
+    int left = 0, stopped = 0;
+    o.stop = stop_after;
+    o.stop_context = &left;
+    for (int allowed = 0;; allowed++) {
+        json_t *trace = NULL;
+        ft_status st = {0};
+        left = allowed;
+        const ft_code rc = ft_trace_make(&h.scope, &in, &o, &trace, &st);
+        json_decref(trace);
+        if (rc == FT_OK)
+            break;
+        assert_int_equal(rc, FT_ERR_CANCELLED);
+        assert_null(trace);
+        stopped++;
+    }
+    assert_true(stopped >= 2); /* while documents are found, and while they are scored */
+    ft_encoding_release(&e);
+    close_house(&h);
+}
+
 static void more_documents_than_a_trace_holds_are_refused(void **state)
 {
     (void)state;
@@ -739,6 +773,7 @@ int main(void)
         cmocka_unit_test(without_a_tokenizer_a_trace_has_tokens_and_no_text),
         cmocka_unit_test(documents_stored_backwards_are_shown_forwards),
         cmocka_unit_test(every_failed_allocation_of_ours_fails_the_trace_cleanly),
+        cmocka_unit_test(a_trace_that_nobody_waits_for_ends_and_gives_nothing),
         cmocka_unit_test(more_documents_than_a_trace_holds_are_refused),
         cmocka_unit_test(golden_attributions_agree_through_the_command),
         cmocka_unit_test(golden_attributions_agree_through_the_command_on_our_own_index),

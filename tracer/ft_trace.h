@@ -37,6 +37,10 @@ typedef struct ft_trace_options {
     size_t max_documents;  /* a span; 10 */
     size_t snippet_tokens; /* around the match; 80 */
     uint64_t sample_seed;  /* which occurrences are shown where there are more */
+    /* Asked now and then while documents are read; non-zero ends the work with
+     * FT_ERR_CANCELLED. NULL: never. */
+    int (*stop)(void *context);
+    void *stop_context;
 } ft_trace_options;
 ft_trace_options ft_trace_options_default(const ft_trace_scope *scope);
 

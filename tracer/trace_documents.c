@@ -195,8 +195,16 @@ static ft_code make_query(ft_buffer *query, const ft_tokenizer *t, const ft_trac
     return rc;
 }
 
+/* FT_ERR_CANCELLED when the caller asks to stop; asked at every 64th step. */
+static ft_code go_on(const ft_trace_options *options, size_t step, ft_status *st)
+{
+    if (step % 64 == 0 && options->stop && options->stop(options->stop_context))
+        return ft_fail(st, FT_ERR_CANCELLED, "trace: stopped before it was finished");
+    return FT_OK;
+}
+
 static ft_code score_all(found_list *l, const ft_trace_scope *scope, const flat_indexes *flat, const ft_spans *spans,
-                         const ft_trace_input *input, ft_status *st)
+                         const ft_trace_input *input, const ft_trace_options *options, ft_status *st)
 {
     ft_buffer query = {0};
     ft_ranker *ranker = NULL;
@@ -212,7 +220,9 @@ static ft_code score_all(found_list *l, const ft_trace_scope *scope, const flat_
         uint64_t from, to;
         text_map text = {0};
         window_around(f, span->end - span->start, WINDOW_TOKENS, WINDOW_TOKENS, &from, &to);
-        rc = window_text(&text, scope->tokenizer, flat->indexes[f->index], &f->document, from, to, st);
+        rc = go_on(options, i, st);
+        if (!rc)
+            rc = window_text(&text, scope->tokenizer, flat->indexes[f->index], &f->document, from, to, st);
         if (!rc)
             rc = ft_ranker_add(ranker, (ft_text_view){text.text.data, text.text.size}, st);
         text_map_release(&text);
@@ -253,12 +263,14 @@ ft_code find_documents(found_list *out, const ft_trace_scope *scope, const flat_
     ft_code rc = draws ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu indexes", flat->count);
     for (size_t s = 0; !rc && options->max_documents && s < spans->count; s++) {
         const ft_span *span = &spans->spans[s];
-        rc = find_span_documents(out, flat, s, input->response + span->start, span->end - span->start, options, draws,
-                                 st);
+        rc = go_on(options, s, st);
+        if (!rc)
+            rc = find_span_documents(out, flat, s, input->response + span->start, span->end - span->start, options,
+                                     draws, st);
     }
     free(draws);
     if (!rc && scope->tokenizer && out->count)
-        rc = score_all(out, scope, flat, spans, input, st);
+        rc = score_all(out, scope, flat, spans, input, options, st);
     if (rc)
         found_list_release(out);
     else if (out->count)
