@@ -1,14 +1,98 @@
-/* ft_simd_avx512: what the AVX-512 kernels share. */
+/* ft_simd_avx512: sixteen lanes of float32, under the same names as
+ * ft_simd_avx2.h, which says what each does. */
 #ifndef FT_SIMD_AVX512_H
 #define FT_SIMD_AVX512_H
-#include "model/kernels/ft_exp.h"
+#include "model/kernels/ft_float.h"
 
 #include <immintrin.h>
 
 #define FT_INLINE static inline __attribute__((always_inline))
 
-/* Sum of the lanes in an order that is ours, not the compiler's: halves, quarters, … */
-FT_INLINE float ft_sum_avx512(__m512 v)
+enum { LANES = 16 };
+typedef __m512 lanes;
+typedef __mmask16 tail;
+
+FT_INLINE tail tail_of(size_t left)
+{
+    return left >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
+}
+
+FT_INLINE lanes lanes_of(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+FT_INLINE lanes lanes_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+FT_INLINE lanes lanes_load_tail(const float *p, tail t)
+{
+    return _mm512_maskz_loadu_ps(t, p);
+}
+
+FT_INLINE void lanes_store(float *p, lanes v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+FT_INLINE void lanes_store_tail(float *p, tail t, lanes v)
+{
+    _mm512_mask_storeu_ps(p, t, v);
+}
+
+FT_INLINE lanes lanes_choose(tail t, lanes v, lanes otherwise)
+{
+    return _mm512_mask_blend_ps(t, otherwise, v);
+}
+
+FT_INLINE lanes lanes_add(lanes a, lanes b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+FT_INLINE lanes lanes_subtract(lanes a, lanes b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+FT_INLINE lanes lanes_multiply(lanes a, lanes b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+FT_INLINE lanes lanes_divide(lanes a, lanes b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+FT_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+FT_INLINE lanes lanes_min(lanes a, lanes b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+FT_INLINE lanes lanes_max(lanes a, lanes b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+FT_INLINE lanes lanes_round(lanes a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+FT_INLINE lanes lanes_power_of_two(lanes n)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+
+FT_INLINE float lanes_sum(lanes v)
 {
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -16,27 +100,20 @@ FT_INLINE float ft_sum_avx512(__m512 v)
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
-FT_INLINE __mmask16 ft_mask_avx512(size_t left)
+FT_INLINE lanes lanes_widen(__m256i h, int is_bf16)
 {
-    return left >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
+    if (!is_bf16)
+        return _mm512_cvtph_ps(h);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-/* ft_exp (ft_exp.h) on 16 lanes. */
-FT_INLINE __m512 ft_exp_avx512(__m512 x)
+FT_INLINE lanes lanes_load_half(const char *p, int is_bf16)
 {
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(FT_EXP_LOW)), _mm512_set1_ps(FT_EXP_HIGH));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(FT_LOG2_E)),
-                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(FT_LN2_HIGH), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(FT_LN2_LOW), r);
-    __m512 p = _mm512_set1_ps(FT_EXP_C5);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(FT_EXP_C4));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(FT_EXP_C3));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(FT_EXP_C2));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(FT_EXP_C1));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(FT_EXP_C0));
-    p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1));
-    const __m512i power = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
-    return _mm512_mul_ps(p, _mm512_castsi512_ps(power));
+    return lanes_widen(_mm256_loadu_si256((const __m256i *)p), is_bf16);
+}
+
+FT_INLINE lanes lanes_load_half_tail(const char *p, size_t left, int is_bf16)
+{
+    return lanes_widen(_mm256_maskz_loadu_epi16(tail_of(left), p), is_bf16);
 }
 #endif
