@@ -341,7 +341,7 @@ static void read_flextrace(reader *r, ft_completion_request *out)
     if (r->failed || !v || json_is_null(v))
         return;
     ft_status st = {0};
-    uint64_t only;
+    uint64_t only = 0;
     int receipt = 0;
     if (!json_is_object(v))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");

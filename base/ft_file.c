@@ -118,25 +118,39 @@ ft_code ft_folder_sync(const char *path, ft_status *st)
     return rc;
 }
 
+/* A regular file, new or old: written beside its place under a temporary name. */
+static ft_code open_beside(ft_file_writer *w, ft_status *st)
+{
+    char *temporary;
+    if (asprintf(&temporary, "%s.tmp.%ld", w->path, (long)getpid()) < 0)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->path);
+    w->stream = fopen(temporary, "wbe");
+    if (!w->stream) {
+        free(temporary);
+        return fail_errno(st, w->path, "create");
+    }
+    w->temporary = temporary;
+    return FT_OK;
+}
+
 ft_code ft_file_writer_open(ft_file_writer *w, const char *path, ft_status *st)
 {
     *w = (ft_file_writer){0};
-    ft_code rc = FT_OK;
     struct stat info;
     const int there = stat(path, &info) == 0;
+    if (there && S_ISDIR(info.st_mode))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: cannot write: it is a folder", path);
     /* A link stays one: what it names is replaced. */
     w->path = there && S_ISREG(info.st_mode) ? realpath(path, NULL) : strdup(path);
-    if (w->path && there && S_ISDIR(info.st_mode)) {
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s: cannot write: it is a folder", path);
-    } else if (w->path && there && !S_ISREG(info.st_mode)) {
+    if (!w->path)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    ft_code rc = FT_OK;
+    if (there && !S_ISREG(info.st_mode)) {
         /* A device or a pipe is written as it is: a rename would put a file in its place. */
         w->stream = fopen(path, "wbe");
         rc = w->stream ? FT_OK : fail_errno(st, path, "open");
-    } else if (!w->path || asprintf(&w->temporary, "%s.tmp.%ld", w->path, (long)getpid()) < 0) {
-        w->temporary = NULL;
-        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
-    } else if (!(w->stream = fopen(w->temporary, "wbe"))) {
-        rc = fail_errno(st, path, "create");
+    } else {
+        rc = open_beside(w, st);
     }
     if (rc)
         ft_file_writer_abandon(w);
