@@ -54,19 +54,40 @@ const char *ft_test_federation(const char *more)
     return ft_test_write("federation.yaml", yaml, strlen(yaml));
 }
 
-void ft_test_service_start(const char *more, ft_federation **federation, ft_server **server)
+ft_federation *federation;
+ft_server *server;
+const char *at;
+
+void start_server(const char *more)
 {
     ft_status st = {0};
-    assert_ok(ft_federation_open(federation, ft_test_federation(more), &st), st);
-    assert_ok(ft_server_start(server, *federation, &(ft_server_options){.threads = 1}, &st), st);
+    assert_ok(ft_federation_open(&federation, ft_test_federation(more), &st), st);
+    assert_ok(ft_server_start(&server, federation, &(ft_server_options){.threads = 1}, &st), st);
+    at = ft_server_address(server);
 }
 
-void ft_test_service_stop(ft_federation **federation, ft_server **server)
+void stop_server(void)
 {
-    ft_server_stop(*server, 5);
-    ft_federation_close(*federation);
-    *server = NULL;
-    *federation = NULL;
+    ft_server_stop(server, 5);
+    ft_federation_close(federation);
+    server = NULL;
+    federation = NULL;
+}
+
+int open_all(void **state)
+{
+    (void)state;
+    if (ft_test_federation(""))
+        start_server("");
+    return 0;
+}
+
+int close_all(void **state)
+{
+    (void)state;
+    if (server)
+        stop_server();
+    return 0;
 }
 
 /* --- The client ------------------------------------------------------------------ */
@@ -208,4 +229,9 @@ json_t *ft_http_json(const char *address, const char *method, const char *path, 
     json_t *v = ft_reply_json(&r);
     ft_reply_release(&r);
     return v;
+}
+
+const char *text_at(const json_t *v, const char *a)
+{
+    return json_string_value(json_object_get(v, a));
 }

@@ -15,9 +15,23 @@ const char *ft_test_federation(const char *more);
 /* What stands in scripture's and in public's documents, word for word. */
 extern const char ft_test_scripture[], ft_test_public[];
 
-/* That federation opened and served on a free port, with one thread for the model. */
-void ft_test_service_start(const char *more, ft_federation **federation, ft_server **server);
-void ft_test_service_stop(ft_federation **federation, ft_server **server);
+/* That federation opened and served on a free port, with one thread for the model;
+ * one at a time. `server` is NULL while there is none. */
+extern ft_federation *federation;
+extern ft_server *server;
+extern const char *at; /* its address */
+void start_server(const char *more);
+void stop_server(void);
+/* A group's set-up (nothing added to the file) and end; without the demo model no server. */
+int open_all(void **state);
+int close_all(void **state);
+
+/* Skips where the demo model is not there. */
+#define need_server()                                                                                                  \
+    do {                                                                                                               \
+        if (!server)                                                                                                   \
+            skip();                                                                                                    \
+    } while (0)
 
 typedef struct ft_reply {
     int status;    /* 0: no answer */
@@ -40,5 +54,8 @@ ft_reply ft_http_read(int fd); /* until the other end closes; closes fd */
 ft_reply ft_http(const char *address, const char *method, const char *path, const char *headers, const char *body);
 /* The answer's JSON, with its status asserted. */
 json_t *ft_http_json(const char *address, const char *method, const char *path, const char *body, int status);
+
+/* A string member of an object; NULL where it is none. */
+const char *text_at(const json_t *v, const char *a);
 
 #endif

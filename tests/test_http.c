@@ -11,49 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static ft_federation *federation;
-static ft_server *server;
-static const char *at; /* its address */
-
-static void start_server(const char *more)
-{
-    ft_test_service_start(more, &federation, &server);
-    at = ft_server_address(server);
-}
-
-static void stop_server(void)
-{
-    ft_test_service_stop(&federation, &server);
-}
-
-static int open_all(void **state)
-{
-    (void)state;
-    if (ft_test_federation(""))
-        start_server("");
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    if (server)
-        stop_server();
-    return 0;
-}
-
-/* Skips where the demo model is not there. */
-#define need_server()                                                                                                  \
-    do {                                                                                                               \
-        if (!server)                                                                                                   \
-            skip();                                                                                                    \
-    } while (0)
-
-static const char *text_at(const json_t *v, const char *a)
-{
-    return json_string_value(json_object_get(v, a));
-}
-
 static const json_t *choice_of(const json_t *answer, size_t i)
 {
     return json_array_get(json_object_get(answer, "choices"), i);

@@ -4,35 +4,14 @@
 
 #include <unistd.h>
 
-static ft_federation *federation;
-static ft_server *server;
-static const char *at; /* its address */
-
-static int open_all(void **state)
+static int open_with_few_connections(void **state)
 {
     (void)state;
     static const char more[] = "limits:\n  connections: 8\n";
-    if (!ft_test_federation(more))
-        return 0;
-    ft_test_service_start(more, &federation, &server);
-    at = ft_server_address(server);
+    if (ft_test_federation(more))
+        start_server(more);
     return 0;
 }
-
-static int close_all(void **state)
-{
-    (void)state;
-    if (server)
-        ft_test_service_stop(&federation, &server);
-    return 0;
-}
-
-/* Skips where the demo model is not there. */
-#define need_server()                                                                                                  \
-    do {                                                                                                               \
-        if (!server)                                                                                                   \
-            skip();                                                                                                    \
-    } while (0)
 
 static ft_reply sent(const char *request)
 {
@@ -206,5 +185,5 @@ int main(void)
         cmocka_unit_test(a_nul_in_a_query_does_not_end_it),
         cmocka_unit_test(idle_connections_make_room_for_those_that_ask),
     };
-    return cmocka_run_group_tests(tests, open_all, close_all);
+    return cmocka_run_group_tests(tests, open_with_few_connections, close_all);
 }

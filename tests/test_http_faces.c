@@ -1,40 +1,6 @@
 /* infinigram-api's and infini-gram's own faces of the HTTP service. */
 #include "tests/ft_test_http.h"
 
-static ft_federation *federation;
-static ft_server *server;
-static const char *at; /* its address */
-
-static int open_all(void **state)
-{
-    (void)state;
-    if (!ft_test_federation(""))
-        return 0;
-    ft_test_service_start("", &federation, &server);
-    at = ft_server_address(server);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    if (server)
-        ft_test_service_stop(&federation, &server);
-    return 0;
-}
-
-/* Skips where the demo model is not there. */
-#define need_server()                                                                                                  \
-    do {                                                                                                               \
-        if (!server)                                                                                                   \
-            skip();                                                                                                    \
-    } while (0)
-
-static const char *text_at(const json_t *v, const char *a)
-{
-    return json_string_value(json_object_get(v, a));
-}
-
 static void attribution_speaks_camel_case_and_hears_both(void **state)
 {
     (void)state;
