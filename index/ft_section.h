@@ -145,4 +145,14 @@ static inline uint64_t ft_packed_get(const unsigned char *packed, unsigned bits,
     memcpy(&v, packed + (at >> 3), sizeof(v));
     return v >> (at & 7) & (((uint64_t)1 << bits) - 1);
 }
+
+/* Writes into zeros; touches 8 bytes from `packed`'s byte i * bits / 8. */
+static inline void ft_packed_set(unsigned char *packed, unsigned bits, uint64_t i, uint64_t value)
+{
+    const uint64_t at = i * bits;
+    uint64_t v;
+    memcpy(&v, packed + (at >> 3), sizeof(v));
+    v |= value << (at & 7);
+    memcpy(packed + (at >> 3), &v, sizeof(v));
+}
 #endif

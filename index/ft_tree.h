@@ -74,10 +74,13 @@ FT_CHECKED ft_code ft_tree_open(ft_tree *out, const ft_section *section, const u
 
 typedef struct ft_descent {
     uint64_t leaf;
-    unsigned next_shared;  /* codes that the next leaf's first suffix shares with the one before it, at least; */
-    int has_next;          /* 0: not known */
-    size_t shared;         /* most tokens that a text looked at on the way shares with the pattern */
-    uint64_t shared_leaf;  /* the first suffix of this leaf does */
+    /* Codes that the next leaf's first suffix shares with the one before it: no fewer,
+     * no more. 0 and UINT_MAX where the next leaf's separator stands in another node. */
+    unsigned next_least, next_most;
+    /* Most tokens that a text looked at on the way shares with the pattern, and the leaf
+     * that begins with that text; 0 when none was looked at. */
+    size_t shared;
+    uint64_t shared_leaf;
 } ft_descent;
 
 /* Last leaf whose separator is not above ids[0..length): the first suffix that is not
