@@ -16,9 +16,9 @@
 #include <sys/mman.h>
 
 enum {
-    PAGE = 1 << 16,       /* a multiple of every machine's page */
-    WINDOW = 32 << 20,    /* bytes that stay mapped behind the reader, and are read ahead */
-    NUMBER_ROOM = 24,     /* a document's number in digits */
+    PAGE = 1 << 16,    /* a multiple of every machine's page */
+    WINDOW = 32 << 20, /* bytes that stay mapped behind the reader, and are read ahead */
+    NUMBER_ROOM = 24,  /* a document's number in digits */
     REPORT_TOKENS = 1 << 24
 };
 
@@ -30,14 +30,16 @@ struct ft_token_source {
     char number[NUMBER_ROOM];
 
     /* Arrays. */
-    char *tokens_path, *offsets_path;
+    char *tokens_path, *offsets_path, *lines_path;
     ft_npy tokens, offsets;
+    ft_map lines;
+    uint64_t *line_starts; /* [documents + 1], each behind a newline; NULL: no lines */
 
     /* Infini-gram. */
     ft_index *ix;
     uint64_t least_documents; /* of a shard; up to here every shard takes part in each round */
-    ft_corpus_row row;
 
+    ft_corpus_row row;                   /* the current document's id and metadata */
     uint64_t passed[FT_INDEX_MAX_PARTS]; /* bytes of each tokens file that are unmapped */
 };
 
@@ -237,10 +239,38 @@ static ft_code array_run(const ft_token_source *s, uint64_t number, run *r, ft_s
     return FT_OK;
 }
 
+static ft_code fail_lines(const ft_token_source *s, const char *than, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT,
+                   "%s: %s lines than the %" PRIu64 " documents of %s; give one JSON object a line for each document",
+                   s->lines_path, than, s->info.documents, s->offsets_path);
+}
+
+/* Where each line starts, so that documents can be passed over. */
+static ft_code open_lines(ft_token_source *s, ft_status *st)
+{
+    ft_code rc = ft_map_open(&s->lines, s->lines_path, st);
+    if (rc)
+        return rc;
+    const uint64_t n = s->info.documents;
+    s->line_starts = ft_alloc_array(n + 1, sizeof(*s->line_starts));
+    if (!s->line_starts)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->lines_path);
+    uint64_t at = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (at == s->lines.bytes)
+            return fail_lines(s, "fewer", st);
+        const unsigned char *end = memchr(s->lines.data + at, '\n', (size_t)(s->lines.bytes - at));
+        at = end ? (uint64_t)(end - s->lines.data) + 1 : s->lines.bytes;
+        s->line_starts[i + 1] = at;
+    }
+    return at == s->lines.bytes ? FT_OK : fail_lines(s, "more", st);
+}
+
 static ft_code open_arrays(ft_token_source *s, ft_status *st)
 {
-    const char *const paths[] = {s->tokens_path, s->offsets_path};
-    ft_code rc = ft_input_fingerprint(paths, 2, &s->info.fingerprint, st);
+    const char *const paths[] = {s->tokens_path, s->offsets_path, s->lines_path};
+    ft_code rc = ft_input_fingerprint(paths, s->lines_path ? 3 : 2, &s->info.fingerprint, st);
     if (!rc)
         rc = ft_npy_open(&s->tokens, s->tokens_path, st);
     if (!rc)
@@ -260,7 +290,8 @@ static ft_code open_arrays(ft_token_source *s, ft_status *st)
     s->info.tokens = s->tokens.count;
     s->info.input_bytes = s->tokens.map.bytes;
     s->info.token_bytes = bytes_of(t);
-    return check_offsets(s, st);
+    rc = check_offsets(s, st);
+    return rc || !s->lines_path ? rc : open_lines(s, st);
 }
 
 /* --- Infini-gram ------------------------------------------------------------------------- */
@@ -334,6 +365,8 @@ static ft_code open_shards(ft_token_source *s, const char *folder, const ft_infi
     return FT_OK;
 }
 
+/* --- Both --------------------------------------------------------------------------------- */
+
 static int is_utf8(const char *text, size_t n)
 {
     for (size_t i = 0; i < n;) {
@@ -345,28 +378,37 @@ static int is_utf8(const char *text, size_t n)
     return 1;
 }
 
-/* id and metadata out of the document's line. */
-static ft_code shard_texts(ft_token_source *s, const ft_doc_ref *doc, ft_token_document *out, ft_status *st)
+/* id and metadata out of the document's line, where it has one; `doc` is infini-gram's. */
+static ft_code read_texts(ft_token_source *s, const ft_doc_ref *doc, ft_token_document *out, ft_status *st)
 {
-    const ft_part *p = &s->ix->parts[doc->part];
-    if (!p->metaoff_map.data || !doc->metadata_bytes)
-        return FT_OK;
-    ft_code rc = is_utf8(doc->metadata, doc->metadata_bytes) ? FT_OK : ft_fail(st, FT_ERR_FORMAT, "not valid UTF-8");
-    if (!rc)
-        rc = ft_corpus_row_parse_origin(&s->row, doc->metadata, doc->metadata_bytes, st);
-    if (rc) {
-        ft_status_prefix(st, "%s/metadata.%u: line %" PRIu64, s->ix->folder, doc->part,
-                         doc->number - p->first_document + 1);
-        return rc;
+    const char *line = NULL;
+    size_t n = 0;
+    if (s->line_starts) {
+        line = (const char *)s->lines.data + s->line_starts[out->number];
+        n = (size_t)(s->line_starts[out->number + 1] - s->line_starts[out->number]);
+    } else if (s->ix && s->ix->parts[doc->part].metaoff_map.data) {
+        line = doc->metadata;
+        n = doc->metadata_bytes;
     }
+    if (!line)
+        return FT_OK;
+    ft_code rc = is_utf8(line, n) ? FT_OK : ft_fail(st, FT_ERR_FORMAT, "not valid UTF-8");
+    if (!rc)
+        rc = s->ix ? ft_corpus_row_parse_origin(&s->row, line, n, st)
+                   : ft_corpus_row_parse_description(&s->row, line, n, st);
+    if (rc && s->ix)
+        ft_status_prefix(st, "%s/metadata.%u: line %" PRIu64, s->ix->folder, doc->part,
+                         doc->number - s->ix->parts[doc->part].first_document + 1);
+    else if (rc)
+        ft_status_prefix(st, "%s: line %" PRIu64, s->lines_path, out->number + 1);
+    if (rc)
+        return rc;
     if (s->row.id.size)
         out->id = s->row.id.data;
     out->metadata = s->row.metadata.data;
     out->metadata_bytes = s->row.metadata.size;
     return FT_OK;
 }
-
-/* --- Both --------------------------------------------------------------------------------- */
 
 static ft_code source_new(ft_token_source **out, const char *name, uint32_t vocab_size, ft_status *st)
 {
@@ -379,7 +421,7 @@ static ft_code source_new(ft_token_source **out, const char *name, uint32_t voca
 }
 
 ft_code ft_token_source_open_arrays(ft_token_source **out, const char *tokens_npy, const char *offsets_npy,
-                                    uint32_t vocab_size, ft_status *st)
+                                    const char *documents_jsonl, uint32_t vocab_size, ft_status *st)
 {
     *out = NULL;
     ft_token_source *s;
@@ -388,7 +430,8 @@ ft_code ft_token_source_open_arrays(ft_token_source **out, const char *tokens_np
         return rc;
     s->tokens_path = strdup(tokens_npy);
     s->offsets_path = strdup(offsets_npy);
-    if (!s->tokens_path || !s->offsets_path)
+    s->lines_path = documents_jsonl ? strdup(documents_jsonl) : NULL;
+    if (!s->tokens_path || !s->offsets_path || (documents_jsonl && !s->lines_path))
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", tokens_npy);
     if (!rc)
         rc = open_arrays(s, st);
@@ -399,8 +442,8 @@ ft_code ft_token_source_open_arrays(ft_token_source **out, const char *tokens_np
     return rc;
 }
 
-ft_code ft_token_source_open_infinigram(ft_token_source **out, const char *folder,
-                                        const ft_infinigram_options *options, ft_status *st)
+ft_code ft_token_source_open_infinigram(ft_token_source **out, const char *folder, const ft_infinigram_options *options,
+                                        ft_status *st)
 {
     *out = NULL;
     ft_token_source *s;
@@ -420,10 +463,13 @@ void ft_token_source_close(ft_token_source *s)
         return;
     ft_npy_close(&s->tokens);
     ft_npy_close(&s->offsets);
+    ft_map_close(&s->lines);
     ft_index_close(s->ix);
     ft_corpus_row_release(&s->row);
     free(s->tokens_path);
     free(s->offsets_path);
+    free(s->lines_path);
+    free(s->line_starts);
     free(s->converted);
     free(s);
 }
@@ -443,8 +489,8 @@ ft_code ft_token_source_next(ft_token_source *s, ft_token_document *out, int *mo
         return rc;
     pass(s, &r);
     rc = read_run(s, &r, &out->tokens, st);
-    if (!rc && s->ix)
-        rc = shard_texts(s, &doc, out, st);
+    if (!rc)
+        rc = read_texts(s, &doc, out, st);
     if (rc)
         return rc;
     out->count = r.count;

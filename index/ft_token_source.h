@@ -30,13 +30,17 @@ typedef struct ft_token_source ft_token_source;
  * uint64. OFFSETS.npy: one dimension of uint64, int64, uint32 or int32: where each
  * document starts in TOKENS, and the end; n + 1 values, the first 0, none below the one
  * before, the last the number of tokens. All offsets are checked here, tokens as they are
- * read. Documents have their number as id, "{}" as metadata.
+ * read.
+ * documents_jsonl (NULL: none) describes the documents, one JSON object a line for each:
+ * its "id", a string or an integer, is the id, "text" is left out, so that the corpus that
+ * was tokenized may stand here; all else is metadata. Otherwise documents have their
+ * number as id, "{}" as metadata.
  * vocab_size 0: unknown; any id below 2^31 is let through.
  *   FT_ERR_NOT_FOUND, FT_ERR_IO  a file that does not exist or cannot be read
  *   FT_ERR_FORMAT                not such an array; offsets that contradict themselves or
- *                                the tokens: "FILE: element N: …" */
+ *                                the tokens: "FILE: element N: …"; another number of lines */
 FT_CHECKED ft_code ft_token_source_open_arrays(ft_token_source **out, const char *tokens_npy, const char *offsets_npy,
-                                               uint32_t vocab_size, ft_status *st);
+                                               const char *documents_jsonl, uint32_t vocab_size, ft_status *st);
 
 /* An infini-gram folder, of which options->vocab_size may be 0 as above. Documents come in
  * the order of the builder's input: with S shards document i is in shard i mod S (where the

@@ -37,10 +37,10 @@ static const char *write_array(const char *name, ft_npy_type type, const void *v
 static const char *write_values(const char *name, ft_npy_type type, const uint64_t *values, size_t n)
 {
     unsigned char *bytes = calloc(n + 1, 8);
-    const size_t width = type == FT_NPY_UINT8    ? 1
-                         : type == FT_NPY_UINT16 ? 2
+    const size_t width = type == FT_NPY_UINT8                            ? 1
+                         : type == FT_NPY_UINT16                         ? 2
                          : type == FT_NPY_INT64 || type == FT_NPY_UINT64 ? 8
-                                                                          : 4;
+                                                                         : 4;
     for (size_t i = 0; i < n; i++)
         memcpy(bytes + i * width, &values[i], width);
     const char *path = write_array(name, type, bytes, n);
@@ -78,7 +78,7 @@ static void check_documents(ft_token_source *s, const uint64_t *tokens, const ui
 static ft_code open_and_close(const char *tokens, const char *offsets, uint32_t vocab, ft_status *st)
 {
     ft_token_source *s = (ft_token_source *)st; /* not NULL: open has to clear it */
-    const ft_code rc = ft_token_source_open_arrays(&s, tokens, offsets, vocab, st);
+    const ft_code rc = ft_token_source_open_arrays(&s, tokens, offsets, NULL, vocab, st);
     assert_true((s == NULL) == (rc != FT_OK));
     ft_token_source_close(s);
     return rc;
@@ -117,7 +117,7 @@ static void arrays_of_every_width_give_the_same_documents(void **state)
             ft_token_source *s;
             const char *t_path = write_values("t.npy", token_types[t], tokens, TOKENS);
             const char *o_path = write_values("o.npy", offset_types[o], offsets, DOCUMENTS + 1);
-            assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, HIGH, &st), st);
+            assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, NULL, HIGH, &st), st);
             const ft_token_source_info info = ft_token_source_get_info(s);
             assert_int_equal(info.documents, DOCUMENTS);
             assert_int_equal(info.tokens, TOKENS);
@@ -127,7 +127,7 @@ static void arrays_of_every_width_give_the_same_documents(void **state)
             assert_int_equal(ft_token_source_get_info(s).max_id, HIGH - 1);
             ft_token_source_close(s);
             for (uint64_t skipped = 0; skipped <= DOCUMENTS + 1; skipped += 13) {
-                assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, HIGH, &st), st);
+                assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, NULL, HIGH, &st), st);
                 ft_token_source_skip(s, skipped / 2);
                 ft_token_source_skip(s, skipped - skipped / 2);
                 assert_ok(ft_token_source_check(s, NULL, &st), st);
@@ -147,7 +147,7 @@ static void ids_of_32_bits_are_views_into_the_file(void **state)
     ft_token_document a, b;
     int more;
     assert_ok(ft_token_source_open_arrays(&s, write_values("t.npy", FT_NPY_UINT32, (uint64_t[]){1, 2, 3, 4, 5}, 5),
-                                          write_values("o.npy", FT_NPY_UINT64, (uint64_t[]){0, 2, 5}, 3), 6, &st),
+                                          write_values("o.npy", FT_NPY_UINT64, (uint64_t[]){0, 2, 5}, 3), NULL, 6, &st),
               st);
     assert_ok(ft_token_source_next(s, &a, &more, &st), st);
     assert_ok(ft_token_source_next(s, &b, &more, &st), st);
@@ -169,8 +169,8 @@ static void a_header_of_odd_length_is_read_too(void **state)
     odd[8] = (char)(odd[8] - 1);
     memcpy(odd + header - 2, bytes + header - 1, n - header + 1);
     const char *path = ft_test_write("odd.npy", odd, n - 1);
-    assert_ok(
-        ft_token_source_open_arrays(&s, path, write_values("o.npy", FT_NPY_UINT64, offsets, 2), 80000, &st), st);
+    assert_ok(ft_token_source_open_arrays(&s, path, write_values("o.npy", FT_NPY_UINT64, offsets, 2), NULL, 80000, &st),
+              st);
     check_documents(s, tokens, offsets, 0, 1);
     ft_token_source_close(s);
     free(bytes);
@@ -186,7 +186,7 @@ static void nothing_at_all_is_no_documents_or_empty_ones(void **state)
     const char *none = write_values("t.npy", FT_NPY_INT32, zeros, 0);
     for (size_t documents = 0; documents < 3; documents++) {
         const char *offsets = write_values("o.npy", FT_NPY_INT64, zeros, documents + 1);
-        assert_ok(ft_token_source_open_arrays(&s, none, offsets, 10, &st), st);
+        assert_ok(ft_token_source_open_arrays(&s, none, offsets, NULL, 10, &st), st);
         assert_ok(ft_token_source_check(s, NULL, &st), st);
         check_documents(s, zeros, zeros, 0, documents);
         assert_int_equal(ft_token_source_get_info(s).max_id, 0);
@@ -203,8 +203,8 @@ static void a_token_outside_the_vocabulary_is_named_with_its_place(void **state)
         uint64_t bad;
         const char *shown;
     } cases[] = {
-        {FT_NPY_UINT32, 1000, "token id 1000"},         {FT_NPY_UINT32, UINT32_MAX, "token id 4294967295"},
-        {FT_NPY_INT32, (uint64_t)-1, "token id -1 is"}, {FT_NPY_INT64, (uint64_t)-7, "token id -7 is"},
+        {FT_NPY_UINT32, 1000, "token id 1000"},          {FT_NPY_UINT32, UINT32_MAX, "token id 4294967295"},
+        {FT_NPY_INT32, (uint64_t)-1, "token id -1 is"},  {FT_NPY_INT64, (uint64_t)-7, "token id -7 is"},
         {FT_NPY_INT64, (uint64_t)1 << 32, "4294967296"}, {FT_NPY_UINT64, UINT64_MAX, "18446744073709551615"},
         {FT_NPY_UINT16, 65535, "token id 65535"},
     };
@@ -224,7 +224,7 @@ static void a_token_outside_the_vocabulary_is_named_with_its_place(void **state)
             tokens[TOKENS - 1 - at] = 999; /* the largest that is allowed */
             snprintf(place, sizeof(place), "t.npy: element %zu:", at);
             assert_ok(ft_token_source_open_arrays(&s, write_values("t.npy", cases[c].type, tokens, TOKENS), o_path,
-                                                  1000, &st),
+                                                  NULL, 1000, &st),
                       st);
             assert_int_equal(ft_token_source_check(s, NULL, &st), FT_ERR_FORMAT);
             assert_names(st, place, cases[c].shown);
@@ -249,12 +249,12 @@ static void without_a_vocabulary_the_largest_id_is_told(void **state)
     const uint64_t offsets[] = {0, 3};
     const char *o_path = write_values("o.npy", FT_NPY_UINT64, offsets, 2);
     const char *t_path = write_values("t.npy", FT_NPY_UINT32, (uint64_t[]){7, INT32_MAX, 3}, 3);
-    assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, 0, &st), st);
+    assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, NULL, 0, &st), st);
     assert_ok(ft_token_source_check(s, NULL, &st), st);
     assert_int_equal(ft_token_source_get_info(s).max_id, INT32_MAX);
     ft_token_source_close(s);
     t_path = write_values("t.npy", FT_NPY_INT32, (uint64_t[]){7, 3, (uint64_t)INT32_MIN}, 3);
-    assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, 0, &st), st);
+    assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, NULL, 0, &st), st);
     assert_int_equal(ft_token_source_check(s, NULL, &st), FT_ERR_FORMAT);
     assert_names(st, "element 2", "-2147483648 is negative");
     ft_token_source_close(s);
@@ -322,6 +322,62 @@ static void what_is_no_such_array_is_refused_by_name(void **state)
     free(bytes);
 }
 
+/* The lines of a corpus beside its tokens: ids and metadata as ft_corpus reads them. */
+static void documents_are_described_by_lines_of_their_own(void **state)
+{
+    (void)state;
+    static const char lines[] = "{\"id\": \"one\", \"text\": \"\\n x\", \"a\": [1, {\"id\": 2}]}\n"
+                                "{\"a\":\"\\u00e9\",\"id\":-12}\r\n"
+                                "{\"b\":null}\n"
+                                "{\"id\":true}";
+    static const char *const ids[] = {"one", "-12", "2", "3"};
+    static const char *const metadata[] = {"{\"a\": [1, {\"id\": 2}]}", "{\"a\":\"\\u00e9\"}", "{\"b\":null}",
+                                           "{\"id\":true}"};
+    path_room t_room, o_room;
+    const char *t_path = keep(t_room, write_values("t.npy", FT_NPY_UINT16, (uint64_t[]){1, 2, 3}, 3));
+    const char *o_path = keep(o_room, write_values("o.npy", FT_NPY_UINT64, (uint64_t[]){0, 1, 1, 2, 3}, 5));
+    ft_status st;
+    ft_token_source *s;
+    ft_token_document d;
+    int more;
+    for (uint64_t first = 0; first <= 4; first++) {
+        assert_ok(ft_token_source_open_arrays(&s, t_path, o_path, ft_test_write("l.jsonl", lines, sizeof(lines) - 1),
+                                              10, &st),
+                  st);
+        ft_token_source_skip(s, first);
+        for (uint64_t i = first; i < 4; i++) {
+            assert_ok(ft_token_source_next(s, &d, &more, &st), st);
+            assert_string_equal(d.id, ids[i]);
+            assert_string_equal(d.metadata, metadata[i]);
+        }
+        ft_token_source_close(s);
+    }
+    static const struct {
+        const char *text, *what; /* opened with four documents */
+        int opens;
+    } cases[] = {
+        {"{}\n{}\n{}\n", "fewer lines than the 4 documents", 0},
+        {"{}\n{}\n{}\n{}\n{}", "more lines than the 4 documents", 0},
+        {"", "fewer lines", 0},
+        {"{}\n\n{}\n{}\n", "l.jsonl: line 2: not a JSON object", 1},
+        {"{}\n{\"a\":1,\"a\":2}\n{}\n{}\n", "l.jsonl: line 2: ", 1},
+        {"{}\n{\"a\":\"\xff\"}\n{}\n{}\n", "l.jsonl: line 2: not valid UTF-8", 1},
+        {"{}\n{\"a\":\n{}\n{}\n", "l.jsonl: line 2: not valid JSON", 1},
+    };
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+        const char *l_path = ft_test_write("l.jsonl", cases[c].text, strlen(cases[c].text));
+        ft_code rc = ft_token_source_open_arrays(&s, t_path, o_path, l_path, 10, &st);
+        if (cases[c].opens) {
+            assert_ok(rc, st);
+            assert_ok(ft_token_source_next(s, &d, &more, &st), st);
+            rc = ft_token_source_next(s, &d, &more, &st);
+            ft_token_source_close(s);
+        }
+        assert_int_equal(rc, FT_ERR_FORMAT);
+        assert_names(st, cases[c].what);
+    }
+}
+
 static int stop_at_once(void *context, const char *phase, uint64_t done, uint64_t total, const char *unit)
 {
     assert_string_equal(phase, "check");
@@ -339,7 +395,7 @@ static void a_check_can_be_stopped(void **state)
     int calls = 0;
     const uint64_t zeros[6] = {0}, offsets[] = {0, 6};
     assert_ok(ft_token_source_open_arrays(&s, write_values("t.npy", FT_NPY_UINT32, zeros, 6),
-                                          write_values("o.npy", FT_NPY_UINT64, offsets, 2), 10, &st),
+                                          write_values("o.npy", FT_NPY_UINT64, offsets, 2), NULL, 10, &st),
               st);
     const ft_progress progress = {stop_at_once, &calls};
     assert_int_equal(ft_token_source_check(s, &progress, &st), FT_ERR_CANCELLED);
@@ -379,8 +435,8 @@ static void reading_does_not_keep_the_file_resident(void **state)
     assert_int_equal(truncate(path, (off_t)n + (off_t)TOKENS * 4), 0);
     for (size_t i = 0; i <= DOCUMENTS; i++)
         offsets[i] = (uint64_t)TOKENS * i / DOCUMENTS;
-    assert_ok(ft_token_source_open_arrays(&s, path, write_array("o.npy", FT_NPY_UINT64, offsets, DOCUMENTS + 1), 10,
-                                          &st),
+    assert_ok(ft_token_source_open_arrays(&s, path, write_array("o.npy", FT_NPY_UINT64, offsets, DOCUMENTS + 1), NULL,
+                                          10, &st),
               st);
     const size_t before = resident_file_bytes();
     while (more) {
@@ -438,7 +494,7 @@ static void the_golden_arrays_and_every_golden_folder_are_the_same_documents(voi
                 assert_ok(ft_token_source_open_infinigram(&s, ft_test_shared(path), &o, &st), st);
             else
                 assert_ok(ft_token_source_open_arrays(&s, ft_test_shared("golden/index/tokens.npy"),
-                                                      ft_test_shared("golden/index/doc_offsets.npy"), VOCAB, &st),
+                                                      ft_test_shared("golden/index/doc_offsets.npy"), NULL, VOCAB, &st),
                           st);
             assert_ok(ft_token_source_check(s, NULL, &st), st);
             const ft_token_source_info info = ft_token_source_get_info(s);
@@ -501,7 +557,8 @@ static void ids_and_metadata_are_those_of_the_corpus(void **state)
 
 /* A folder of the peer's kind, of u32 tokens: shard s holds `counts[s]` documents, each one
  * token long: 100 s + its number there; its table is not sorted, which nobody looks at. */
-static const char *write_shards(path_room room, const char *name, const unsigned *counts, unsigned shards, const char *metadata)
+static const char *write_shards(path_room room, const char *name, const unsigned *counts, unsigned shards,
+                                const char *metadata)
 {
     const char *folder = keep(room, ft_test_path(name));
     ft_status st;
@@ -656,6 +713,8 @@ static void memory_that_runs_out_is_said_and_nothing_leaks(void **state)
     const char *folder = write_shards(room, "memory", counts, 2, "{\"metadata\":{\"id\":\"a\",\"b\":1}}");
     const char *tokens = write_values("t.npy", FT_NPY_UINT16, (uint64_t[]){1, 2, 3}, 3);
     const char *offsets = write_values("o.npy", FT_NPY_UINT64, (uint64_t[]){0, 1, 3}, 3);
+    static const char text[] = "{\"id\":\"a\",\"b\":1}\n{}\n";
+    const char *lines = ft_test_write("memory.jsonl", text, sizeof(text) - 1);
     for (int kind = 0; kind < 2; kind++) {
         int failed = 1;
         for (long k = 1; failed; k++) {
@@ -665,7 +724,7 @@ static void memory_that_runs_out_is_said_and_nothing_leaks(void **state)
             int more = 1;
             ft_test_fail_allocation(k);
             ft_code rc = kind ? ft_token_source_open_infinigram(&s, folder, &plain, &st)
-                              : ft_token_source_open_arrays(&s, tokens, offsets, 10, &st);
+                              : ft_token_source_open_arrays(&s, tokens, offsets, lines, 10, &st);
             while (!rc && more)
                 rc = ft_token_source_next(s, &d, &more, &st);
             failed = ft_test_allocation_failed();
@@ -719,7 +778,7 @@ static void a_fingerprint_changes_with_any_file_and_with_nothing_else(void **sta
     ft_token_source *s;
     const char *files[] = {write_values("t.npy", FT_NPY_UINT16, (uint64_t[]){1}, 1),
                            write_values("o.npy", FT_NPY_UINT64, (uint64_t[]){0, 1}, 2)};
-    assert_ok(ft_token_source_open_arrays(&s, files[0], files[1], 10, &st), st);
+    assert_ok(ft_token_source_open_arrays(&s, files[0], files[1], NULL, 10, &st), st);
     assert_ok(ft_input_fingerprint(files, 2, &again, &st), st);
     assert_true(ft_token_source_get_info(s).fingerprint == again);
     ft_token_source_close(s);
@@ -736,6 +795,7 @@ int main(void)
         cmocka_unit_test(without_a_vocabulary_the_largest_id_is_told),
         cmocka_unit_test(offsets_that_contradict_themselves_or_the_tokens_are_named),
         cmocka_unit_test(what_is_no_such_array_is_refused_by_name),
+        cmocka_unit_test(documents_are_described_by_lines_of_their_own),
         cmocka_unit_test(a_check_can_be_stopped),
         cmocka_unit_test(reading_does_not_keep_the_file_resident),
         cmocka_unit_test(the_golden_arrays_and_every_golden_folder_are_the_same_documents),

@@ -362,14 +362,7 @@ static int read_row(cursor *c, ft_corpus_row *row)
     return 1;
 }
 
-/* --- Infini-gram's line ------------------------------------------------------------ */
-
-typedef struct origin_fields {
-    seen_fields row;
-    const char *line_number; /* its digits, a view */
-    size_t digits;
-    int metadata;
-} origin_fields;
+/* --- Without the text -------------------------------------------------------------- */
 
 /* 1 at a string or an integer: what an id may be. */
 static int at_id(const cursor *c)
@@ -398,6 +391,22 @@ static int read_described_field(cursor *c, ft_corpus_row *row, void *context)
         return read_value(c);
     return key_is(row, "id") && at_id(c) ? read_id(c, row, &seen->id) : read_metadata(c, row, from);
 }
+
+static int read_description(cursor *c, ft_corpus_row *row)
+{
+    seen_fields seen = {0};
+    if (skip_space(c) != '{')
+        return kept(c, ft_fail(c->st, FT_ERR_FORMAT, "not a JSON object, {\"id\":…,…}"));
+    return read_object(c, row, read_described_field, &seen) && at_end(c);
+}
+
+/* Infini-gram's line. */
+typedef struct origin_fields {
+    seen_fields row;
+    const char *line_number; /* its digits, a view */
+    size_t digits;
+    int metadata;
+} origin_fields;
 
 static int read_origin_field(cursor *c, ft_corpus_row *row, void *context)
 {
@@ -471,6 +480,11 @@ static ft_code parse(ft_corpus_row *row, const char *line, size_t n, int (*read)
 ft_code ft_corpus_row_parse(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
 {
     return parse(row, line, n, read_row, st);
+}
+
+ft_code ft_corpus_row_parse_description(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
+{
+    return parse(row, line, n, read_description, st);
 }
 
 ft_code ft_corpus_row_parse_origin(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
