@@ -699,6 +699,16 @@ static void a_folder_with_bad_tokens_or_separators_is_named_with_its_place(void 
     assert_int_equal(ft_token_source_check(s, NULL, &st), FT_ERR_FORMAT);
     assert_names(st, "bad/");
     ft_token_source_close(s);
+    /* Bytes: the separator is a number like others, below the vocabulary's size. */
+    const ft_infinigram_options bytes = {.version = 5, .vocab_size = 256};
+    folder = write_shards(room, "bad", &(const unsigned){1}, 1, NULL);
+    ft_test_write("bad/tokenized.0", "\xff\x01\xfe\xff\x02", 5);
+    ft_test_write("bad/table.0", "01234", 5);
+    ft_test_write("bad/offset.0", (uint64_t[]){0}, 8);
+    assert_ok(ft_token_source_open_infinigram(&s, folder, &bytes, &st), st);
+    assert_int_equal(ft_token_source_check(s, NULL, &st), FT_ERR_FORMAT);
+    assert_names(st, "bad/tokenized.0: byte 3: ", "separator within document 0");
+    ft_token_source_close(s);
     assert_int_equal(ft_token_source_open_infinigram(&s, ft_test_folder(), &plain, &st), FT_ERR_NOT_FOUND);
     assert_null(s);
 }
