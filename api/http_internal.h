@@ -100,7 +100,7 @@ struct ft_request {
     double started;         /* seconds, monotonic */
     uint64_t body_received; /* more than body.size when it was too large */
     ft_buffer body;
-    json_t *json; /* the body, on routes that have one; an object */
+    json_t *json;          /* the body, on routes that have one; an object */
     ft_snapshot *snapshot; /* ft_request_scope's; NULL until it is asked for */
     int running, answered, streams, holds_nul;
     ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
@@ -169,7 +169,7 @@ typedef struct ft_peer { /* an open connection */
 enum { FT_WORKERS = 8 };
 
 struct ft_server {
-    ft_federation *federation; /* its indexes: through ft_request_scope, ft_server_snapshot */
+    ft_federation *federation;     /* its indexes: through ft_request_scope, ft_server_snapshot */
     const ft_model *model;         /* may be NULL */
     const ft_tokenizer *tokenizer; /* may be NULL */
     ft_federation_limits limits;

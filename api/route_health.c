@@ -120,8 +120,7 @@ static void add_faults(const ft_server *s, json_t *checks)
     json_t *names = json_array();
     for (size_t i = 0; i < n; i++)
         (void)json_array_append_new(names, json_string(owners[i]));
-    (void)json_array_append_new(checks,
-                                json_pack("{s:s,s:b,s:o}", "name", "newest indexes", "ok", 0, "owners", names));
+    (void)json_array_append_new(checks, json_pack("{s:s,s:b,s:o}", "name", "newest indexes", "ok", 0, "owners", names));
 }
 
 void ft_route_readyz(ft_request *q)

@@ -73,7 +73,7 @@ struct ft_federation {
     index_slot *slots; /* owner by owner */
     size_t slot_count;
 
-    pthread_mutex_t lock;  /* of `current`; held for a few instructions */
+    pthread_mutex_t lock; /* of `current`; held for a few instructions */
     ft_snapshot *current;
     pthread_mutex_t opening; /* held by the one who opens what is new */
 };
