@@ -1,10 +1,11 @@
 /* Indexes that are replaced while they are read: opening, snapshots, and a server that
  * answers all the while. */
-#include "tests/ft_test_http.h"
-
 #include "base/ft_file.h"
 #include "index/ft_index_build.h"
+#include "index/ft_manifest.h"
 #include "index/ft_query.h"
+
+#include "tests/ft_test_http.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -112,10 +113,46 @@ static void an_infini_gram_folder_is_always_current(void **state)
     ft_index_close(ix);
 }
 
+/* As a compaction does it: a new segment beside the old one, a new manifest, and then the
+ * old segment is unlinked. `time` counts the replacements from 1. */
+static ft_code replace_manifest(const char *folder, size_t time, ft_status *st)
+{
+    char beside[4200], from[4300], to[4300], gone[4300];
+    ft_manifest m;
+    snprintf(beside, sizeof(beside), "%s-beside", folder);
+    ft_code rc = write_corpus(beside, (uint32_t)(time % 2), st);
+    if (!rc)
+        rc = ft_manifest_read(&m, beside, st);
+    if (rc)
+        return rc;
+    snprintf(from, sizeof(from), "%s/%s", beside, m.segments[0].name);
+    snprintf(gone, sizeof(gone), "%s/segment-%06zu", folder, time);
+    snprintf(m.segments[0].name, FT_NAME_MAX, "segment-%06zu", time + 1);
+    snprintf(to, sizeof(to), "%s/%s", folder, m.segments[0].name);
+    for (size_t i = 0; i < m.file_count; i++) {
+        char file[FT_NAME_MAX];
+        snprintf(file, sizeof(file), "%s", strchr(m.files[i].name, '/') + 1);
+        snprintf(m.files[i].name, FT_NAME_MAX, "segment-%06zu/%.40s", time + 1, file);
+    }
+    rc = m.segment_count == 1 && rename(from, to) == 0 ? ft_manifest_write(&m, folder, st)
+                                                       : ft_fail(st, FT_ERR_IO, "%s: not as the test needs it", from);
+    ft_manifest_release(&m);
+    if (!rc)
+        rc = ft_folder_remove(gone, st);
+    return rc ? rc : ft_folder_remove(beside, st);
+}
+
+/* As build --force does it: the whole folder is exchanged. */
+static ft_code replace_folder(const char *folder, size_t time, ft_status *st)
+{
+    return write_corpus(folder, (uint32_t)(time % 2), st);
+}
+
 typedef struct replacer {
     const char *folder;
+    ft_code (*replace)(const char *folder, size_t time, ft_status *st);
     atomic_int stop;
-    size_t times;
+    atomic_size_t times;
     ft_code rc;
     ft_status st;
 } replacer;
@@ -124,22 +161,18 @@ static void *replace_until_stopped(void *context)
 {
     replacer *r = context;
     while (!r->rc && !atomic_load(&r->stop)) {
-        r->rc = write_corpus(r->folder, (uint32_t)(++r->times % 2), &r->st);
+        r->rc = r->replace(r->folder, atomic_fetch_add(&r->times, 1) + 1, &r->st);
     }
     return NULL;
 }
 
-/* Without the second look at the manifest this fails within a few openings, by a file
- * that is missing or of another segment than its neighbours. */
-static void opening_while_an_index_is_replaced_gives_one_of_its_states_whole(void **state)
+static void open_while_it_is_replaced(const char *name, ft_code (*replace)(const char *, size_t, ft_status *))
 {
-    (void)state;
-    enum { OPENINGS = 400 };
-    static char folder[4096];
-    static replacer r;
+    enum { REPLACEMENTS = 100 };
+    char folder[4096];
+    replacer r = {.folder = folder, .replace = replace};
     ft_status st;
-    snprintf(folder, sizeof(folder), "%s", ft_test_path("busy"));
-    r.folder = folder;
+    snprintf(folder, sizeof(folder), "%s", ft_test_path(name));
     assert_ok(write_corpus(folder, 0, &st), st);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, replace_until_stopped, &r), 0);
@@ -147,7 +180,7 @@ static void opening_while_an_index_is_replaced_gives_one_of_its_states_whole(voi
     ft_code rc = FT_OK;
     int corpus = 0;
     const double end = now() + 20;
-    for (size_t i = 0; !rc && corpus >= 0 && i < OPENINGS && now() < end; i++) {
+    while (!rc && corpus >= 0 && atomic_load(&r.times) < REPLACEMENTS && now() < end) {
         ft_index *ix;
         rc = ft_index_open(&ix, folder, &st);
         corpus = rc ? 0 : corpus_of(ix);
@@ -160,7 +193,21 @@ static void opening_while_an_index_is_replaced_gives_one_of_its_states_whole(voi
     assert_ok(rc, st);
     assert_int_equal(corpus >= 0, 1);
     assert_true(seen[0] && seen[1]);
-    assert_int_equal(mappings("/busy", 0) + mappings("/busy", 1), 0);
+    assert_int_equal(mappings(folder, 0) + mappings(folder, 1), 0);
+}
+
+/* Without the second look at the manifest these two fail within a few openings, by a file
+ * that is missing or is of another segment than its neighbours. */
+static void opening_while_manifests_are_replaced_gives_one_of_the_states_whole(void **state)
+{
+    (void)state;
+    open_while_it_is_replaced("in-place", replace_manifest);
+}
+
+static void opening_while_folders_are_exchanged_gives_one_of_the_states_whole(void **state)
+{
+    (void)state;
+    open_while_it_is_replaced("exchanged", replace_folder);
 }
 
 /* --- A federation -------------------------------------------------------------------- */
@@ -576,7 +623,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_open_index_knows_when_its_manifest_was_replaced),
         cmocka_unit_test(an_infini_gram_folder_is_always_current),
-        cmocka_unit_test(opening_while_an_index_is_replaced_gives_one_of_its_states_whole),
+        cmocka_unit_test(opening_while_manifests_are_replaced_gives_one_of_the_states_whole),
+        cmocka_unit_test(opening_while_folders_are_exchanged_gives_one_of_the_states_whole),
         cmocka_unit_test(a_snapshot_stays_as_it_was_until_it_is_released),
         cmocka_unit_test(what_cannot_be_opened_leaves_the_old_state_in_service_and_is_told_once),
         cmocka_unit_test(a_file_that_comes_back_is_found_though_the_manifest_did_not_change),
