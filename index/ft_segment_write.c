@@ -3,6 +3,7 @@
 #include "index/ft_suffix_sort.h"
 #include "index/ft_suffix_writer.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -112,20 +113,52 @@ static ft_ranked rank_after(const ft_codes *text, uint32_t a, uint32_t b)
     return ft_ranked_make(b, FT_SHARED_MAX, 0);
 }
 
-static ft_code put_stripes(ft_suffix_writer *w, const uint32_t *order, const ft_codes *text, ft_status *st)
+typedef struct stripes {
+    ft_suffix_writer *writer;
+    const uint32_t *order;
+    const ft_codes *text;
+    atomic_int failed; /* the first to set it owns rc and st */
+    ft_code rc;
+    ft_status st;
+} stripes;
+
+static ft_code put_stripe(stripes *s, size_t stripe, ft_status *st)
 {
-    ft_ranked *ranked = ft_alloc_array(FT_STRIPE, sizeof(*ranked));
-    ft_code rc = ranked ? FT_OK : ft_fail(st, FT_ERR_MEM, "the suffixes: out of memory");
-    for (size_t stripe = 0; stripe < ft_suffix_writer_stripes(w) && !rc; stripe++) {
-        const uint64_t first = (uint64_t)stripe * FT_STRIPE, left = text->count - first;
-        const size_t count = left < FT_STRIPE ? (size_t)left : FT_STRIPE;
-        for (size_t i = 0; i < count; i++)
-            ranked[i] = first + i ? rank_after(text, order[first + i - 1], order[first + i])
-                                  : ft_ranked_make(order[0], 0, 0);
-        rc = ft_suffix_writer_stripe(w, stripe, ranked, count, text, st);
-    }
+    const uint64_t first = (uint64_t)stripe * FT_STRIPE, left = s->text->count - first;
+    const size_t count = left < FT_STRIPE ? (size_t)left : FT_STRIPE;
+    ft_ranked *ranked = ft_alloc_array(count, sizeof(*ranked));
+    if (!ranked)
+        return ft_fail(st, FT_ERR_MEM, "the suffixes: out of memory");
+    for (size_t i = 0; i < count; i++)
+        ranked[i] = first + i ? rank_after(s->text, s->order[first + i - 1], s->order[first + i])
+                              : ft_ranked_make(s->order[0], 0, 0);
+    ft_code rc = ft_suffix_writer_stripe(s->writer, stripe, ranked, count, s->text, st);
     free(ranked);
     return rc;
+}
+
+static void stripe_task(void *context, size_t task, unsigned worker)
+{
+    (void)worker;
+    stripes *s = context;
+    if (atomic_load(&s->failed))
+        return;
+    ft_status st;
+    const ft_code rc = put_stripe(s, task, &st);
+    if (rc && !atomic_exchange(&s->failed, 1)) {
+        s->rc = rc;
+        s->st = st;
+    }
+}
+
+static ft_code put_stripes(ft_suffix_writer *w, const uint32_t *order, const ft_codes *text, ft_pool *pool,
+                           ft_status *st)
+{
+    stripes s = {.writer = w, .order = order, .text = text};
+    ft_pool_run(pool, ft_suffix_writer_stripes(w), stripe_task, &s);
+    if (s.rc && st)
+        *st = s.st;
+    return s.rc;
 }
 
 static ft_code write_suffixes(const target *t, const ft_gather *g, const ft_codes *text, uint32_t vocab_size,
@@ -140,7 +173,7 @@ static ft_code write_suffixes(const target *t, const ft_gather *g, const ft_code
     if (!rc)
         rc = ft_suffix_writer_open(&w, t->folder, g->count, vocab_size, st);
     if (!rc)
-        rc = put_stripes(&w, order, text, st);
+        rc = put_stripes(&w, order, text, pool, st);
     free(order);
     if (!rc)
         return ft_suffix_writer_commit(&w, t->segment, st);
