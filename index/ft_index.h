@@ -27,8 +27,8 @@ FT_API_BEGIN
 typedef struct ft_index ft_index;
 
 /* Opens an index folder of ours; milliseconds, whatever its size: checks the
- * manifest's checksum, every file's size, header and directory; data blocks are
- * checked by ft_index_verify.
+ * manifest's checksum, every file's size, header, the bounds and the upper levels of the
+ * tree; data blocks are checked by ft_index_verify.
  *   FT_ERR_NOT_FOUND  no such folder, or no manifest in it
  *   FT_ERR_FORMAT     damaged, or from a newer version; names file and place */
 FT_CHECKED ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st);
@@ -49,10 +49,13 @@ FT_CHECKED ft_code ft_index_open_any(ft_index **out, const char *folder, const f
 int ft_index_is_infinigram(const char *folder);
 void ft_index_close(ft_index *ix);
 
+/* Removed documents are not counted, and no question finds them; ranks and document
+ * numbers are what they would be without them. */
 typedef struct ft_index_info {
     uint64_t tokens; /* without end-of-document tokens */
     uint64_t documents;
-    uint64_t text_bytes, disk_bytes; /* disk: without the copy of the tokenizer */
+    uint64_t removed_tokens, removed_documents; /* in the files until the index is compacted */
+    uint64_t text_bytes, disk_bytes; /* of what was added, removed or not; disk: without the copy of the tokenizer */
     unsigned parts;
     uint32_t vocab_size, end_of_text;
     unsigned token_bytes; /* 1 to 4, as stored */
@@ -68,7 +71,7 @@ ft_index_info ft_index_get_info(const ft_index *ix);
 
 enum { FT_INDEX_MAX_PARTS = 64 };
 
-/* Half-open range of ranks in one part's suffix array. */
+/* Half-open range of ranks in one part's suffix array, removed documents left out. */
 typedef struct ft_range {
     uint64_t lo, hi;
 } ft_range;
