@@ -21,36 +21,63 @@ void text_search_release(text_search *s)
 
 /* --- Beginning in the middle of a token --------------------------------------------------- */
 
-/* By token, then offset. One pass over the vocabulary's bytes: a millisecond a megabyte. */
+/* The query from byte `at` of the vocabulary's text, which belongs to token `id`. */
+static ft_code try_start(text_search *s, size_t *capacity, uint32_t id, uint32_t at, ft_status *st)
+{
+    const text_vocabulary *v = s->vocabulary;
+    const uint32_t state = text_automaton_run(&s->automaton, 0, v->text + at, v->at[id + 1] - at, NULL);
+    if (state == TEXT_NOWHERE)
+        return FT_OK;
+    ft_code rc = ft_array_grow((void **)&s->starts, capacity, s->start_count + 1, sizeof(*s->starts), st);
+    if (!rc)
+        s->starts[s->start_count++] = (text_start){.state = state, .token = id, .offset = at - v->at[id]};
+    return rc;
+}
+
+/* By token, then offset. One pass over the vocabulary's bytes: about a millisecond for
+ * 100,000 tokens, and most of what a query for rare words costs. */
 static ft_code find_starts(text_search *s, size_t *capacity, ft_status *st)
 {
-    const text_automaton *a = &s->automaton;
+    const text_vocabulary *v = s->vocabulary;
+    const unsigned char *begins = s->automaton.begins;
+    const uint32_t bytes = v->at[v->size];
+    uint32_t id = 0;
     ft_code rc = FT_OK;
-    for (uint32_t id = 0; id < s->vocabulary->size && !rc; id++) {
-        uint32_t n;
-        const unsigned char *text = text_of(s->vocabulary, id, &n);
-        for (uint32_t o = 1; o < n && !rc; o++) {
-            if (!a->begins[text[o]])
-                continue;
-            const uint32_t state = text_automaton_run(a, 0, text + o, n - o, NULL);
-            if (state == TEXT_NOWHERE)
-                continue;
-            rc = ft_array_grow((void **)&s->starts, capacity, s->start_count + 1, sizeof(*s->starts), st);
-            if (!rc)
-                s->starts[s->start_count++] = (text_start){.state = state, .token = id, .offset = o};
-        }
+    for (uint32_t at = 0; at < bytes && !rc; at++) {
+        if (!begins[v->text[at]])
+            continue;
+        while (v->at[id + 1] <= at)
+            id++;
+        if (at != v->at[id])
+            rc = try_start(s, capacity, id, at, st);
     }
     return rc;
 }
 
-static int by_state(const void *a, const void *b)
+/* By state, and as they were within a state: a count of each, then each to its place.
+ * States are few here, no more than the longest token has bytes and forms. */
+static ft_code sort_starts(text_search *s, ft_status *st)
 {
-    const text_start *x = a, *y = b;
-    if (x->state != y->state)
-        return x->state < y->state ? -1 : 1;
-    if (x->token != y->token)
-        return x->token < y->token ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    uint32_t highest = 0;
+    for (size_t i = 0; i < s->start_count; i++)
+        highest = s->starts[i].state > highest ? s->starts[i].state : highest;
+    size_t *at = ft_alloc_array((size_t)highest + 2, sizeof(*at));
+    text_start *sorted = ft_alloc_array(s->start_count, sizeof(*sorted));
+    if (!at || !sorted) {
+        free(at);
+        free(sorted);
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    }
+    for (size_t i = 0; i < s->start_count; i++)
+        at[s->starts[i].state + 1]++;
+    for (uint32_t i = 0; i < highest; i++)
+        at[i + 1] += at[i];
+    for (size_t i = 0; i < s->start_count; i++)
+        sorted[at[s->starts[i].state]++] = s->starts[i];
+    free(at);
+    free(s->starts);
+    s->starts = sorted;
+    return FT_OK;
 }
 
 ft_code text_search_init(text_search *out, const text_vocabulary *v, const char *query, size_t n, int ignore_case,
@@ -67,10 +94,10 @@ ft_code text_search_init(text_search *out, const text_vocabulary *v, const char 
     }
     if (!rc)
         rc = find_starts(out, &capacity, st);
+    if (!rc)
+        rc = sort_starts(out, st);
     if (rc)
         text_search_release(out);
-    else if (out->start_count)
-        qsort(out->starts, out->start_count, sizeof(*out->starts), by_state);
     return rc;
 }
 
