@@ -84,6 +84,7 @@ static void close_all(index_asker *a)
     for (size_t i = 0; i < a->set.count; i++)
         ft_index_close(a->indexes[i]);
     free(a->indexes);
+    ft_text_matcher_free(a->matcher);
     ft_encoding_release(&a->encoding);
     ft_encoder_free(a->encoder);
     ft_tokenizer_close(a->tokenizer);
