@@ -8,6 +8,7 @@
  *   ft_index_build      a corpus to a suffix array      index/ft_index_build.h
  *   ft_index_open       where a token sequence stands   index/ft_index.h
  *   ft_query_…          infini-gram's questions         index/ft_query.h
+ *   ft_text_match       text, whatever its tokens       index/ft_text_match.h
  *   ft_model_open       a FlexOlmo checkpoint           model/ft_model.h
  *   ft_session_read     its forward pass, with routing  model/ft_session.h
  *   ft_generation_open  a completion, step by step      model/ft_generate.h
@@ -21,6 +22,7 @@
 #include "base/ft_progress.h"
 #include "index/ft_index_build.h"
 #include "index/ft_query.h"
+#include "index/ft_text_match.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"
 #include "text/ft_corpus.h"

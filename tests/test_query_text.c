@@ -226,6 +226,78 @@ static void a_text_question_that_makes_no_sense_is_an_error(void **state)
     json_decref(rows);
 }
 
+/* What is between "```KIND\n" and the next fence, from *at on; NULL behind the last. */
+static char *next_block(const char *page, const char *kind, size_t *at, size_t *n)
+{
+    char fence[20];
+    snprintf(fence, sizeof(fence), "```%s\n", kind);
+    const char *from = strstr(page + *at, fence);
+    if (!from)
+        return NULL;
+    from += strlen(fence);
+    const char *to = strstr(from, "```");
+    *n = (size_t)(to - from);
+    *at = (size_t)(to - page) + 3;
+    return strndup(from, *n);
+}
+
+/* Numbers are the same to ten digits. */
+static int alike(const json_t *a, const json_t *b)
+{
+    const char *key;
+    json_t *value;
+    if (json_is_number(a) && json_is_number(b)) {
+        const double difference = json_number_value(a) - json_number_value(b);
+        return difference < 1e-10 && difference > -1e-10;
+    }
+    if (!b || json_typeof(a) != json_typeof(b))
+        return 0;
+    if (json_is_object(a)) {
+        int same = json_object_size(a) == json_object_size(b);
+        json_object_foreach((json_t *)(uintptr_t)a, key, value)
+            same = same && alike(value, json_object_get(b, key));
+        return same;
+    }
+    for (size_t i = 0; i < json_array_size(a); i++)
+        if (!alike(json_array_get(a, i), json_array_get(b, i)))
+            return 0;
+    return json_is_array(a) ? json_array_size(a) == json_array_size(b) : json_equal(a, b);
+}
+
+static void the_manual_s_examples_are_answered_as_it_says(void **state)
+{
+    (void)state;
+    char command[9000], folder[4096], *block, *page = ft_test_read(ft_test_source("docs/index-queries.md"), NULL);
+    size_t at = 0, n, examples = 0;
+    assert_non_null(page);
+    assert_non_null(block = next_block(page, "jsonl", &at, &n));
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("harbour.index"));
+    snprintf(command, sizeof(command), "$FLEXTRACE index build %s -t %s --owner harbour %s", folder,
+             ft_test_source("demo/model"), ft_test_write("harbour.jsonl", block, n));
+    shell_ok(command);
+    free(block);
+    json_t *rows = json_array(), *wanted = json_array();
+    for (at = 0; (block = next_block(page, "json", &at, &n)); examples++, free(block)) {
+        json_error_t e;
+        json_t *row = json_loadb(block, n, JSON_DISABLE_EOF_CHECK, &e);
+        assert_non_null(row);
+        json_t *want = json_loadb(block + e.position, n - (size_t)e.position, 0, &e);
+        assert_non_null(want);
+        json_array_append_new(rows, row);
+        json_array_append_new(wanted, want);
+    }
+    json_t *answers = ask(folder, rows);
+    for (size_t i = 0; i < examples; i++)
+        if (!alike(json_array_get(wanted, i), json_array_get(answers, i)))
+            fail_msg("%s: the manual says %s, not %s", json_dumps(json_array_get(rows, i), 0),
+                     json_dumps(json_array_get(wanted, i), 0), json_dumps(json_array_get(answers, i), 0));
+    assert_true(examples >= 18);
+    json_decref(answers);
+    json_decref(rows);
+    json_decref(wanted);
+    free(page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_text_is_shown_by_its_bytes),
         cmocka_unit_test(the_leading_space_may_be_there_or_not),
         cmocka_unit_test(a_text_question_that_makes_no_sense_is_an_error),
+        cmocka_unit_test(the_manual_s_examples_are_answered_as_it_says),
     };
     return cmocka_run_group_tests_name("query_text", tests, NULL, NULL);
 }
