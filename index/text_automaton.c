@@ -87,12 +87,13 @@ static void plant(letter_tree *t, const letter *l)
 static ft_code append_letter(text_automaton *a, const letter_tree *t, ft_status *st)
 {
     const uint32_t base = a->states;
+    /* `first` always has room for the state behind the query, and the end of its edges. */
     for (unsigned node = 0; node < t->nodes; node++) {
         const uint32_t used = a->first[a->states];
         ft_code rc = ft_array_grow((void **)&a->edges, &a->edges_capacity, (size_t)used + t->edges[node],
                                    sizeof(*a->edges), st);
         if (!rc)
-            rc = ft_array_grow((void **)&a->first, &a->first_capacity, (size_t)a->states + 2, sizeof(*a->first), st);
+            rc = ft_array_grow((void **)&a->first, &a->first_capacity, (size_t)a->states + 3, sizeof(*a->first), st);
         if (rc)
             return rc;
         for (unsigned e = 0; e < t->edges[node]; e++) {
