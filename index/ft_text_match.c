@@ -9,7 +9,7 @@
 enum { FORWARD, REVERSED, BYTES, REVERSED_BYTES, KINDS };
 
 struct ft_text_matcher {
-    text_vocabulary vocabulary[KINDS]; /* REVERSED_BYTES is not filled: it uses BYTES */
+    ft_text_vocabulary vocabulary[KINDS]; /* REVERSED_BYTES is not filled: it uses BYTES */
     int ready[KINDS];
 };
 
@@ -34,8 +34,8 @@ static ft_code make_ready(ft_text_matcher *m, const ft_index *ix, int kind, cons
     if (slot != BYTES && !t)
         return ft_fail(st, FT_ERR_ARG, "%s: text is found through a tokenizer, and none is known: name one",
                        ft_index_get_info(ix).folder);
-    ft_code rc = slot == BYTES ? text_vocabulary_of_bytes(&m->vocabulary[slot], st)
-                               : text_vocabulary_of_tokenizer(&m->vocabulary[slot], t, slot == REVERSED, st);
+    ft_code rc = slot == BYTES ? ft_text_vocabulary_of_bytes(&m->vocabulary[slot], st)
+                               : ft_text_vocabulary_of_tokenizer(&m->vocabulary[slot], t, slot == REVERSED, st);
     m->ready[slot] = !rc;
     return rc;
 }
@@ -63,7 +63,7 @@ void ft_text_matcher_free(ft_text_matcher *m)
     if (!m)
         return;
     for (int i = 0; i < KINDS; i++)
-        text_vocabulary_release(&m->vocabulary[i]);
+        ft_text_vocabulary_release(&m->vocabulary[i]);
     free(m);
 }
 
@@ -77,18 +77,18 @@ void ft_text_matches_release(ft_text_matches *m)
 
 /* A place, with what is needed to read on from it. */
 typedef struct found_place {
-    text_search *search;
-    const text_vocabulary *vocabulary;
+    ft_text_search *search;
+    const ft_text_vocabulary *vocabulary;
     ft_index_set set;
     ft_place place;
     uint32_t offset; /* bytes into the first token, in stored order */
 } found_place;
 
-static uint64_t bytes_of(const text_vocabulary *v, uint32_t token)
+static uint64_t bytes_of(const ft_text_vocabulary *v, uint32_t token)
 {
     uint32_t n = 0;
     if (token < v->size)
-        (void)text_of(v, token, &n);
+        (void)ft_text_of(v, token, &n);
     return n;
 }
 
@@ -97,20 +97,21 @@ static uint64_t bytes_of(const text_vocabulary *v, uint32_t token)
 static ft_code measure(const found_place *f, uint64_t *bytes, uint64_t *tokens, uint64_t *left, ft_status *st)
 {
     const ft_part *p = &f->set.indexes[f->place.index]->parts[f->place.part];
-    const text_automaton *a = &f->search->automaton;
+    const ft_text_automaton *a = &f->search->automaton;
     uint32_t state = 0, skip = f->offset;
     uint64_t pos = f->place.pos;
     *bytes = *left = 0;
-    for (; state != text_automaton_end(a); pos++) {
-        const int read = pos < ft_part_all(p).hi && state != TEXT_NOWHERE;
+    for (; state != ft_text_automaton_end(a); pos++) {
+        const int read = pos < ft_part_all(p).hi && state != FT_TEXT_NOWHERE;
         const uint32_t token = read ? ft_part_token(p, pos) : UINT32_MAX;
         if (!read || ft_part_query_key(p, token) == UINT64_MAX)
-            return ft_fail(st, FT_ERR_FORMAT, "%s: the order of suffixes is damaged; 'flextrace index verify' says where",
+            return ft_fail(st, FT_ERR_FORMAT,
+                           "%s: the order of suffixes is damaged; 'flextrace index verify' says where",
                            ft_index_get_info(f->set.indexes[f->place.index]).folder);
         uint32_t n = 0, used = 0;
-        const unsigned char *text = token < f->vocabulary->size ? text_of(f->vocabulary, token, &n) : NULL;
+        const unsigned char *text = token < f->vocabulary->size ? ft_text_of(f->vocabulary, token, &n) : NULL;
         if (skip < n)
-            state = text_automaton_run(a, state, text + skip, n - skip, &used);
+            state = ft_text_automaton_run(a, state, text + skip, n - skip, &used);
         *left = n - (skip < n ? skip : n) - used;
         *bytes += used;
         skip = 0;
@@ -127,8 +128,8 @@ static uint64_t text_between(const found_place *f, const ft_doc_ref *doc, uint64
     uint64_t bytes = 0;
     while (from < to) {
         size_t n;
-        ft_index_document_tokens(f->set.indexes[f->place.index], doc, from, to - from < CHUNK ? (size_t)(to - from) : CHUNK,
-                                 ids, &n);
+        ft_index_document_tokens(f->set.indexes[f->place.index], doc, from,
+                                 to - from < CHUNK ? (size_t)(to - from) : CHUNK, ids, &n);
         for (size_t i = 0; i < n; i++)
             bytes += bytes_of(f->vocabulary, ids[i]);
         if (n == 0)
@@ -150,11 +151,8 @@ static ft_code locate(const found_place *f, const ft_text_occurrence *before, ft
     if (rc)
         return rc;
     const int reversed = f->set.indexes[f->place.index]->parts[f->place.part].reversed;
-    *out = (ft_text_occurrence){.place = f->place,
-                                .document = w.doc.number,
-                                .token = w.needle,
-                                .tokens = tokens,
-                                .bytes = (uint32_t)bytes};
+    *out = (ft_text_occurrence){
+        .place = f->place, .document = w.doc.number, .token = w.needle, .tokens = tokens, .bytes = (uint32_t)bytes};
     ft_doc_ref doc = w.doc; /* its number counts through the set, which document_tokens does not look at */
     const int go_on = before && before->document == out->document && before->token <= out->token;
     out->token_byte = go_on ? before->token_byte + text_between(f, &doc, before->token, out->token)
@@ -170,32 +168,32 @@ typedef struct part_places {
     uint32_t index;
     unsigned part;
     size_t from, to;
-    text_search *search;
+    ft_text_search *search;
 } part_places;
 
 static int by_position(const void *a, const void *b)
 {
-    const text_place *const *x = a, *const *y = b;
+    const ft_text_place *const *x = a, *const *y = b;
     return (*x)->pos != (*y)->pos ? ((*x)->pos < (*y)->pos ? -1 : 1) : *x < *y ? -1 : *x > *y;
 }
 
 /* In the order of their positions, so that a document's bytes are counted once. */
-static ft_code locate_part(ft_index_set set, const part_places *pp, const text_place *places, ft_text_matches *out,
+static ft_code locate_part(ft_index_set set, const part_places *pp, const ft_text_place *places, ft_text_matches *out,
                            ft_status *st)
 {
     const int reversed = set.indexes[pp->index]->parts[pp->part].reversed;
     const size_t n = pp->to - pp->from;
-    const text_place **order = ft_alloc_array(n, sizeof(const text_place *));
+    const ft_text_place **order = ft_alloc_array(n, sizeof(const ft_text_place *));
     if (!order)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     for (size_t i = 0; i < n; i++)
         order[i] = &places[pp->from + i];
     if (n)
-        qsort(order, n, sizeof(const text_place *), by_position);
+        qsort(order, n, sizeof(const ft_text_place *), by_position);
     const ft_text_occurrence *before = NULL;
     ft_code rc = FT_OK;
     for (size_t i = 0; i < n && !rc; i++) {
-        const text_place *t = order[reversed ? n - 1 - i : i];
+        const ft_text_place *t = order[reversed ? n - 1 - i : i];
         const found_place f = {.search = pp->search,
                                .vocabulary = pp->search->vocabulary,
                                .set = set,
@@ -209,8 +207,8 @@ static ft_code locate_part(ft_index_set set, const part_places *pp, const text_p
     return rc;
 }
 
-static ft_code match_part(const ft_text_matcher *m, ft_index_set set, const ft_text_query *q, text_search *searches,
-                          part_places *pp, text_tally *tally, ft_text_matches *out, ft_status *st)
+static ft_code match_part(const ft_text_matcher *m, ft_index_set set, const ft_text_query *q, ft_text_search *searches,
+                          part_places *pp, ft_text_tally *tally, ft_text_matches *out, ft_status *st)
 {
     const ft_index *ix = set.indexes[pp->index];
     const int kind = kind_of(ix, pp->part);
@@ -220,11 +218,11 @@ static ft_code match_part(const ft_text_matcher *m, ft_index_set set, const ft_t
     pp->search = &searches[kind];
     ft_code rc = FT_OK;
     if (!pp->search->vocabulary)
-        rc = text_search_init(pp->search, &m->vocabulary[slot_of(kind)], q->text, q->bytes, q->ignore_case,
-                              kind == REVERSED || kind == REVERSED_BYTES, st);
+        rc = ft_text_search_init(pp->search, &m->vocabulary[slot_of(kind)], q->text, q->bytes, q->ignore_case,
+                                 kind == REVERSED || kind == REVERSED_BYTES, st);
     pp->from = tally->kept;
     if (!rc)
-        rc = text_walk_part(pp->search, &ix->parts[pp->part], tally, st);
+        rc = ft_text_walk_part(pp->search, &ix->parts[pp->part], tally, st);
     pp->to = tally->kept;
     return rc ? rc : locate_part(set, pp, tally->places, out, st);
 }
@@ -238,8 +236,8 @@ ft_code ft_text_match(const ft_text_matcher *m, ft_index_set set, const ft_text_
     if (q->bytes > FT_TEXT_QUERY_MAX)
         return ft_fail(st, FT_ERR_LIMIT, "a text of %zu bytes is too long to be searched: at most %d", q->bytes,
                        FT_TEXT_QUERY_MAX);
-    text_search searches[KINDS] = {0};
-    text_tally tally = {.from = q->from, .limit = q->limit};
+    ft_text_search searches[KINDS] = {0};
+    ft_text_tally tally = {.from = q->from, .limit = q->limit};
     ft_code rc = FT_OK;
     tally.places = ft_alloc_array(q->limit, sizeof(*tally.places));
     out->occurrences = ft_alloc_array(q->limit, sizeof(*out->occurrences));
@@ -253,7 +251,7 @@ ft_code ft_text_match(const ft_text_matcher *m, ft_index_set set, const ft_text_
     out->count = tally.count;
     out->listed = tally.kept;
     for (int i = 0; i < KINDS; i++)
-        text_search_release(&searches[i]);
+        ft_text_search_release(&searches[i]);
     free(tally.places);
     if (rc)
         ft_text_matches_release(out);

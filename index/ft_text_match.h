@@ -53,17 +53,17 @@ typedef struct ft_text_query {
 } ft_text_query;
 
 typedef struct ft_text_occurrence {
-    ft_place place;    /* of its tokens, for ft_query_window and ft_query_context */
-    uint64_t document; /* number through the set */
-    uint64_t byte;     /* where it begins in the document's text */
-    uint64_t token;    /* the document's token that holds that byte */
-    uint64_t tokens;   /* from that one to the one that holds its last byte */
+    ft_place place;      /* of its tokens, for ft_query_window and ft_query_context */
+    uint64_t document;   /* number through the set */
+    uint64_t byte;       /* where it begins in the document's text */
+    uint64_t token;      /* the document's token that holds that byte */
+    uint64_t tokens;     /* from that one to the one that holds its last byte */
     uint64_t token_byte; /* where token `token` begins in the document's text */
-    uint32_t bytes;    /* its length: the query's, but for case */
+    uint32_t bytes;      /* its length: the query's, but for case */
 } ft_text_occurrence;
 
 typedef struct ft_text_matches {
-    uint64_t count; /* of all, exact */
+    uint64_t count;                  /* of all, exact */
     ft_text_occurrence *occurrences; /* [listed] */
     size_t listed;
 } ft_text_matches;

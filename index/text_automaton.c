@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-void text_automaton_release(text_automaton *a)
+void ft_text_automaton_release(ft_text_automaton *a)
 {
     free(a->edges);
     free(a->first);
-    *a = (text_automaton){0};
+    *a = (ft_text_automaton){0};
 }
 
 /* --- One character --------------------------------------------------------------------- */
@@ -28,7 +28,7 @@ typedef struct letter {
 
 /* The forms as a tree of bytes: edges of node j, to another node or BEHIND the letter. */
 typedef struct letter_tree {
-    text_edge edge[NODES][FT_CASE_FORMS];
+    ft_text_edge edge[NODES][FT_CASE_FORMS];
     unsigned edges[NODES];
     unsigned nodes;
 } letter_tree;
@@ -64,8 +64,7 @@ static ft_code read_letter(letter *l, const char *p, size_t n, int ignore_case, 
 
 static void plant(letter_tree *t, const letter *l)
 {
-    memset(t->edges, 0, sizeof(t->edges));
-    t->nodes = 1;
+    *t = (letter_tree){.nodes = 1};
     for (size_t f = 0; f < l->forms; f++) {
         unsigned node = 0;
         for (unsigned i = 0; i < l->length[f]; i++) {
@@ -74,7 +73,7 @@ static void plant(letter_tree *t, const letter *l)
                 e++;
             if (e == t->edges[node]) {
                 const uint32_t to = i + 1 == l->length[f] ? BEHIND : t->nodes++;
-                t->edge[node][t->edges[node]++] = (text_edge){.to = to, .byte = l->form[f][i]};
+                t->edge[node][t->edges[node]++] = (ft_text_edge){.to = to, .byte = l->form[f][i]};
             }
             node = t->edge[node][e].to;
         }
@@ -84,22 +83,22 @@ static void plant(letter_tree *t, const letter *l)
 /* --- The chain ------------------------------------------------------------------------------ */
 
 /* Node j of the letter becomes state `states + j`; what is behind it, the next letter's first. */
-static ft_code append_letter(text_automaton *a, const letter_tree *t, ft_status *st)
+static ft_code append_letter(ft_text_automaton *a, const letter_tree *t, ft_status *st)
 {
     const uint32_t base = a->states;
     /* `first` always has room for the state behind the query, and the end of its edges. */
     for (unsigned node = 0; node < t->nodes; node++) {
         const uint32_t used = a->first[a->states];
-        ft_code rc = ft_array_grow((void **)&a->edges, &a->edges_capacity, (size_t)used + t->edges[node],
-                                   sizeof(*a->edges), st);
+        ft_code rc =
+            ft_array_grow((void **)&a->edges, &a->edges_capacity, (size_t)used + t->edges[node], sizeof(*a->edges), st);
         if (!rc)
             rc = ft_array_grow((void **)&a->first, &a->first_capacity, (size_t)a->states + 3, sizeof(*a->first), st);
         if (rc)
             return rc;
         for (unsigned e = 0; e < t->edges[node]; e++) {
-            const text_edge edge = t->edge[node][e];
+            const ft_text_edge edge = t->edge[node][e];
             a->edges[used + e] =
-                (text_edge){.to = base + (edge.to == BEHIND ? t->nodes : edge.to), .byte = edge.byte};
+                (ft_text_edge){.to = base + (edge.to == BEHIND ? t->nodes : edge.to), .byte = edge.byte};
         }
         a->first[++a->states] = used + t->edges[node];
     }
@@ -117,10 +116,10 @@ static unsigned last_letter(const char *p, size_t n, int ignore_case)
     return 1;
 }
 
-ft_code text_automaton_compile(text_automaton *out, const char *query, size_t n, int ignore_case, int reversed,
-                               ft_status *st)
+ft_code ft_text_automaton_compile(ft_text_automaton *out, const char *query, size_t n, int ignore_case, int reversed,
+                                  ft_status *st)
 {
-    *out = (text_automaton){0};
+    *out = (ft_text_automaton){0};
     ft_code rc = ft_array_grow((void **)&out->first, &out->first_capacity, 2, sizeof(*out->first), st);
     if (!rc)
         out->first[0] = 0;
@@ -137,7 +136,7 @@ ft_code text_automaton_compile(text_automaton *out, const char *query, size_t n,
         query += reversed ? 0 : l.bytes;
     }
     if (rc) {
-        text_automaton_release(out);
+        ft_text_automaton_release(out);
         return rc;
     }
     out->first[out->states + 1] = out->first[out->states]; /* the state behind the query has no edge */
@@ -147,16 +146,17 @@ ft_code text_automaton_compile(text_automaton *out, const char *query, size_t n,
     return FT_OK;
 }
 
-uint32_t text_automaton_run(const text_automaton *a, uint32_t state, const unsigned char *p, uint32_t n, uint32_t *used)
+uint32_t ft_text_automaton_run(const ft_text_automaton *a, uint32_t state, const unsigned char *p, uint32_t n,
+                               uint32_t *used)
 {
-    const uint32_t end = text_automaton_end(a);
+    const uint32_t end = ft_text_automaton_end(a);
     uint32_t i = 0;
-    for (; i < n && state != end && state != TEXT_NOWHERE; i++) {
+    for (; i < n && state != end && state != FT_TEXT_NOWHERE; i++) {
         uint32_t e = a->first[state];
         const uint32_t last = a->first[state + 1];
         while (e < last && a->edges[e].byte != p[i])
             e++;
-        state = e < last ? a->edges[e].to : TEXT_NOWHERE;
+        state = e < last ? a->edges[e].to : FT_TEXT_NOWHERE;
     }
     if (used)
         *used = i;

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-void text_search_release(text_search *s)
+void ft_text_search_release(ft_text_search *s)
 {
     for (uint32_t i = 0; s->follow && i < s->automaton.states; i++)
         if (s->follow[i]) {
@@ -15,30 +15,30 @@ void text_search_release(text_search *s)
     free(s->follow);
     free(s->starts);
     free(s->offset_of);
-    text_automaton_release(&s->automaton);
-    *s = (text_search){0};
+    ft_text_automaton_release(&s->automaton);
+    *s = (ft_text_search){0};
 }
 
 /* --- Beginning in the middle of a token --------------------------------------------------- */
 
 /* The query from byte `at` of the vocabulary's text, which belongs to token `id`. */
-static ft_code try_start(text_search *s, size_t *capacity, uint32_t id, uint32_t at, ft_status *st)
+static ft_code try_start(ft_text_search *s, size_t *capacity, uint32_t id, uint32_t at, ft_status *st)
 {
-    const text_vocabulary *v = s->vocabulary;
-    const uint32_t state = text_automaton_run(&s->automaton, 0, v->text + at, v->at[id + 1] - at, NULL);
-    if (state == TEXT_NOWHERE)
+    const ft_text_vocabulary *v = s->vocabulary;
+    const uint32_t state = ft_text_automaton_run(&s->automaton, 0, v->text + at, v->at[id + 1] - at, NULL);
+    if (state == FT_TEXT_NOWHERE)
         return FT_OK;
     ft_code rc = ft_array_grow((void **)&s->starts, capacity, s->start_count + 1, sizeof(*s->starts), st);
     if (!rc)
-        s->starts[s->start_count++] = (text_start){.state = state, .token = id, .offset = at - v->at[id]};
+        s->starts[s->start_count++] = (ft_text_start){.state = state, .token = id, .offset = at - v->at[id]};
     return rc;
 }
 
 /* By token, then offset. One pass over the vocabulary's bytes: about a millisecond for
  * 100,000 tokens, and most of what a query for rare words costs. */
-static ft_code find_starts(text_search *s, size_t *capacity, ft_status *st)
+static ft_code find_starts(ft_text_search *s, size_t *capacity, ft_status *st)
 {
-    const text_vocabulary *v = s->vocabulary;
+    const ft_text_vocabulary *v = s->vocabulary;
     const unsigned char *begins = s->automaton.begins;
     const uint32_t bytes = v->at[v->size];
     uint32_t id = 0;
@@ -56,13 +56,13 @@ static ft_code find_starts(text_search *s, size_t *capacity, ft_status *st)
 
 /* By state, and as they were within a state: a count of each, then each to its place.
  * States are few here, no more than the longest token has bytes and forms. */
-static ft_code sort_starts(text_search *s, ft_status *st)
+static ft_code sort_starts(ft_text_search *s, ft_status *st)
 {
     uint32_t highest = 0;
     for (size_t i = 0; i < s->start_count; i++)
         highest = s->starts[i].state > highest ? s->starts[i].state : highest;
     size_t *at = ft_alloc_array((size_t)highest + 2, sizeof(*at));
-    text_start *sorted = ft_alloc_array(s->start_count, sizeof(*sorted));
+    ft_text_start *sorted = ft_alloc_array(s->start_count, sizeof(*sorted));
     if (!at || !sorted) {
         free(at);
         free(sorted);
@@ -80,12 +80,12 @@ static ft_code sort_starts(text_search *s, ft_status *st)
     return FT_OK;
 }
 
-ft_code text_search_init(text_search *out, const text_vocabulary *v, const char *query, size_t n, int ignore_case,
-                         int reversed, ft_status *st)
+ft_code ft_text_search_init(ft_text_search *out, const ft_text_vocabulary *v, const char *query, size_t n,
+                            int ignore_case, int reversed, ft_status *st)
 {
     size_t capacity = 0;
-    *out = (text_search){.vocabulary = v};
-    ft_code rc = text_automaton_compile(&out->automaton, query, n, ignore_case, reversed, st);
+    *out = (ft_text_search){.vocabulary = v};
+    ft_code rc = ft_text_automaton_compile(&out->automaton, query, n, ignore_case, reversed, st);
     if (!rc) {
         out->follow = ft_alloc_array(out->automaton.states, sizeof(*out->follow));
         out->offset_of = ft_alloc_array(v->size, sizeof(*out->offset_of));
@@ -97,7 +97,7 @@ ft_code text_search_init(text_search *out, const text_vocabulary *v, const char 
     if (!rc)
         rc = sort_starts(out, st);
     if (rc)
-        text_search_release(out);
+        ft_text_search_release(out);
     return rc;
 }
 
@@ -106,7 +106,7 @@ ft_code text_search_init(text_search *out, const text_vocabulary *v, const char 
 /* A state of the automaton, and the strings that lead there from where the search began. */
 typedef struct node {
     uint32_t state, depth;
-    text_run run;
+    ft_text_run run;
 } node;
 typedef struct node_stack {
     node *nodes;
@@ -122,24 +122,24 @@ static ft_code push(node_stack *k, node n, ft_status *st)
 }
 
 /* Strings of the node that are used up. */
-static ft_code add_steps(text_follow *f, const text_vocabulary *v, node *n, ft_status *st)
+static ft_code add_steps(ft_text_follow *f, const ft_text_vocabulary *v, node *n, ft_status *st)
 {
     ft_code rc = FT_OK;
     for (; n->run.lo < n->run.hi && !rc; n->run.lo++) {
         const uint32_t token = v->sorted[n->run.lo];
         uint32_t bytes;
-        (void)text_of(v, token, &bytes);
+        (void)ft_text_of(v, token, &bytes);
         if (bytes > n->depth)
             break;
         rc = ft_array_grow((void **)&f->steps, &f->steps_capacity, f->step_count + 1, sizeof(*f->steps), st);
         if (!rc)
-            f->steps[f->step_count++] = (text_step){.token = token, .state = n->state};
+            f->steps[f->step_count++] = (ft_text_step){.token = token, .state = n->state};
     }
     f->choices = f->step_count;
     return rc;
 }
 
-static ft_code add_end(text_follow *f, text_run run, ft_status *st)
+static ft_code add_end(ft_text_follow *f, ft_text_run run, ft_status *st)
 {
     ft_code rc = ft_array_grow((void **)&f->ends, &f->ends_capacity, f->end_count + 1, sizeof(*f->ends), st);
     if (!rc)
@@ -148,20 +148,20 @@ static ft_code add_end(text_follow *f, text_run run, ft_status *st)
 }
 
 /* The automaton and the sorted strings side by side, byte by byte. */
-static ft_code descend(const text_search *s, text_follow *f, node_stack *k, ft_status *st)
+static ft_code descend(const ft_text_search *s, ft_text_follow *f, node_stack *k, ft_status *st)
 {
-    const text_automaton *a = &s->automaton;
+    const ft_text_automaton *a = &s->automaton;
     ft_code rc = FT_OK;
     while (k->count && !rc) {
         node n = k->nodes[--k->count];
-        if (n.state == text_automaton_end(a)) {
+        if (n.state == ft_text_automaton_end(a)) {
             rc = add_end(f, n.run, st);
             continue;
         }
         if (n.depth)
             rc = add_steps(f, s->vocabulary, &n, st);
         for (uint32_t e = a->first[n.state]; e < a->first[n.state + 1] && !rc; e++) {
-            const text_run run = text_vocabulary_narrow(s->vocabulary, n.run, n.depth, a->edges[e].byte);
+            const ft_text_run run = ft_text_vocabulary_narrow(s->vocabulary, n.run, n.depth, a->edges[e].byte);
             if (run.lo < run.hi)
                 rc = push(k, (node){.state = a->edges[e].to, .depth = n.depth + 1, .run = run}, st);
         }
@@ -169,12 +169,12 @@ static ft_code descend(const text_search *s, text_follow *f, node_stack *k, ft_s
     return rc;
 }
 
-ft_code text_search_follow(text_search *s, uint32_t state, const text_follow **out, ft_status *st)
+ft_code ft_text_search_follow(ft_text_search *s, uint32_t state, const ft_text_follow **out, ft_status *st)
 {
     *out = s->follow[state];
     if (*out)
         return FT_OK;
-    text_follow *f = s->follow[state] = calloc(1, sizeof(*f));
+    ft_text_follow *f = s->follow[state] = calloc(1, sizeof(*f));
     if (!f)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     node_stack k = {0};

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-void text_vocabulary_release(text_vocabulary *v)
+void ft_text_vocabulary_release(ft_text_vocabulary *v)
 {
     free(v->text);
     free(v->at);
     free(v->sorted);
     free(v->empty);
-    *v = (text_vocabulary){0};
+    *v = (ft_text_vocabulary){0};
 }
 
 /* --- Sorting ------------------------------------------------------------------------- */
@@ -42,7 +42,7 @@ static int by_bytes(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static ft_code sort_strings(text_vocabulary *v, ft_status *st)
+static ft_code sort_strings(ft_text_vocabulary *v, ft_status *st)
 {
     sort_key *keys = ft_alloc_array(v->size, sizeof(*keys));
     v->sorted = ft_alloc_array(v->size, sizeof(*v->sorted));
@@ -53,7 +53,7 @@ static ft_code sort_strings(text_vocabulary *v, ft_status *st)
     }
     for (uint32_t id = 0; id < v->size; id++) {
         uint32_t n;
-        const unsigned char *text = text_of(v, id, &n);
+        const unsigned char *text = ft_text_of(v, id, &n);
         if (n)
             keys[v->sorted_count++] = (sort_key){head_of(text, n), text, n, id};
         else
@@ -70,7 +70,7 @@ static ft_code sort_strings(text_vocabulary *v, ft_status *st)
 
 /* --- Making ---------------------------------------------------------------------------- */
 
-static ft_code measure(text_vocabulary *v, const ft_tokenizer *t, ft_status *st)
+static ft_code measure(ft_text_vocabulary *v, const ft_tokenizer *t, ft_status *st)
 {
     uint64_t total = 0;
     v->size = ft_tokenizer_vocab_size(t);
@@ -89,9 +89,9 @@ static ft_code measure(text_vocabulary *v, const ft_tokenizer *t, ft_status *st)
     return v->text ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
 }
 
-ft_code text_vocabulary_of_tokenizer(text_vocabulary *out, const ft_tokenizer *t, int reversed, ft_status *st)
+ft_code ft_text_vocabulary_of_tokenizer(ft_text_vocabulary *out, const ft_tokenizer *t, int reversed, ft_status *st)
 {
-    *out = (text_vocabulary){0};
+    *out = (ft_text_vocabulary){0};
     ft_code rc = measure(out, t, st);
     for (uint32_t id = 0; id < out->size && !rc; id++) {
         size_t n;
@@ -102,13 +102,14 @@ ft_code text_vocabulary_of_tokenizer(text_vocabulary *out, const ft_tokenizer *t
     if (!rc)
         rc = sort_strings(out, st);
     if (rc)
-        text_vocabulary_release(out);
+        ft_text_vocabulary_release(out);
     return rc;
 }
 
-ft_code text_vocabulary_of_bytes(text_vocabulary *out, ft_status *st)
+ft_code ft_text_vocabulary_of_bytes(ft_text_vocabulary *out, ft_status *st)
 {
-    *out = (text_vocabulary){.size = 256, .text = ft_alloc_array(256, 1), .at = ft_alloc_array(257, sizeof(*out->at))};
+    *out =
+        (ft_text_vocabulary){.size = 256, .text = ft_alloc_array(256, 1), .at = ft_alloc_array(257, sizeof(*out->at))};
     ft_code rc = out->text && out->at ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
     for (uint32_t i = 0; i < 256 && !rc; i++) {
         out->text[i] = (unsigned char)i;
@@ -117,19 +118,19 @@ ft_code text_vocabulary_of_bytes(text_vocabulary *out, ft_status *st)
     if (!rc)
         rc = sort_strings(out, st);
     if (rc)
-        text_vocabulary_release(out);
+        ft_text_vocabulary_release(out);
     return rc;
 }
 
 /* --- Narrowing --------------------------------------------------------------------------- */
 
 /* First string of r whose byte at `depth` is at least `byte`; a string that ends before counts as -1. */
-static uint32_t first_from(const text_vocabulary *v, text_run r, uint32_t depth, int byte)
+static uint32_t first_from(const ft_text_vocabulary *v, ft_text_run r, uint32_t depth, int byte)
 {
     while (r.lo < r.hi) {
         const uint32_t mid = r.lo + (r.hi - r.lo) / 2;
         uint32_t n;
-        const unsigned char *text = text_of(v, v->sorted[mid], &n);
+        const unsigned char *text = ft_text_of(v, v->sorted[mid], &n);
         if ((depth < n ? text[depth] : -1) < byte)
             r.lo = mid + 1;
         else
@@ -138,7 +139,7 @@ static uint32_t first_from(const text_vocabulary *v, text_run r, uint32_t depth,
     return r.lo;
 }
 
-text_run text_vocabulary_narrow(const text_vocabulary *v, text_run r, uint32_t depth, unsigned char byte)
+ft_text_run ft_text_vocabulary_narrow(const ft_text_vocabulary *v, ft_text_run r, uint32_t depth, unsigned char byte)
 {
     r.lo = first_from(v, r, depth, byte);
     r.hi = first_from(v, r, depth, byte + 1);

@@ -27,9 +27,9 @@ typedef struct frame {
 } frame;
 
 typedef struct walk {
-    text_search *search;
+    ft_text_search *search;
     const ft_part *part;
-    text_tally *tally;
+    ft_text_tally *tally;
 
     uint32_t *empty; /* tokens without text that occur: they may stand between any two others */
     size_t empty_count, empty_capacity;
@@ -60,16 +60,16 @@ static int is_live(const ft_part *p, uint64_t pos)
     return pos < ft_part_all(p).hi;
 }
 
-static void tally_place(const ft_part *p, text_tally *t, uint64_t pos, uint32_t offset)
+static void tally_place(const ft_part *p, ft_text_tally *t, uint64_t pos, uint32_t offset)
 {
     if (!is_live(p, pos))
         return;
     if (t->count >= t->from && t->kept < t->limit)
-        t->places[t->kept++] = (text_place){pos, offset};
+        t->places[t->kept++] = (ft_text_place){pos, offset};
     t->count++;
 }
 
-static void tally_range(const ft_part *p, text_tally *t, ft_range r, uint32_t offset)
+static void tally_range(const ft_part *p, ft_text_tally *t, ft_range r, uint32_t offset)
 {
     const uint64_t live = live_count(p, r);
     if (t->kept == t->limit || t->count + live <= t->from) {
@@ -97,14 +97,14 @@ static uint64_t text_key(const ft_part *p, uint64_t pos)
  * infini-gram's folders, where they cannot be told in advance, nothing runs over them. */
 static uint32_t read_token(const walk *w, uint32_t state, uint32_t token)
 {
-    const text_vocabulary *v = w->search->vocabulary;
+    const ft_text_vocabulary *v = w->search->vocabulary;
     if (token >= v->size)
-        return w->part->bytewise || state == 0 ? TEXT_NOWHERE : state;
+        return w->part->bytewise || state == 0 ? FT_TEXT_NOWHERE : state;
     uint32_t n;
-    const unsigned char *text = text_of(v, token, &n);
+    const unsigned char *text = ft_text_of(v, token, &n);
     if (n == 0 && state == 0)
-        return TEXT_NOWHERE; /* the query begins with the next one */
-    return text_automaton_run(&w->search->automaton, state, text, n, NULL);
+        return FT_TEXT_NOWHERE; /* the query begins with the next one */
+    return ft_text_automaton_run(&w->search->automaton, state, text, n, NULL);
 }
 
 static int range_is_empty(ft_range r)
@@ -130,7 +130,7 @@ static ft_code add_empty(walk *w, uint32_t token, ft_status *st)
 
 static ft_code find_empty_tokens(walk *w, ft_status *st)
 {
-    const text_vocabulary *v = w->search->vocabulary;
+    const ft_text_vocabulary *v = w->search->vocabulary;
     const ft_part *p = w->part;
     ft_code rc = FT_OK;
     for (uint32_t i = 0; i < v->empty_count && !rc; i++)
@@ -171,9 +171,9 @@ static ft_code found(walk *w, ft_range r, ft_status *st)
 /* A range behind one more token, after which the query is at `state`. */
 static ft_code reached(walk *w, ft_range r, uint64_t depth, uint32_t state, ft_status *st)
 {
-    if (range_is_empty(r) || state == TEXT_NOWHERE)
+    if (range_is_empty(r) || state == FT_TEXT_NOWHERE)
         return FT_OK;
-    if (state == text_automaton_end(&w->search->automaton))
+    if (state == ft_text_automaton_end(&w->search->automaton))
         return found(w, r, st);
     ft_code rc = ft_array_grow((void **)&w->frames, &w->frame_capacity, w->frame_count + 1, sizeof(*w->frames), st);
     if (!rc)
@@ -188,19 +188,21 @@ static ft_code step_by_places(walk *w, const frame *f, ft_status *st)
     for (uint64_t rank = f->range.lo; rank < f->range.hi && !rc; rank++) {
         const uint64_t pos = ft_part_position(w->part, rank);
         uint32_t state = f->state;
-        for (uint64_t d = f->depth; state != text_automaton_end(&w->search->automaton) && state != TEXT_NOWHERE; d++)
-            state = text_key(w->part, pos + d) ? read_token(w, state, ft_part_token(w->part, pos + d)) : TEXT_NOWHERE;
-        if (state != TEXT_NOWHERE)
+        for (uint64_t d = f->depth; state != ft_text_automaton_end(&w->search->automaton) && state != FT_TEXT_NOWHERE;
+             d++)
+            state =
+                text_key(w->part, pos + d) ? read_token(w, state, ft_part_token(w->part, pos + d)) : FT_TEXT_NOWHERE;
+        if (state != FT_TEXT_NOWHERE)
             rc = found(w, (ft_range){rank, rank + 1}, st);
     }
     return rc;
 }
 
 /* Tries every token that the query can go on with. */
-static ft_code step_by_choices(walk *w, const frame *f, const text_follow *next, ft_status *st)
+static ft_code step_by_choices(walk *w, const frame *f, const ft_text_follow *next, ft_status *st)
 {
-    const text_vocabulary *v = w->search->vocabulary;
-    const uint32_t end = text_automaton_end(&w->search->automaton);
+    const ft_text_vocabulary *v = w->search->vocabulary;
+    const uint32_t end = ft_text_automaton_end(&w->search->automaton);
     ft_code rc = FT_OK;
     for (size_t i = 0; i < next->step_count && !rc; i++)
         rc = reached(w, narrow_token(w, f->range, f->depth, next->steps[i].token), f->depth + 1, next->steps[i].state,
@@ -230,7 +232,7 @@ static ft_code step_by_tokens(walk *w, const frame *f, ft_status *st)
 }
 
 /* Reads that step_by_choices costs in a range of n: two binary searches a choice. */
-static uint64_t cost_of_choices(const walk *w, const text_follow *next, uint64_t n)
+static uint64_t cost_of_choices(const walk *w, const ft_text_follow *next, uint64_t n)
 {
     return (next->choices + w->empty_count) * 2 * (64 - (uint64_t)__builtin_clzll(n | 1));
 }
@@ -244,12 +246,12 @@ static ft_code walk_on(walk *w, ft_range r, uint64_t depth, uint32_t state, ft_s
     while (w->frame_count && !rc && !w->overflow) {
         const frame f = w->frames[--w->frame_count];
         const uint64_t n = f.range.hi - f.range.lo;
-        const text_follow *next;
+        const ft_text_follow *next;
         if (n <= FEW) {
             rc = step_by_places(w, &f, st);
             continue;
         }
-        rc = text_search_follow(w->search, f.state, &next, st);
+        rc = ft_text_search_follow(w->search, f.state, &next, st);
         if (rc)
             break;
         if (f.depth == 0 || cost_of_choices(w, next, n) < n)
@@ -266,9 +268,9 @@ static ft_code walk_on(walk *w, ft_range r, uint64_t depth, uint32_t state, ft_s
  * the rest of the query by itself, at least, in reads. */
 static ft_code costs(walk *w, size_t from, size_t to, uint64_t *cost, uint64_t *rest, ft_status *st)
 {
-    const text_follow *next;
+    const ft_text_follow *next;
     *cost = *rest = 0;
-    ft_code rc = text_search_follow(w->search, w->search->starts[from].state, &next, st);
+    ft_code rc = ft_text_search_follow(w->search, w->search->starts[from].state, &next, st);
     for (size_t i = from; i < to && !rc; i++) {
         const ft_range r = narrow_token(w, ft_part_all(w->part), 0, w->search->starts[i].token);
         const uint64_t n = r.hi - r.lo, choices = cost_of_choices(w, next, n);
@@ -283,7 +285,7 @@ static ft_code forward(walk *w, size_t from, size_t to, ft_status *st)
 {
     ft_code rc = FT_OK;
     for (size_t i = from; i < to && !rc; i++) {
-        const text_start s = w->search->starts[i];
+        const ft_text_start s = w->search->starts[i];
         w->offset = s.offset;
         rc = walk_on(w, narrow_token(w, ft_part_all(w->part), 0, s.token), 1, s.state, st);
     }
@@ -293,7 +295,7 @@ static ft_code forward(walk *w, size_t from, size_t to, ft_status *st)
 /* Of the kept ranges' places, those behind one of the starts. */
 static void backward(walk *w, size_t from, size_t to)
 {
-    const text_search *s = w->search;
+    const ft_text_search *s = w->search;
     for (size_t i = from; i < to; i++)
         s->offset_of[s->starts[i].token] = s->starts[i].offset;
     for (size_t i = 0; i < w->kept_count; i++)
@@ -339,14 +341,14 @@ static ft_code begin_inside(walk *w, size_t from, size_t to, ft_status *st)
 static void count_inside(walk *w, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
-        const text_start s = w->search->starts[i];
+        const ft_text_start s = w->search->starts[i];
         const ft_range r = narrow_token(w, ft_part_all(w->part), 0, s.token);
         if (!range_is_empty(r))
             tally_range(w->part, w->tally, r, s.offset);
     }
 }
 
-ft_code text_walk_part(text_search *s, const ft_part *p, text_tally *tally, ft_status *st)
+ft_code ft_text_walk_part(ft_text_search *s, const ft_part *p, ft_text_tally *tally, ft_status *st)
 {
     walk w = {.search = s, .part = p, .tally = tally};
     ft_code rc = find_empty_tokens(&w, st);
@@ -356,7 +358,7 @@ ft_code text_walk_part(text_search *s, const ft_part *p, text_tally *tally, ft_s
         const uint32_t state = s->starts[from].state;
         for (to = from; to < s->start_count && s->starts[to].state == state; to++)
             ;
-        if (state == text_automaton_end(&s->automaton))
+        if (state == ft_text_automaton_end(&s->automaton))
             count_inside(&w, from, to);
         else
             rc = begin_inside(&w, from, to, st);

@@ -16,10 +16,35 @@ static size_t count_plainly(const json_t *documents, const char *query, int igno
     return count;
 }
 
-static const char *const typed[] = {
-    "the", " the", "THE", "the ", "e", "k", " ", "heaven and the earth", "And God said", "and god said", "od sai",
-    "in the beginning", "elephant", "ing", "..", "  ", "\n", "é", "Dieu", "ö", "United States", "nited state", "zqx",
-    "for ever and ever", "thou art", "o be, or not to b", "1", "I", "ii"};
+static const char *const typed[] = {"the",
+                                    " the",
+                                    "THE",
+                                    "the ",
+                                    "e",
+                                    "k",
+                                    " ",
+                                    "heaven and the earth",
+                                    "And God said",
+                                    "and god said",
+                                    "od sai",
+                                    "in the beginning",
+                                    "elephant",
+                                    "ing",
+                                    "..",
+                                    "  ",
+                                    "\n",
+                                    "é",
+                                    "Dieu",
+                                    "ö",
+                                    "United States",
+                                    "nited state",
+                                    "zqx",
+                                    "for ever and ever",
+                                    "thou art",
+                                    "o be, or not to b",
+                                    "1",
+                                    "I",
+                                    "ii"};
 enum { TYPED = sizeof(typed) / sizeof(*typed) };
 
 static void check_text_counts(const char *arguments, const json_t *documents)
@@ -141,7 +166,8 @@ static void find_and_docs_page(void **state)
     json_decref(got);
     got = ask_one(folder, "{\"op\":\"find\",\"text\":\" cat\",\"limit\":1,\"offset\":6}");
     const json_t *o = json_array_get(json_object_get(got, "occurrences"), 0);
-    json_t *row = json_pack("{s:s,s:O,s:O}", "op", "doc", "s", json_object_get(o, "s"), "ptr", json_object_get(o, "ptr"));
+    json_t *row =
+        json_pack("{s:s,s:O,s:O}", "op", "doc", "s", json_object_get(o, "s"), "ptr", json_object_get(o, "ptr"));
     json_t *rows = json_pack("[o]", row), *shown = ask(folder, rows);
     assert_same(json_array_get(shown, 0), o, "doc_ix", 0);
     assert_int_equal(json_integer_value(json_object_get(o, "token")),
@@ -159,7 +185,8 @@ static void a_text_is_shown_by_its_bytes(void **state)
     static const char text[] = "{\"id\":\"a\",\"text\":\"on the Straße, the \\u212Aat SAT on\"}\n";
     assert_int_equal(build("shown", "--force", text, NULL, NULL), 0);
     snprintf(folder, sizeof(folder), "%s", ft_test_path("shown"));
-    json_t *got = ask_one(folder, "{\"op\":\"docs\",\"match\":\"text\",\"text\":\"E, THE KAT s\",\"ignore_case\":true}");
+    json_t *got =
+        ask_one(folder, "{\"op\":\"docs\",\"match\":\"text\",\"text\":\"E, THE KAT s\",\"ignore_case\":true}");
     const json_t *one = json_array_get(json_object_get(got, "documents"), 0);
     json_t *want = row_of("{\"spans\":[[\"on the Straß\",null],[\"e, the \u212Aat S\",\"0\"],[\"AT on\",null]],"
                           "\"byte\":13,\"bytes\":14,\"id\":\"a\"}");
@@ -254,8 +281,7 @@ static int alike(const json_t *a, const json_t *b)
         return 0;
     if (json_is_object(a)) {
         int same = json_object_size(a) == json_object_size(b);
-        json_object_foreach((json_t *)(uintptr_t)a, key, value)
-            same = same && alike(value, json_object_get(b, key));
+        json_object_foreach((json_t *)(uintptr_t)a, key, value) same = same && alike(value, json_object_get(b, key));
         return same;
     }
     for (size_t i = 0; i < json_array_size(a); i++)

@@ -263,9 +263,11 @@ static ft_tokenizer *open_tokenizer(const char *name)
 static size_t some_text(ft_random *r, char *text, size_t room)
 {
     static const char *const pieces[] = {
-        "a",      "aa",     "A",         " ",     "  ",    "the",       " the", " The",   "THE ",    "sea",      "\n",
-        "straße", "STRAẞE", "\u017Fea",  "kelp",  "KELP",  "\u212Aelp", "é",    "É",      "日本語",  "日",       "本",
-        "🙂",     "🙃",     "ΣΊΣΥΦΟΣ", "σίσυφος", "ς", "İı", "Iil",  "\u1E9Bx", "the sea", "in the beginning", "\001"};
+        "a",         "aa",      "A",  " ",      "  ",     "the",      " the",    " The",
+        "THE ",      "sea",     "\n", "straße", "STRAẞE", "\u017Fea", "kelp",    "KELP",
+        "\u212Aelp", "é",       "É",  "日本語", "日",     "本",       "🙂",      "🙃",
+        "ΣΊΣΥΦΟΣ",   "σίσυφος", "ς",  "İı",     "Iil",    "\u1E9Bx",  "the sea", "in the beginning",
+        "\001"};
     size_t n = 0;
     for (uint64_t k = ft_random_below(r, 60); k; k--) {
         const char *p = pieces[ft_random_below(r, sizeof(pieces) / sizeof(*pieces))];
@@ -296,7 +298,8 @@ static ft_index *random_index(const char *name, const ft_tokenizer *t, ft_random
     assert_ok(ft_index_writer_new(&w, folder, &o, &st), st);
     assert_ok(ft_encoder_new(&e, t, &st), st);
     for (size_t i = 0; i < 40; i++) {
-        static const char *const often[] = {"a", "Ġ", "Ġthe", "the", "th", "e", "Ġt", "h", "s", "Ġs", "ea", "<|endoftext|>"};
+        static const char *const often[] = {"a",  "Ġ", "Ġthe", "the", "th", "e",
+                                            "Ġt", "h", "s",    "Ġs",  "ea", "<|endoftext|>"};
         some[i] = i < 12 ? ft_tokenizer_token_id(t, often[i]) : (uint32_t)ft_random_below(r, vocab);
         if (some[i] == FT_NO_TOKEN)
             some[i] = 0;
@@ -494,7 +497,8 @@ static void case_forms_are_those_that_fold_alike(void **state)
         int itself = 0;
         for (size_t i = 0; i < n; i++) {
             itself += forms[i] == c;
-            if (plain_fold(forms[i]) != plain_fold(c) && utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_CN &&
+            if (plain_fold(forms[i]) != plain_fold(c) &&
+                utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_CN &&
                 utf8proc_category((utf8proc_int32_t)forms[i]) != UTF8PROC_CATEGORY_CN)
                 fail_msg("U+%04X is no form of U+%04X", forms[i], c);
         }

@@ -77,8 +77,8 @@ static json_t *segments_json(const index_question *q, uint64_t *count)
         ft_index_find(ix, q->ids, q->n, &m);
         *count += m.count;
         for (unsigned k = 0; k < ft_index_get_info(ix).parts; k++)
-            json_array_append_new(
-                segments, json_pack("[o,o]", index_count_json(m.part[k].lo), index_count_json(m.part[k].hi)));
+            json_array_append_new(segments,
+                                  json_pack("[o,o]", index_count_json(m.part[k].lo), index_count_json(m.part[k].hi)));
     }
     return segments;
 }
@@ -139,8 +139,8 @@ static json_t *answer_find(const index_question *q, ft_status *st)
 
 static json_t *prob_json(const ft_prob *p, int infgram)
 {
-    json_t *out = json_pack("{s:f,s:o,s:o}", "prob", p->prob, "prompt_cnt", index_count_json(p->prompt_count), "cont_cnt",
-                            index_count_json(p->continuation_count));
+    json_t *out = json_pack("{s:f,s:o,s:o}", "prob", p->prob, "prompt_cnt", index_count_json(p->prompt_count),
+                            "cont_cnt", index_count_json(p->continuation_count));
     if (infgram)
         json_object_set_new(out, "suffix_len", index_count_json(p->suffix_len));
     return out;
@@ -175,14 +175,14 @@ static json_t *answer_distribution(const index_question *q, int infgram, ft_stat
         const ft_next_token *t = &d.next[i];
         char id[12];
         snprintf(id, sizeof(id), "%" PRIu32, t->id);
-        json_t *entry =
-            json_pack("{s:f,s:o}", "prob", (double)t->count / (double)d.prompt_count, "cont_cnt", index_count_json(t->count));
+        json_t *entry = json_pack("{s:f,s:o}", "prob", (double)t->count / (double)d.prompt_count, "cont_cnt",
+                                  index_count_json(t->count));
         if (q->asker->tokenizer)
             json_object_set_new(entry, "token", token_text(q->asker, t->id));
         json_object_set_new(by_id, id, entry);
     }
-    json_t *out =
-        json_pack("{s:o,s:o,s:b}", "prompt_cnt", index_count_json(d.prompt_count), "result_by_token_id", by_id, "approx", 0);
+    json_t *out = json_pack("{s:o,s:o,s:b}", "prompt_cnt", index_count_json(d.prompt_count), "result_by_token_id",
+                            by_id, "approx", 0);
     if (infgram)
         json_object_set_new(out, "suffix_len", index_count_json(d.suffix_len));
     ft_distribution_release(&d);
@@ -299,8 +299,9 @@ static json_t *answer_cnf(const index_question *q, ft_status *st)
     ft_cnf_result r;
     json_t *out = NULL;
     if (!ask_cnf(q, SIZE_MAX, &c, &r, st))
-        out = json_pack("{s:o,s:o,s:b,s:o}", "cnt", index_count_json(r.count), "count", index_count_json(r.count), "approx",
-                        r.approx, "ptrs_by_shard", has_absent_clause(q, &c) ? json_array() : pointers_json(q, &r));
+        out = json_pack("{s:o,s:o,s:b,s:o}", "cnt", index_count_json(r.count), "count", index_count_json(r.count),
+                        "approx", r.approx, "ptrs_by_shard",
+                        has_absent_clause(q, &c) ? json_array() : pointers_json(q, &r));
     ft_cnf_result_release(&r);
     cnf_release(&c);
     return out;

@@ -157,11 +157,11 @@ json_t *index_window_json(const index_question *q, const ft_window *w, const ind
         return NULL;
     }
     ft_index_document_tokens(ix, &w->doc, w->from, (size_t)w->length, ids, &n);
-    json_t *out = json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:b}", "doc_ix", index_count_json(w->doc.number), "doc_len",
-                            index_count_json(w->doc.length), "disp_len", index_count_json(n), "needle_offset",
-                            index_count_json(w->needle_in_window), "metadata",
-                            ft_json_text(w->doc.metadata, w->doc.metadata_bytes), "token_ids", ft_json_ids(ids, n),
-                            "blocked", 0);
+    json_t *out =
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:b}", "doc_ix", index_count_json(w->doc.number), "doc_len",
+                  index_count_json(w->doc.length), "disp_len", index_count_json(n), "needle_offset",
+                  index_count_json(w->needle_in_window), "metadata",
+                  ft_json_text(w->doc.metadata, w->doc.metadata_bytes), "token_ids", ft_json_ids(ids, n), "blocked", 0);
     add_names(&info, &w->doc, out);
     if (out && add_text(q, &info, w, needle, ids, n, out, st)) {
         json_decref(out);
@@ -221,8 +221,7 @@ static json_t *documents_json(const index_question *q, const index_shape *s, con
     return documents;
 }
 
-json_t *index_documents_answer(const index_page *page, uint64_t listed, uint64_t count, json_t *idxs,
-                               json_t *documents)
+json_t *index_documents_answer(const index_page *page, uint64_t listed, uint64_t count, json_t *idxs, json_t *documents)
 {
     char message[160], which[90] = "";
     if (listed && page->offset)

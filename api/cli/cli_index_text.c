@@ -44,8 +44,8 @@ static ft_code read_text(const index_question *q, int space, ft_buffer *out, ft_
     const char *text = NULL;
     ft_code rc = ft_json_get_string(q->row, "text", &text, st);
     if (!rc && (!text || index_has(q, "ids")))
-        rc = ft_fail(st, FT_ERR_ARG, "%s", text ? "give 'text' alone: 'ids' are not looked for as text"
-                                                : "the text is missing: give 'text'");
+        rc = ft_fail(st, FT_ERR_ARG, "%s",
+                     text ? "give 'text' alone: 'ids' are not looked for as text" : "the text is missing: give 'text'");
     if (rc)
         return rc;
     size_t n = json_string_length(json_object_get(q->row, "text"));
@@ -197,8 +197,7 @@ static json_t *occurrence_json(const index_question *q, const ft_text_occurrence
     return out;
 }
 
-static json_t *shown_json(const index_question *q, const index_shape *shape, const ft_text_occurrence *o,
-                          ft_status *st)
+static json_t *shown_json(const index_question *q, const index_shape *shape, const ft_text_occurrence *o, ft_status *st)
 {
     ft_window w;
     index_shape s = *shape;
