@@ -3,7 +3,7 @@
  * The query begins inside one token, its first, and runs on over whole tokens to the
  * one in which it ends. Take a state s, "the first token ends here" (0: the query
  * begins with a token). What spells the rest are ranges of the suffix array, found by
- * walk(): it narrows range after range by every token that can come next, and leaves
+ * walk_on(): it narrows range after range by every token that can come next, and leaves
  * what is empty. For s > 0 the rest has to stand behind one of the first tokens of s,
  * and there are two ways to see that; the cheaper one is taken:
  *
@@ -36,7 +36,7 @@ typedef struct walk {
     frame *frames; /* still to be looked at */
     size_t frame_count, frame_capacity;
 
-    /* Where walk() puts the ranges it finds: into the tally as occurrences that begin
+    /* Where walk_on() puts the ranges it finds: into the tally as occurrences that begin
      * `offset` bytes into their first token, or, when `keep`, into `kept`. */
     int keep, overflow; /* overflow: there were more than `keep_limit` places */
     uint64_t keep_limit, kept_places;
