@@ -32,7 +32,7 @@ static inline json_t *ask(const char *arguments, const json_t *rows)
 {
     ft_buffer in = {0};
     ft_status st;
-    char command[9000], *out, *err;
+    char command[12000], *out, *err;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         assert_ok(ft_json_write(json_array_get(rows, i), &in, &st), st);
         assert_ok(ft_buffer_append_str(&in, "\n", &st), st);

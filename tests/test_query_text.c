@@ -294,7 +294,7 @@ static void the_manual_s_examples_are_answered_as_it_says(void **state)
 {
     (void)state;
     char command[9000], folder[4096], *block, *page = ft_test_read(ft_test_source("docs/index-queries.md"), NULL);
-    size_t at = 0, n, examples = 0;
+    size_t at = 0, n = 0, examples = 0;
     assert_non_null(page);
     assert_non_null(block = next_block(page, "jsonl", &at, &n));
     snprintf(folder, sizeof(folder), "%s", ft_test_path("harbour.index"));
