@@ -280,9 +280,8 @@ static size_t some_text(ft_random *r, char *text, size_t room)
 }
 
 /* An index whose documents are tokens in any order, not only as the tokenizer cuts;
- * few distinct ones, so that runs repeat; in several segments when memory is scarce. */
-static ft_index *random_index(const char *name, const ft_tokenizer *t, ft_random *r, size_t documents, int canonical,
-                              uint64_t memory)
+ * few distinct ones, so that runs repeat. */
+static ft_index *random_index(const char *name, const ft_tokenizer *t, ft_random *r, size_t documents, int canonical)
 {
     ft_status st;
     ft_index_writer *w;
@@ -294,7 +293,7 @@ static ft_index *random_index(const char *name, const ft_tokenizer *t, ft_random
     char folder[4096];
     snprintf(folder, sizeof(folder), "%s", ft_test_path(name));
     assert_ok(ft_folder_remove(folder, &st), st);
-    const ft_index_writer_options o = {.vocab_size = vocab, .end_of_text = FT_NO_TOKEN, .memory_bytes = memory};
+    const ft_index_writer_options o = {.vocab_size = vocab, .end_of_text = FT_NO_TOKEN};
     assert_ok(ft_index_writer_new(&w, folder, &o, &st), st);
     assert_ok(ft_encoder_new(&e, t, &st), st);
     for (size_t i = 0; i < 40; i++) {
@@ -324,7 +323,7 @@ static void check_own(const char *tokenizer, uint64_t seed)
     ft_random r;
     ft_random_init(&r, seed);
     ft_tokenizer *t = open_tokenizer(tokenizer);
-    ft_index *a = random_index("canonical", t, &r, 300, 1, 0), *b = random_index("any", t, &r, 120, 0, 0);
+    ft_index *a = random_index("canonical", t, &r, 300, 1), *b = random_index("any", t, &r, 120, 0);
     const ft_index *both[] = {a, b};
     library l = library_of((ft_index_set){both, 2}, t);
     check_many(&l, &r, 400);
@@ -341,6 +340,68 @@ static void every_byte_position_is_found_whatever_the_tokens(void **state)
     ft_test_need("tokenizers/gpt4o-like-4k/tokenizer.json");
     check_own("tokenizers/bytebpe-4k", 1);
     check_own("tokenizers/gpt4o-like-4k", 2);
+}
+
+static ft_index *reopen(ft_index *ix, int version)
+{
+    char folder[4096];
+    ft_status st;
+    const ft_infinigram_options o = {.version = version, .end_of_text = UINT32_MAX};
+    snprintf(folder, sizeof(folder), "%s", ft_index_get_info(ix).folder);
+    ft_index_close(ix);
+    assert_ok(ft_index_open_infinigram(&ix, folder, &o, &st), st);
+    return ix;
+}
+
+/* Few letters, tokens that overlap in every way, and ids 1, 3 and 6 that are no token. */
+static const char holes[] =
+    "{\"version\":\"1.0\",\"added_tokens\":[],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+    "\"trim_offsets\":true,\"use_regex\":true},\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\","
+    "\"vocab\":"
+    "{\"a\":0,\"b\":2,\"ab\":4,\"aab\":5,\"B\":7,\"ba\":8,\"abab\":9,\"A\":10},\"merges\":[]}}";
+enum { HOLES_SIZE = 11 };
+
+/* Ids without text stand between others, alone and many in a row, and matches run over them. */
+static void ids_that_stand_for_no_text_are_passed_over(void **state)
+{
+    (void)state;
+    ft_status st;
+    ft_tokenizer *t;
+    ft_index_writer *w;
+    ft_index *own;
+    ft_random r;
+    ft_random_init(&r, 7);
+    assert_ok(ft_tokenizer_open(&t, ft_test_write("holes.json", holes, sizeof(holes) - 1), &st), st);
+    assert_int_equal(ft_tokenizer_vocab_size(t), HOLES_SIZE);
+    const ft_index_writer_options o = {.vocab_size = HOLES_SIZE + 3, .end_of_text = FT_NO_TOKEN};
+    char folder[4096];
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("with-holes"));
+    assert_ok(ft_index_writer_new(&w, folder, &o, &st), st);
+    static fixture_document d[FIXTURE_DOCUMENTS];
+    memset(d, 0, sizeof(d));
+    for (size_t i = 0; i < FIXTURE_DOCUMENTS; i++) {
+        uint32_t ids[FIXTURE_TOKENS];
+        const size_t n = (size_t)ft_random_below(&r, i % 2 ? 12 : 100);
+        for (size_t k = 0; k < n; k++) {
+            ids[k] = (uint32_t)ft_random_below(&r, HOLES_SIZE + 3);
+            d[i].ids[k] = (uint32_t)ft_random_below(&r, HOLES_SIZE);
+        }
+        d[i].count = n;
+        assert_ok(ft_index_writer_add(w, ids, n, "", NULL, 0, &st), st);
+    }
+    assert_ok(ft_index_writer_finish(w, NULL, &st), st);
+    assert_ok(ft_index_open(&own, folder, &st), st);
+    ft_index *gram = fixture_index("gram-with-holes", d, FIXTURE_DOCUMENTS, 1);
+    for (int version = 4; version <= 5; version++) {
+        gram = reopen(gram, version);
+        const ft_index *both[] = {own, gram};
+        library l = library_of((ft_index_set){both, 2}, t);
+        check_many(&l, &r, 300);
+        library_release(&l);
+    }
+    ft_index_close(gram);
+    ft_index_close(own);
+    ft_tokenizer_close(t);
 }
 
 static void overlapping_occurrences_count_each(void **state)
@@ -368,17 +429,6 @@ static void overlapping_occurrences_count_each(void **state)
     library_release(&l);
     ft_index_close(ix);
     ft_tokenizer_close(t);
-}
-
-static ft_index *reopen(ft_index *ix, int version)
-{
-    char folder[4096];
-    ft_status st;
-    const ft_infinigram_options o = {.version = version, .end_of_text = UINT32_MAX};
-    snprintf(folder, sizeof(folder), "%s", ft_index_get_info(ix).folder);
-    ft_index_close(ix);
-    assert_ok(ft_index_open_infinigram(&ix, folder, &o, &st), st);
-    return ix;
 }
 
 static void infinigram_folders_of_both_versions_answer_alike(void **state)
@@ -466,7 +516,7 @@ static void a_query_whose_allocation_fails_leaks_nothing(void **state)
     ft_random_init(&r, 6);
     ft_status st;
     ft_tokenizer *t = open_tokenizer("tokenizers/bytebpe-4k");
-    ft_index *ix = random_index("few", t, &r, 40, 0, 0);
+    ft_index *ix = random_index("few", t, &r, 40, 0);
     const ft_index_set set = {(const ft_index *const *)&ix, 1};
     int failed = 1;
     for (long k = 1; failed; k++) {
@@ -523,6 +573,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(case_forms_are_those_that_fold_alike),
         cmocka_unit_test(every_byte_position_is_found_whatever_the_tokens),
+        cmocka_unit_test(ids_that_stand_for_no_text_are_passed_over),
         cmocka_unit_test(overlapping_occurrences_count_each),
         cmocka_unit_test(infinigram_folders_of_both_versions_answer_alike),
         cmocka_unit_test(where_tokens_are_bytes_no_tokenizer_is_needed),
