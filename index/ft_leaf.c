@@ -79,14 +79,20 @@ static uint64_t spread(uint64_t v)
     return (v & 0x007F007F007F007F) | (v & 0x3F803F803F803F80) << 1;
 }
 
+/* Slots [8 i, 8 i + 8), one a byte. Reads one byte more than it uses: behind the last leaf
+ * stand checksums. */
+static uint64_t slots_at(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned i)
+{
+    uint64_t v;
+    memcpy(&v, bytes + FT_LEAF_RANKS / 8 * shape->pointer_bits + i * SLOT_BITS, sizeof(v));
+    return spread(v & 0x00FFFFFFFFFFFFFF);
+}
+
 void ft_leaf_open(ft_leaf *leaf, const unsigned char *bytes, const ft_leaf_shape *shape, const ft_codes *text,
                   unsigned count)
 {
-    const unsigned char *slots = bytes + FT_LEAF_RANKS / 8 * shape->pointer_bits;
     for (unsigned i = 0; i < FT_LEAF_RANKS / 8; i++) {
-        uint64_t v; /* one byte more than is used: checksums stand behind the last leaf */
-        memcpy(&v, slots + i * SLOT_BITS, sizeof(v));
-        v = spread(v & 0x00FFFFFFFFFFFFFF);
+        const uint64_t v = slots_at(bytes, shape, i);
         memcpy(leaf->slot + i * 8, &v, sizeof(v));
     }
     leaf->pointers = bytes;
@@ -300,4 +306,29 @@ void ft_leaf_around(const ft_leaf *leaf, const uint32_t *ids, size_t length, uns
         return;
     *lo = deep_bound(leaf, ids, length, *lo, at, 0);
     *hi = deep_bound(leaf, ids, length, at + 1, *hi, 1);
+}
+
+/* --- Turns ------------------------------------------------------------------------------ */
+
+unsigned ft_leaf_turns(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned from, unsigned to, size_t depth,
+                       unsigned char turns[FT_LEAF_RANKS])
+{
+    const uint64_t ones = 0x0101010101010101, highs = ones << 7;
+    const unsigned shared = slots_at(bytes, shape, 0) & 127;
+    if (depth < shared)
+        return 0;
+    const size_t more = depth + 1 - shared;
+    const unsigned told = more <= known_codes(shape->code_bits, shared);
+    const uint64_t least = told ? slot_of_depth(shape->code_bits, more) : FT_LEAF_DEEP + 1; /* no turn from it on */
+    unsigned count = 0;
+    for (unsigned i = from / 8; i * 8 < to; i++) {
+        /* Eight comparisons at once: the high bit of each byte goes where the slot is below. */
+        uint64_t below = least > FT_LEAF_DEEP ? highs : ~((slots_at(bytes, shape, i) | highs) - least * ones) & highs;
+        for (; below; below &= below - 1) {
+            const unsigned at = i * 8 + (unsigned)__builtin_ctzll(below) / 8;
+            turns[count] = (unsigned char)at;
+            count += at >= from && at < to;
+        }
+    }
+    return count;
 }

@@ -129,6 +129,12 @@ ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t leng
 /* The suffixes that begin with ids[0..length), as suffix `at` does. */
 void ft_leaf_around(const ft_leaf *leaf, const uint32_t *ids, size_t length, unsigned at, unsigned *lo, unsigned *hi);
 
+/* Ranks, counted in the leaf, of [from, to) whose suffix may go on with another code
+ * behind the first `depth` than the one before: all that do, and where slots do not tell
+ * some that do not. The suffixes share `depth` codes. Returns how many. */
+unsigned ft_leaf_turns(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned from, unsigned to, size_t depth,
+                       unsigned char turns[FT_LEAF_RANKS]);
+
 /* Compares the suffix at `position` with ids[0..length): negative, 0 (it begins with
  * them) or positive. *shared: in, tokens known to be equal; out, all that are. */
 int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *ids, size_t length, size_t *shared);

@@ -173,6 +173,13 @@ ft_range ft_part_narrow(const ft_part *p, ft_range r, uint64_t depth, uint64_t k
  * grows with the logarithm of the distance. */
 uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t key);
 
+/* Suffixes of a range that go on with the same token. */
+typedef ft_code ft_run_fn(void *context, uint32_t token, ft_range run, ft_status *st);
+/* Calls `fn` for each run of r, whose suffixes share `depth` tokens, in order: what
+ * follows them, p->end where a document ends. Ours only. Reads the text once a run or so. */
+FT_CHECKED ft_code ft_segment_runs(const ft_part *p, ft_range r, size_t depth, ft_run_fn *fn, void *context,
+                                   ft_status *st);
+
 /* All ranks, and those whose suffixes begin with `id`. */
 static inline ft_range ft_part_all(const ft_part *p)
 {

@@ -89,4 +89,14 @@ ft_descent ft_tree_lower(const ft_tree *t, const uint32_t *ids, size_t length);
 /* Last leaf whose separator is not above all that begins with the pattern: the first
  * suffix that is above all that is in it, or the next one's first. */
 ft_descent ft_tree_upper(const ft_tree *t, const uint32_t *ids, size_t length);
+
+/* Walks over the separators of leaves, in order. */
+typedef struct ft_tree_cursor {
+    uint64_t node; /* on level 0 */
+    unsigned entry;
+} ft_tree_cursor;
+
+ft_tree_cursor ft_tree_seek(const ft_tree *t, uint64_t leaf);
+/* Code `depth` of the next `count` separators; UINT32_MAX where it is not kept. Moves on. */
+void ft_tree_codes(const ft_tree *t, ft_tree_cursor *c, unsigned depth, size_t count, uint32_t *codes);
 #endif
