@@ -105,11 +105,6 @@ void ft_leaf_open(ft_leaf *leaf, const unsigned char *bytes, const ft_leaf_shape
     leaf->exact = exact_codes(shape->code_bits) < leaf->known ? exact_codes(shape->code_bits) : leaf->known;
 }
 
-static uint64_t position_of(const ft_leaf *leaf, unsigned i)
-{
-    return ft_packed_get(leaf->pointers, leaf->pointer_bits, i);
-}
-
 int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *ids, size_t length, size_t *shared)
 {
     size_t i = *shared;
@@ -123,7 +118,7 @@ int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *id
 
 static int compare(const ft_leaf *leaf, unsigned i, const uint32_t *ids, size_t length, size_t *shared)
 {
-    return ft_codes_compare(leaf->text, position_of(leaf, i), ids, length, shared);
+    return ft_codes_compare(leaf->text, ft_leaf_position_in(leaf, i), ids, length, shared);
 }
 
 /* --- Finding ------------------------------------------------------------------------------
@@ -226,7 +221,7 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
         unsigned lo = 0, hi = children, found = leaf->count;
         while (lo < hi) {
             const unsigned mid = lo + (hi - lo) / 2;
-            const uint32_t code = ft_codes_get(leaf->text, position_of(leaf, child[mid]) + p.shared);
+            const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared);
             if (code < ids[p.shared] + 1)
                 lo = mid + 1;
             else
@@ -243,13 +238,23 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
     }
 }
 
-ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t length, size_t known)
+unsigned ft_leaf_candidate(const ft_leaf *leaf, const uint32_t *ids, size_t length)
 {
     uint64_t bits[2];
     pattern_bits(leaf, ids, length, bits);
+    return candidate(leaf, bits);
+}
+
+ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t length, size_t known)
+{
+    return ft_leaf_find_from(leaf, ft_leaf_candidate(leaf, ids, length), ids, length, known);
+}
+
+ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint32_t *ids, size_t length, size_t known)
+{
     /* The candidate's group shares what is known; how much of it the candidate itself does,
      * is only known as far as slots tell bits. */
-    ft_leaf_place p = {.at = candidate(leaf, bits), .shared = leaf->shared + leaf->exact};
+    ft_leaf_place p = {.at = first, .shared = leaf->shared + leaf->exact};
     p.shared = known < p.shared ? known : p.shared;
     p.shared = length < p.shared ? length : p.shared;
     const int sign = compare(leaf, p.at, ids, length, &p.shared);
@@ -269,7 +274,7 @@ ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t leng
         p.lower = p.at;
         return sign > 0 ? p : find_in_group(leaf, ids, length, p);
     }
-    const uint32_t code = ft_codes_get(leaf->text, position_of(leaf, p.at) + p.shared);
+    const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, p.at) + p.shared);
     const unsigned differs = slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
     p.lower = sign > 0 ? left_of(leaf, p.at, differs + 1) : right_of(leaf, p.at + 1, differs + 1);
     return p;

@@ -9,6 +9,7 @@
  * "no token here": behind the array's end, or a damaged pointer. */
 #ifndef FT_PART_H
 #define FT_PART_H
+#include "index/ft_fetch.h"
 #include "index/ft_index.h"
 #include "index/ft_leaf.h"
 #include "index/ft_section.h"
@@ -40,6 +41,7 @@ typedef struct ft_part {
     uint32_t vocab_size;
     const ft_document_record *records; /* [documents + 1] */
     ft_numbers removed_documents, removed_ranks;
+    ft_residence residence;
 
     /* Both: a segment's leaves, or infini-gram's table. */
     const unsigned char *suffixes;
@@ -196,9 +198,13 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 /* Longest suffix of pat[0..len) that occurs in a live document. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 
-/* The first two for segments of ours. */
+/* For segments of ours, removed documents or not. Longest matches of all positions, and
+ * their ranges where `ranges` is not NULL; all ranks where the longest has no token. */
 ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
+void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, size_t *longest, ft_range *ranges);
+/* longest[i], or less, where only removed documents hold the match; *r is its range. */
+size_t ft_part_only_live(const ft_part *p, const uint32_t *pat, size_t len, size_t longest, ft_range *r);
 
 /* --- Documents -------------------------------------------------------------------- */
 

@@ -3,7 +3,6 @@
 
 #include "index/ft_tree_node.h"
 
-#include <limits.h>
 
 /* --- Opening --------------------------------------------------------------------------- */
 
@@ -218,26 +217,27 @@ static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, u
     return from;
 }
 
+void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d)
+{
+    const node v = node_at(t, level, d->leaf);
+    unsigned open;
+    unsigned entries = count_below(t, &v, ids, length, upper, &open);
+    if (entries < open)
+        entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, d);
+    const uint64_t below = level ? t->count[level - 1] : t->leaves, number = v.first_child + (entries ? entries - 1 : 0);
+    d->leaf = number < below ? number : below - 1;
+    if (level == 0 && entries < v.count) {
+        const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;
+        d->next_least = cut ? FT_TREE_CODES : codes - (codes > 0);
+        d->next_most = cut ? UINT_MAX : d->next_least;
+    }
+}
+
 static ft_descent descend(const ft_tree *t, const uint32_t *ids, size_t length, int upper)
 {
-    ft_descent d = {.next_most = UINT_MAX};
-    uint64_t number = 0;
-    for (unsigned level = t->levels; level-- > 0;) {
-        const node v = node_at(t, level, number);
-        unsigned open;
-        unsigned entries = count_below(t, &v, ids, length, upper, &open);
-        if (entries < open)
-            entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, &d);
-        const uint64_t below = level ? t->count[level - 1] : t->leaves;
-        number = v.first_child + (entries ? entries - 1 : 0);
-        number = number < below ? number : below - 1;
-        if (level == 0 && entries < v.count) {
-            const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;
-            d.next_least = cut ? FT_TREE_CODES : codes - (codes > 0);
-            d.next_most = cut ? UINT_MAX : d.next_least;
-        }
-    }
-    d.leaf = number;
+    ft_descent d = ft_tree_top();
+    for (unsigned level = t->levels; level-- > 0;)
+        ft_tree_step(t, level, ids, length, upper, &d);
     return d;
 }
 

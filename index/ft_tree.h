@@ -14,6 +14,7 @@
 #include "index/ft_leaf.h"
 #include "index/ft_section.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -89,6 +90,18 @@ ft_descent ft_tree_lower(const ft_tree *t, const uint32_t *ids, size_t length);
 /* Last leaf whose separator is not above all that begins with the pattern: the first
  * suffix that is above all that is in it, or the next one's first. */
 ft_descent ft_tree_upper(const ft_tree *t, const uint32_t *ids, size_t length);
+
+/* The same level by level, for many patterns at once: from *d = ft_tree_top on, one step
+ * for each level from levels - 1 to 0. Before a step on `level`, d->leaf is a node's number. */
+static inline ft_descent ft_tree_top(void)
+{
+    return (ft_descent){.next_most = UINT_MAX};
+}
+void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d);
+static inline const unsigned char *ft_tree_node(const ft_tree *t, unsigned level, uint64_t number)
+{
+    return t->nodes + (t->start[level] + number) * FT_TREE_NODE;
+}
 
 /* Walks over the separators of leaves, in order. */
 typedef struct ft_tree_cursor {
