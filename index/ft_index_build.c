@@ -337,9 +337,10 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
     uint64_t fixed = 0;
     if (s->corpus)
         fixed = TOKENIZER_BYTES + (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2);
-    if (memory < fixed + ((uint64_t)24 << 20))
+    const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
+    if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",
-                       memory >> 20, threads, (fixed >> 20) + 32 + 16 * (uint64_t)threads);
+                       memory >> 20, threads, (least >> 20) + 1);
     *writer_bytes = memory - fixed;
     return FT_OK;
 }

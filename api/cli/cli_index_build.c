@@ -85,10 +85,10 @@ static int print_summary(const request *r, const ft_index_build_report *b, doubl
     const double positions = (double)(b->tokens + b->documents);
     const double each = (double)b->disk_bytes / positions, rate = seconds > 0 ? (double)b->tokens / seconds : 0;
     if (r->json)
-        return cli_print_json(json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:i,s:f,s:f,s:f}", "index", r->folder, "documents",
+        return cli_print_json(json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:i,s:i,s:f,s:f,s:f}", "index", r->folder, "documents",
                                         (json_int_t)b->documents, "tokens", (json_int_t)b->tokens, "text_bytes",
                                         (json_int_t)b->text_bytes, "disk_bytes", (json_int_t)b->disk_bytes,
-                                        "bad_documents", (json_int_t)b->bad_documents, "segments", (int)b->segments,
+                                        "bad_documents", (json_int_t)b->bad_documents, "segments", (int)b->segments, "runs", (int)b->runs,
                                         "bytes_per_token", each, "seconds", seconds, "tokens_per_second", rate));
     printf("%s: %" PRIu64 " documents, %" PRIu64
            " tokens, %.1f MB of text in %.1f MB (%.2f bytes a token), %u segment%s; "
