@@ -10,7 +10,8 @@ static const struct {
     cli_command *run;
     const char *summary;
 } verbs[] = {
-    {"build", cli_index_build, "a new index out of corpus files"},
+    {"build", cli_index_build, "a new index out of corpus files or tokens"},
+    {"add", cli_index_add, "more documents, as one more segment"},
     {"query", cli_index_query, "answers to JSON lines: count, find, prob, ntd, cnf, docs, doc, …"},
     {"stat", cli_index_stat, "what an index holds"},
     {"verify", cli_index_verify, "every checksum, the order of the suffix array, the Merkle root"},
