@@ -196,18 +196,18 @@ static ft_code tell_repeated(ft_index_writer *w, const char *id, ft_status *st)
     return w->options.repeated ? w->options.repeated(w->options.context, id, st) : FT_OK;
 }
 
-/* An id that the index holds already. */
+static ft_code take_place(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    ft_index_writer *w = context;
+    return w->options.replace_documents ? ft_removal_list_add(&w->removals, w->old, doc, st) : FT_OK;
+}
+
+/* An id that the index holds already, perhaps more than once. */
 static ft_code look_for_id(ft_index_writer *w, const char *id, ft_status *st)
 {
-    ft_doc_ref doc;
-    ft_code rc = ft_index_document_by_id(w->old, id, &doc, st);
-    if (rc == FT_ERR_NOT_FOUND)
-        return FT_OK;
-    if (!rc)
-        rc = tell_repeated(w, id, st);
-    if (!rc && w->options.replace_documents)
-        rc = ft_removal_list_add(&w->removals, w->old, &doc, st);
-    return rc;
+    uint64_t found;
+    ft_code rc = ft_index_documents_by_id(w->old, id, take_place, w, &found, st);
+    return rc || !found ? rc : tell_repeated(w, id, st);
 }
 
 ft_code ft_index_writer_add(ft_index_writer *w, const uint32_t *tokens, size_t n, const char *id, const char *metadata,
