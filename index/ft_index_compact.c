@@ -151,6 +151,7 @@ static ft_code make_segment(compaction *c, ft_segment_report *report, ft_status 
         rc = ft_spool_commit(&c->spool, memory / IDS_MEMORY_SHARE, NULL, NULL, &segment, st);
     if (rc || !report->documents)
         return rc;
+    ft_spool_remove(c->folder);
     rc = ft_section_open(&tokens, c->folder, FT_SECTION_TOKENS, 0, st);
     if (!rc) {
         const ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
