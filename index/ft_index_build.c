@@ -157,7 +157,7 @@ static ft_code write_batch(build *s, batch *b, ft_status *st)
 
 static ft_code stopped(ft_status *st)
 {
-    return ft_fail(st, FT_ERR_CANCELLED, "stopped; run the same command again to go on");
+    return ft_fail(st, FT_ERR_CANCELLED, "stopped");
 }
 
 static ft_code report_progress(const build *s, ft_status *st)
@@ -525,6 +525,8 @@ static ft_code build_or_add(const char *folder, int add, const char *const *corp
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     s->options = options;
     ft_code rc = run(s, folder, add, corpus, corpus_count, report, st);
+    if (rc == FT_ERR_CANCELLED) /* wherever it was */
+        rc = ft_fail(st, rc, "%s: stopped; run the same command again to go on", folder);
     close_all(s);
     free(s);
     return rc;
