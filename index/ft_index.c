@@ -323,32 +323,64 @@ ft_code ft_index_document_at(const ft_index *ix, unsigned part, uint64_t pos, ft
     return rc;
 }
 
-ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st)
+/* First record of a part whose hash is not below `hash`. */
+static uint64_t first_id_record(const ft_section *ids, uint64_t hash)
+{
+    const ft_id_record *records = (const ft_id_record *)(const void *)ids->payload;
+    uint64_t lo = 0, hi = ids->count;
+    while (lo < hi) {
+        const uint64_t mid = lo + (hi - lo) / 2;
+        if (records[mid].hash < hash)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                                 uint64_t *found, ft_status *st)
 {
     const uint64_t hash = XXH3_64bits(id, strlen(id));
+    *found = 0;
     for (unsigned k = 0; k < ix->part_count; k++) {
         const ft_part *p = &ix->parts[k];
-        const ft_section *ids = &p->section[FT_SECTION_IDS];
+        const ft_section *ids = &p->section[FT_SECTION_IDS]; /* infini-gram's has none */
         const ft_id_record *records = (const ft_id_record *)(const void *)ids->payload;
-        uint64_t lo = 0, hi = ids->count;
-        while (lo < hi) {
-            const uint64_t mid = lo + (hi - lo) / 2;
-            if (records[mid].hash < hash)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        for (; lo < ids->count && records[lo].hash == hash; lo++) {
-            if (records[lo].document >= p->documents)
-                return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, lo);
-            if (ft_part_document_is_removed(p, records[lo].document))
+        for (uint64_t i = first_id_record(ids, hash); i < ids->count && records[i].hash == hash; i++) {
+            ft_doc_ref doc;
+            if (records[i].document >= p->documents)
+                return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, i);
+            if (ft_part_document_is_removed(p, records[i].document))
                 continue;
-            ft_code rc = ft_part_document(p, records[lo].document, out, st);
-            out->part = k;
-            if (rc || !strcmp(out->id, id))
+            ft_code rc = ft_part_document(p, records[i].document, &doc, st);
+            doc.part = k;
+            if (!rc && strcmp(doc.id, id) != 0)
+                continue;
+            (*found)++;
+            if (!rc)
+                rc = visit(context, &doc, st);
+            if (rc)
                 return rc;
         }
     }
+    return FT_OK;
+}
+
+/* Keeps the document and ends the search. */
+static ft_code keep_first(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    (void)st;
+    *(ft_doc_ref *)context = *doc;
+    return FT_ERR_CANCELLED;
+}
+
+ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st)
+{
+    uint64_t found;
+    const ft_code rc = ft_index_documents_by_id(ix, id, keep_first, out, &found, st);
+    if (rc)
+        return rc == FT_ERR_CANCELLED ? FT_OK : rc;
     return ft_fail(st, FT_ERR_NOT_FOUND, "%s: no document '%s'%s", ix->folder, id,
                    ix->info.is_infinigram ? "; infini-gram folders are not searched by id" : "");
 }

@@ -138,8 +138,13 @@ FT_CHECKED ft_code ft_index_document(const ft_index *ix, uint64_t number, ft_doc
 /* The document that holds position `pos` of a part (not its end-of-document token). */
 FT_CHECKED ft_code ft_index_document_at(const ft_index *ix, unsigned part, uint64_t pos, ft_doc_ref *out,
                                         ft_status *st);
-/* By id; FT_ERR_NOT_FOUND if absent. */
+/* By id, the first one that has it; FT_ERR_NOT_FOUND if absent. */
 FT_CHECKED ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st);
+/* Calls `visit` for each document that has the id, in order; *found says how many. Its
+ * failure ends the search. None is no failure. */
+typedef ft_code ft_document_visit(void *context, const ft_doc_ref *doc, ft_status *st);
+FT_CHECKED ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                                            uint64_t *found, ft_status *st);
 /* Tokens [from, from + n) of a document in reading order (infini-gram version 5
  * stores them reversed), cut at its end; *copied says how many. */
 void ft_index_document_tokens(const ft_index *ix, const ft_doc_ref *doc, uint64_t from, size_t n, uint32_t *out,

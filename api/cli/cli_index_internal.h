@@ -6,7 +6,16 @@
 #include "index/ft_text_match.h"
 #include "text/ft_tokenizer.h"
 
-cli_command cli_index_build, cli_index_stat, cli_index_query, cli_index_verify;
+cli_command cli_index_build, cli_index_add, cli_index_remove, cli_index_compact;
+cli_command cli_index_query, cli_index_stat, cli_index_verify;
+
+/* A verb that reads a corpus into an index. */
+typedef struct index_reader {
+    const char *verb, *help;
+    const cli_option *options;
+    int add; /* to an index that is there */
+} index_reader;
+int index_read_corpus(const index_reader *reader, int argc, char **argv);
 
 /* Indexes to be asked as one, and the tokenizer they share (NULL: none is known). */
 typedef struct index_asker {
