@@ -59,9 +59,9 @@ static ft_index *build(const corpus *c, const char *name, int several)
     assert_ok(rc, st);
     for (size_t d = 0; d < c->documents; d++) {
         snprintf(id, sizeof(id), "doc/%zu", d);
-        assert_ok(ft_index_writer_add(w, c->ids[d], c->length[d], id, metadata_of(d, metadata, sizeof(metadata)), 10,
-                                      &st),
-                  st);
+        assert_ok(
+            ft_index_writer_add(w, c->ids[d], c->length[d], id, metadata_of(d, metadata, sizeof(metadata)), 10, &st),
+            st);
     }
     assert_ok(ft_index_writer_finish(w, NULL, &st), st);
     assert_ok(ft_index_open(&ix, folder, &st), st);
