@@ -16,7 +16,7 @@ enum {
     PARTITIONS = 256,
     /* For one text in one bucket: signatures looked at, and pairs compared in vain. */
     SCREENED_AT_MOST = 4096,
-    REFUTED_AT_MOST = 64
+    REFUTED_AT_MOST = 512
 };
 
 typedef struct member { /* of a bucket */

@@ -44,16 +44,18 @@ static const char head[] =
     "td.t{width:99%;overflow-wrap:anywhere}\n"
     ".bar{display:block;height:4px;margin-top:2px;border-radius:2px;background:var(--well)}\n"
     ".bar i{display:block;height:100%;min-width:1px;border-radius:2px;background:var(--c2)}\n"
-    ".ids{font-size:.8125rem}.ids "
-    "bdi{margin-right:.625rem;display:inline-block;max-width:100%;overflow-wrap:anywhere}\n"
+    "td.ids{max-width:0;font-size:.8125rem;line-height:1.45}\n"
+    ".ids div{display:flex;gap:.5rem;align-items:baseline}\n"
+    ".ids bdi{flex:0 1 auto;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}\n"
     ".ids small{color:var(--soft)}\n"
     ".grams{display:grid;grid-template-columns:repeat(auto-fill,minmax(19rem,1fr));gap:1.25rem 2rem}\n"
     "code{font:400 .8125rem/1.45 var(--mono);white-space:pre-wrap;overflow-wrap:anywhere}\n"
-    "code i{font-style:normal;color:var(--soft);opacity:.55}\n"
+    "code i{font-style:normal;color:var(--soft);opacity:.8}\n"
     ".key{display:flex;gap:1.25rem;margin:0 0 .25rem;font-size:.8125rem;color:var(--soft)}\n"
     ".key b{display:inline-block;width:.75rem;height:.75rem;margin-right:.375rem;border-radius:3px;"
     "vertical-align:-1px}\n"
-    "svg{display:block;width:100%;height:auto;max-height:22rem}\n"
+    ".chart{overflow-x:auto}\n"
+    "svg{display:block;width:100%;min-width:44rem;height:auto;max-height:22rem}\n"
     "svg text{font:400 11px var(--ui);fill:var(--soft)}\n"
     ".d{fill:var(--c2);background:var(--c2)}.k{fill:var(--c1);background:var(--c1)}\n"
     ".grid{stroke:var(--line)}\n"
@@ -242,8 +244,10 @@ static void put_chart(page *p)
     /* Few rows would make giant bars: the drawing keeps a width, the bars stand at its left. */
     const unsigned rows = last - first + 1, width = LEFT + STEP * (rows < 14 ? 14 : rows);
     const double scale = HEIGHT / (lines * step);
-    put(p, "<svg viewBox=\"0 0 %u %d\" role=\"img\" aria-label=\"Documents and tokens by length of document\">", width,
-        TOP + HEIGHT + BOTTOM);
+    put(p,
+        "<div class=\"chart\"><svg viewBox=\"0 0 %u %d\" role=\"img\" aria-label=\"Documents and tokens by length of "
+        "document\">",
+        width, TOP + HEIGHT + BOTTOM);
     for (unsigned i = 0; i <= lines; i++) {
         const double y = TOP + HEIGHT - i * step * scale;
         put(p, "<line class=\"grid\" x1=\"%d\" x2=\"%u\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, width, y, y);
@@ -261,7 +265,7 @@ static void put_chart(page *p)
         put_range_label(p, k);
         put(p, "</text>");
     }
-    put(p, "</svg>");
+    put(p, "</svg></div>");
 }
 
 static void put_lengths(page *p)
@@ -292,23 +296,44 @@ static void put_lengths(page *p)
 
 /* --- Duplicates ------------------------------------------------------------------------------------ */
 
+/* The end of an id tells documents apart where their paths begin alike. */
+static void put_name(page *p, uint64_t number)
+{
+    enum { WIDTH = 42 };
+    char scratch[32];
+    const char *name = stat_document_name(p->r, number, scratch);
+    const size_t n = strlen(name);
+    size_t at = n;
+    for (unsigned shown = 0; at > 0 && shown < WIDTH; shown++)
+        do
+            at--;
+        while (at > 0 && ((unsigned char)name[at] & 0xC0) == 0x80);
+    put(p, "<bdi title=\"");
+    put_escaped(p, name, n, 1000, 0);
+    put(p, "\">%s", at ? "…" : "");
+    put_escaped(p, name + at, n - at, WIDTH, 0);
+    put(p, "</bdi>");
+}
+
 static void put_group(page *p, const ft_stat_group *g, int near)
 {
+    enum { EXAMPLES = 3 };
     put(p, "<tr><td class=\"n\">");
     put_number(p, g->documents);
     put(p, "</td><td class=\"n\">");
     put_number(p, g->tokens);
     put(p, "</td><td class=\"t ids\">");
-    for (size_t i = 0; i < g->shown; i++) {
-        char scratch[32];
-        const char *name = stat_document_name(p->r, g->number[i], scratch);
-        put(p, "<bdi>");
-        put_escaped(p, name, strlen(name), 80, 0);
+    size_t i = 0;
+    for (; i < g->shown && i < EXAMPLES; i++) {
+        put(p, "<div>");
+        put_name(p, g->number[i]);
         if (near && i)
             put(p, " <small>%.2f</small>", g->similarity[i]);
-        put(p, "</bdi> ");
+        put(p, "</div>");
     }
-    put(p, "%s</td></tr>\n", g->documents > g->shown ? "…" : "");
+    if (g->documents > i)
+        put(p, "<small>and %" PRIu64 " more</small>", g->documents - i);
+    put(p, "</td></tr>\n");
 }
 
 static void put_groups(page *p, const char *title, const char *what, const ft_stat_groups *g, int near)

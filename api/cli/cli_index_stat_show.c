@@ -93,6 +93,19 @@ static void print_text(const char *text, size_t n, unsigned width, int quoted)
     }
 }
 
+/* The end of an id tells documents apart where their paths begin alike. */
+static void print_name(const char *name, unsigned width)
+{
+    const size_t n = strlen(name);
+    size_t at = n;
+    for (unsigned shown = 0; at > 0 && shown + 1 < width; shown++)
+        do
+            at--;
+        while (at > 0 && ((unsigned char)name[at] & 0xC0) == 0x80);
+    fputs(at ? "…" : "", stdout);
+    print_text(name + at, n - at, width, 1);
+}
+
 static double percent(uint64_t part, uint64_t whole)
 {
     return whole ? 100.0 * (double)part / (double)whole : 0;
@@ -125,7 +138,7 @@ static void print_lengths(const ft_index_stat *s)
 
 static void print_groups(const stat_report *r, const char *title, const ft_stat_groups *g, int near)
 {
-    enum { NAMES = 3, NAME_WIDTH = 24 };
+    enum { NAMES = 2, NAME_WIDTH = 32 };
     printf("\n%-16s ", title);
     if (!g->groups) {
         puts("none");
@@ -146,7 +159,7 @@ static void print_groups(const stat_report *r, const char *title, const ft_stat_
             char scratch[32];
             const char *name = stat_document_name(r, group->number[k], scratch);
             fputs(k ? ", " : "", stdout);
-            print_text(name, strlen(name), NAME_WIDTH, 1);
+            print_name(name, NAME_WIDTH);
             if (near && k)
                 printf(" (%.2f)", group->similarity[k]);
         }
