@@ -14,9 +14,8 @@
 enum {
     NONE = UINT32_MAX,
     PARTITIONS = 256,
-    /* For one text in one bucket: signatures looked at, and pairs compared in vain. */
-    SCREENED_AT_MOST = 4096,
-    REFUTED_AT_MOST = 512
+    SCREENED_AT_MOST = 4096, /* signatures looked at for one text in one bucket */
+    REFUTED_AT_MOST = 256    /* pairs compared in vain for one text */
 };
 
 typedef struct member { /* of a bucket */
@@ -30,6 +29,7 @@ typedef struct search {
     uint32_t *documents; /* [texts] ascending */
     size_t texts;
     unsigned char *signatures; /* [texts][FT_STAT_ROWS] */
+    uint16_t *refuted;         /* [texts] pairs compared in vain */
     uint32_t *parents;         /* [documents] union-find: the smallest number is the root */
     /* The band at work, by place: [texts] each. */
     unsigned band;
@@ -95,27 +95,42 @@ static uint32_t merge_lists(search *s, uint32_t a, uint32_t b)
     return stays;
 }
 
-typedef struct budget {
-    unsigned screened, refuted;
-} budget;
-
-/* 1 when the text at `place` is near a member of `list`; *tried says how many it was
- * compared with. */
-static int is_near_list(search *s, uint32_t place, uint32_t list, budget *b, uint64_t *tried, unsigned worker)
+/* A pair that an earlier band proposed was compared then, or left out then. */
+static int met_before(const search *s, const unsigned char *a, const unsigned char *b)
 {
-    const unsigned char *own = signature_at(s, place);
-    *tried = 0;
-    for (uint32_t y = list; y != NONE && b->screened < SCREENED_AT_MOST && b->refuted < REFUTED_AT_MOST;
-         y = s->next[y]) {
+    for (size_t at = 0; at < (size_t)s->band * FT_STAT_BAND_ROWS; at += FT_STAT_BAND_ROWS)
+        if (!memcmp(a + at, b + at, FT_STAT_BAND_ROWS))
+            return 1;
+    return 0;
+}
+
+typedef struct visitor { /* a text that looks for company in its bucket */
+    uint32_t place;
+    unsigned worker;
+    unsigned screened;
+    uint64_t apart, left_out; /* of the lists that it is not near to: members looked at; of these, not compared */
+} visitor;
+
+/* 1 when the text is near a member of `list`. */
+static int is_near_list(search *s, visitor *v, uint32_t list)
+{
+    const unsigned char *own = signature_at(s, v->place);
+    const uint32_t text = s->members[v->place].text;
+    uint64_t apart = 0, left_out = 0;
+    for (uint32_t y = list; y != NONE && v->screened < SCREENED_AT_MOST; y = s->next[y], apart++) {
+        const unsigned char *other = signature_at(s, y);
         ft_status st;
         double similarity;
-        b->screened++;
-        ++*tried;
-        if (ft_stat_signature_agreement(own, signature_at(s, y)) < FT_STAT_SCREEN)
+        v->screened++;
+        if (ft_stat_signature_agreement(own, other) < FT_STAT_SCREEN || met_before(s, own, other))
             continue;
+        if (s->refuted[text] >= REFUTED_AT_MOST) {
+            left_out++;
+            continue;
+        }
         /* In this order a list's first member keeps its set from text to text. */
-        const ft_code rc = ft_stat_jaccard(s->w, s->documents[s->members[y].text], s->documents[s->members[place].text],
-                                           worker, &similarity, &st);
+        const ft_code rc =
+            ft_stat_jaccard(s->w, s->documents[s->members[y].text], s->documents[text], v->worker, &similarity, &st);
         if (rc) {
             fail(s, rc, &st);
             return 0;
@@ -123,36 +138,36 @@ static int is_near_list(search *s, uint32_t place, uint32_t list, budget *b, uin
         atomic_fetch_add_explicit(&s->compared, 1, memory_order_relaxed);
         if (similarity >= FT_STAT_SIMILARITY)
             return 1;
-        b->refuted++;
+        s->refuted[text]++;
     }
+    v->apart += apart;
+    v->left_out += left_out;
     return 0;
 }
 
-/* Compares the text at `place`, of list `own`, with the bucket's other lists. Returns its list. */
+/* Compares a text, of list `own`, with the bucket's other lists. Returns the list that it is
+ * in then. */
 static uint32_t connect_text(search *s, uint32_t first, uint32_t place, uint32_t own, unsigned worker)
 {
-    budget b = {0};
-    uint64_t tried, apart = 0;
-    for (uint32_t before = NONE, list = first; list != NONE && !atomic_load(&s->failed);) {
+    visitor v = {.place = place, .worker = worker};
+    for (uint32_t before = NONE, list = first;
+         list != NONE && v.screened < SCREENED_AT_MOST && !atomic_load(&s->failed);) {
         const uint32_t following = s->next_list[list];
         if (s->tail[list] == NONE && following != NONE) { /* merged: out of the chain; the ends stay */
             s->next_list[before] = following;
             list = following;
             continue;
         }
-        if (list != own && s->tail[list] != NONE) {
-            if (b.screened == SCREENED_AT_MOST || b.refuted == REFUTED_AT_MOST)
-                break;
-            if (is_near_list(s, place, list, &b, &tried, worker))
-                own = merge_lists(s, own, list);
-            else
-                apart += tried;
-        }
+        if (list != own && s->tail[list] != NONE && is_near_list(s, &v, list))
+            own = merge_lists(s, own, list);
         before = list;
         list = following;
     }
-    if (b.screened == SCREENED_AT_MOST || b.refuted == REFUTED_AT_MOST)
-        atomic_fetch_add_explicit(&s->unchecked, place - first + 1 - s->count[own] - apart, memory_order_relaxed);
+    uint64_t unchecked = v.left_out;
+    if (v.screened == SCREENED_AT_MOST)
+        unchecked += place - first + 1 - s->count[own] - v.apart; /* nobody has looked at these */
+    if (unchecked)
+        atomic_fetch_add_explicit(&s->unchecked, unchecked, memory_order_relaxed);
     return own;
 }
 
@@ -279,12 +294,13 @@ static ft_code choose_texts(search *s, size_t documents, ft_status *st)
 static ft_code connect_texts(search *s, ft_status *st)
 {
     s->signatures = ft_alloc_array(s->texts, FT_STAT_ROWS);
+    s->refuted = ft_alloc_array(s->texts, sizeof(*s->refuted));
     s->members = ft_alloc_array(s->texts, sizeof(*s->members));
     s->next = ft_alloc_array(s->texts, sizeof(*s->next));
     s->tail = ft_alloc_array(s->texts, sizeof(*s->tail));
     s->count = ft_alloc_array(s->texts, sizeof(*s->count));
     s->next_list = ft_alloc_array(s->texts, sizeof(*s->next_list));
-    if (!s->signatures || !s->members || !s->next || !s->tail || !s->count || !s->next_list)
+    if (!s->signatures || !s->refuted || !s->members || !s->next || !s->tail || !s->count || !s->next_list)
         return out_of_memory(s, st);
     ft_code rc = ft_stat_each(s->w, "sign", s->documents, s->texts, sign_text, s, st);
     for (s->band = 0; s->band < FT_STAT_BANDS && !rc; s->band++)
@@ -295,12 +311,14 @@ static ft_code connect_texts(search *s, ft_status *st)
 static void release_texts(search *s)
 {
     free(s->signatures);
+    free(s->refuted);
     free(s->members);
     free(s->next);
     free(s->tail);
     free(s->count);
     free(s->next_list);
     s->signatures = NULL;
+    s->refuted = NULL;
     s->members = NULL;
     s->next = s->tail = s->count = s->next_list = NULL;
 }

@@ -523,6 +523,51 @@ static void a_template_costs_one_comparison_a_page(void **state)
     ft_index_close(ix);
 }
 
+/* Pages of one kind that differ in too many places: the comparisons in vain have a ceiling,
+ * what it leaves out is counted, and threads do not change the answer. */
+static void pages_that_are_not_alike_enough_cost_a_bounded_number_of_comparisons(void **state)
+{
+    (void)state;
+    enum { PAGES = 700, LENGTH = 390, CHANGES = 7 };
+    ft_status st;
+    ft_index_writer *w;
+    ft_index *ix;
+    ft_random r;
+    char folder[4096];
+    uint64_t pairs[2], unchecked[2], groups[2];
+    ft_random_init(&r, 77);
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("alike"));
+    const ft_index_writer_options o = {.vocab_size = VOCAB, .end_of_text = FT_NO_TOKEN};
+    assert_ok(ft_index_writer_new(&w, folder, &o, &st), st);
+    for (uint32_t d = 0; d < PAGES; d++) {
+        uint32_t ids[LENGTH];
+        for (uint32_t i = 0; i < LENGTH; i++)
+            ids[i] = i;
+        for (uint32_t i = 0; i < CHANGES; i++)
+            ids[ft_random_below(&r, LENGTH)] = (uint32_t)ft_random_below(&r, VOCAB);
+        assert_ok(ft_index_writer_add(w, ids, LENGTH, "", NULL, 0, &st), st);
+    }
+    assert_ok(ft_index_writer_finish(w, NULL, &st), st);
+    assert_ok(ft_index_open(&ix, folder, &st), st);
+    for (unsigned i = 0; i < 2; i++) {
+        ft_pool *pool;
+        assert_ok(ft_pool_new(&pool, 1 + 2 * i, &st), st);
+        ft_index_stat *s = describe(ix, &(ft_index_stat_options){.pool = pool});
+        pairs[i] = s->near.compared_pairs;
+        unchecked[i] = s->near.unchecked_pairs;
+        groups[i] = s->near.groups;
+        ft_index_stat_free(s);
+        ft_pool_free(pool);
+    }
+    assert_in_range(pairs[0], PAGES, PAGES * 257);
+    assert_in_range(unchecked[0], 1000, PAGES * PAGES / 2);
+    assert_in_range(pairs[0] + unchecked[0], PAGES * PAGES / 3, PAGES * PAGES / 2); /* each pair once */
+    assert_int_equal(pairs[0], pairs[1]);
+    assert_int_equal(unchecked[0], unchecked[1]);
+    assert_int_equal(groups[0], groups[1]);
+    ft_index_close(ix);
+}
+
 static void an_empty_corpus_has_statistics(void **state)
 {
     (void)state;
@@ -871,6 +916,7 @@ int main(void)
         cmocka_unit_test(documents_that_stand_reversed_give_ngrams_in_reading_order),
         cmocka_unit_test(minhash_misses_as_rarely_as_promised),
         cmocka_unit_test(a_template_costs_one_comparison_a_page),
+        cmocka_unit_test(pages_that_are_not_alike_enough_cost_a_bounded_number_of_comparisons),
         cmocka_unit_test(an_empty_corpus_has_statistics),
         cmocka_unit_test(what_cannot_be_done_is_said),
         cmocka_unit_test(little_memory_for_sources_is_said_and_loses_no_document),
