@@ -134,7 +134,7 @@ static int cursor_next(const walk *k, cursor *c, unsigned depth, first_token *ou
                 is_token = out->id != p->end;
             }
             ranges[i].hi = ft_part_next_key(p, c->left[i], depth, key);
-            out->count += live_count(p, ranges[i].lo, ranges[i].hi);
+            out->count += ft_part_live(p, ranges[i]);
             c->left[i].lo = ranges[i].hi;
             load_key(k, c, i, depth);
         }
