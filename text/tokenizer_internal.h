@@ -5,7 +5,8 @@
  * tokenizer_added.c    finding added tokens in text
  * tokenizer_pieces.c   text under work: pieces, and where their bytes came from
  * tokenizer_normalize.c, tokenizer_split.c   the steps, on pieces
- * tokenizer_bpe.c      merging, and the cache of words
+ * tokenizer_bpe.c      merging
+ * tokenizer_words.c    the cache of words, and encoding through it
  * ft_tokenizer.c       encoders; tokenizer_decode.c decoding
  *
  * Encoding follows the reference step by step. Text under work is a layer: bytes,
@@ -15,6 +16,7 @@
 #ifndef FT_TOKENIZER_INTERNAL_H
 #define FT_TOKENIZER_INTERNAL_H
 #include "text/ft_tokenizer.h"
+#include "text/pattern_internal.h"
 #include "text/regex_internal.h"
 
 #include <jansson.h>
@@ -71,7 +73,8 @@ typedef enum ft_behavior {
     FT_CONTIGUOUS
 } ft_behavior;
 typedef struct ft_splitter {
-    ft_regex *regex; /* NULL: bytes only (ByteLevel without its regex) */
+    ft_regex *regex;   /* NULL: bytes only (ByteLevel without its regex) */
+    ft_cutter *cutter; /* does the same as regex and behavior; NULL where the pattern is not known by heart */
     ft_behavior behavior;
     int invert;
     int add_prefix_space, to_bytes; /* ByteLevel: before, and after */
@@ -104,6 +107,8 @@ struct ft_tokenizer {
     int ignore_merges, fuse_unk, byte_fallback;
     uint32_t unk_id;           /* FT_NO_TOKEN: none asked for */
     uint32_t fallback_id[256]; /* <0xNN> */
+    uint32_t *by_bytes;        /* hash table of ids of the vocabulary, by what they decode to; FT_NO_TOKEN: free */
+    size_t by_bytes_mask;
 
     ft_added_token *added;
     size_t added_count;
@@ -120,6 +125,7 @@ struct ft_tokenizer {
     unsigned char *trims; /* [trims_count] add_prefix_space of each post-processor that trims offsets */
     size_t trims_count, trims_capacity;
     int byte_level; /* the last splitter, and no other, turns text to bytes */
+    const ft_cutter *cutter; /* all that the splitters do, but for turning to bytes; NULL: more than that */
 };
 
 enum { FT_TOKEN_USED = 1, FT_TOKEN_SPECIAL = 2, FT_TOKEN_ADDED = 4 };
@@ -213,6 +219,8 @@ static inline ft_layer *ft_work_layer(ft_work *w)
 {
     return &w->layers[w->now];
 }
+/* Nothing has changed the text yet. */
+int ft_layer_is_original(const ft_layer *l);
 /* The range of the original behind byte `at` of the present layer. */
 void ft_layer_origin(const ft_layer *l, size_t at, uint32_t *begin, uint32_t *end);
 /* The range of the original behind bytes [start, end) of a piece. */
@@ -254,16 +262,29 @@ typedef struct ft_bpe {
     size_t symbols_count, symbols_capacity;
     ft_candidate *heap;
     size_t heap_count, heap_capacity;
-    ft_buffer letters;
-    struct ft_word *cache;
+    struct ft_word *words; /* the cache */
+    uint8_t *whole;        /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
     uint32_t *ids, *sizes; /* the answer */
     size_t count, ids_capacity, sizes_capacity;
 } ft_bpe;
 
 FT_CHECKED ft_code ft_bpe_init(ft_bpe *b, const ft_tokenizer *t, ft_status *st);
 void ft_bpe_release(ft_bpe *b);
+FT_CHECKED ft_code ft_words_init(ft_bpe *b, ft_status *st);
+FT_CHECKED ft_code ft_bpe_answer(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st);
+/* A piece by merging alone, as ft_bpe_piece without its cache. */
+FT_CHECKED ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st);
 /* `bytes`: the text is bytes that the byte alphabet's letters stand for. */
 FT_CHECKED ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st);
+
+/* Room for `more` further tokens, with their offsets or without. */
+FT_CHECKED ft_code ft_encoding_grow(ft_encoding *out, size_t more, int offsets, ft_status *st);
+/* Cuts the bytes [start, end) of the layer with the tokenizer's cutter and appends
+ * the tokens of the pieces: what ft_work_split and ft_bpe_piece give, faster. */
+FT_CHECKED ft_code ft_bpe_encode(ft_bpe *b, const ft_layer *l, uint32_t start, uint32_t end, int offsets,
+                                 ft_encoding *out, ft_status *st);
+/* Fills t->by_bytes. */
+FT_CHECKED ft_code ft_words_index(ft_tokenizer *t, ft_status *st);
 
 /* Normalizes a text outside any encoding: for the content of added tokens. */
 FT_CHECKED ft_code ft_normalize_text(const ft_tokenizer *t, const char *text, size_t n, ft_buffer *out, ft_status *st);

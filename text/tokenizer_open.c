@@ -535,6 +535,8 @@ ft_code ft_tokenizer_open(ft_tokenizer **out, const char *path, ft_status *st)
         rc = read_root(t, root, st);
         if (!rc)
             rc = read_bytes(t, st);
+        if (!rc)
+            rc = ft_words_index(t, st);
         if (rc)
             ft_status_prefix(st, "%s", t->path);
     }
