@@ -30,6 +30,7 @@ void ft_tokenizer_close(ft_tokenizer *t)
     free(t->by_spelling);
     free(t->by_bytes);
     free(t->merges);
+    free(t->merges_seen);
     free(t->added);
     free(t->by_content);
     free(t->raw.nodes);

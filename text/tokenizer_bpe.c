@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCAN_BITS = 6, SCAN_MOST = 1 << SCAN_BITS };
+enum { SCAN_BITS = 6, SCAN_MOST = 1 << SCAN_BITS, SCAN_LANES = 4, PAIR_BITS = 12 };
 
 uint64_t ft_hash_bytes(const void *bytes, size_t n)
 {
@@ -32,6 +32,11 @@ uint64_t ft_hash_bytes(const void *bytes, size_t n)
 ft_code ft_bpe_init(ft_bpe *b, const ft_tokenizer *t, ft_status *st)
 {
     *b = (ft_bpe){.t = t};
+    b->pairs = malloc(sizeof(*b->pairs) << PAIR_BITS);
+    if (!b->pairs)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    for (size_t i = 0; i < (size_t)1 << PAIR_BITS; i++)
+        b->pairs[i].pair = UINT64_MAX;
     return ft_words_init(b, st);
 }
 
@@ -39,7 +44,8 @@ void ft_bpe_release(ft_bpe *b)
 {
     free(b->symbols);
     free(b->heap);
-    free(b->words);
+    free(b->tables);
+    free(b->pairs);
     free(b->whole);
     free(b->ids);
     free(b->sizes);
@@ -141,36 +147,56 @@ static ft_code merge_by_heap(ft_bpe *b, ft_status *st)
  * is, `alive` has a bit for each; a pair is known by its left symbol, and its worth
  * is its rank before its place, so that the least is the one to merge. */
 typedef struct scan {
-    uint32_t id[SCAN_MOST], merged[SCAN_MOST], worth[SCAN_MOST];
+    uint32_t id[SCAN_MOST], merged[SCAN_MOST];
+    int32_t worth[SCAN_MOST + SCAN_LANES];
     uint64_t alive;
 } scan;
+_Static_assert(FT_MAX_ENTRIES <= INT32_MAX >> SCAN_BITS, "ranks leave room for places");
 
 static inline unsigned lowest(uint64_t bits)
 {
     return (unsigned)__builtin_ctzll(bits);
 }
 
+/* The pairs that have merged lately are in a small table, near; the others far. */
 static inline void scan_pair(const ft_bpe *b, scan *s, unsigned left, unsigned right)
 {
-    const ft_merge *m = ft_merge_find(b->t, s->id[left], s->id[right]);
-    s->worth[left] = m ? m->rank << SCAN_BITS | left : UINT32_MAX;
-    s->merged[left] = m ? m->id : 0;
+    const uint64_t pair = (uint64_t)s->id[left] << 32 | s->id[right], hash = ft_merge_hash(pair);
+    s->worth[left] = INT32_MAX;
+    if (!ft_merge_may_exist(b->t, hash))
+        return;
+    ft_merge *m = &b->pairs[hash >> (64 - PAIR_BITS)];
+    if (m->pair != pair) {
+        const ft_merge *found = ft_merge_find(b->t, s->id[left], s->id[right]);
+        if (!found)
+            return;
+        *m = *found;
+    }
+    s->worth[left] = (int32_t)(m->rank << SCAN_BITS | left);
+    s->merged[left] = m->id;
+}
+
+static int32_t least(const int32_t *worth, size_t n)
+{
+    int32_t best[SCAN_LANES];
+    memcpy(best, worth, sizeof(best));
+    for (size_t i = SCAN_LANES; i < n; i += SCAN_LANES)
+        for (size_t k = 0; k < SCAN_LANES; k++)
+            best[k] = worth[i + k] < best[k] ? worth[i + k] : best[k];
+    for (size_t k = 1; k < SCAN_LANES; k++)
+        best[0] = best[k] < best[0] ? best[k] : best[0];
+    return best[0];
 }
 
 static void scan_merge(const ft_bpe *b, scan *s, size_t n)
 {
-    for (;;) {
-        uint32_t best = UINT32_MAX;
-        for (size_t i = 0; i < n; i++)
-            best = s->worth[i] < best ? s->worth[i] : best;
-        if (best == UINT32_MAX)
-            return;
-        const unsigned left = best & (SCAN_MOST - 1);
+    for (int32_t best; (best = least(s->worth, n)) != INT32_MAX;) {
+        const unsigned left = (unsigned)best & (SCAN_MOST - 1);
         const uint64_t above = UINT64_MAX << left << 1;
         const unsigned right = lowest(s->alive & above);
         s->id[left] = s->merged[left];
         s->alive &= ~(UINT64_C(1) << right);
-        s->worth[left] = s->worth[right] = UINT32_MAX;
+        s->worth[left] = s->worth[right] = INT32_MAX;
         if (s->alive & above)
             scan_pair(b, s, left, lowest(s->alive & above));
         const uint64_t below = s->alive & ((UINT64_C(1) << left) - 1);
@@ -187,7 +213,8 @@ static ft_code merge_by_scan(ft_bpe *b, const char *text, size_t n, ft_status *s
         s.id[i] = b->t->byte_id[(unsigned char)text[i]];
     for (unsigned i = 0; i + 1 < n; i++)
         scan_pair(b, &s, i, i + 1);
-    s.worth[n - 1] = UINT32_MAX;
+    for (size_t i = n - 1; i < n + SCAN_LANES; i++)
+        s.worth[i] = INT32_MAX;
     scan_merge(b, &s, n);
     ft_code rc = FT_OK;
     for (uint64_t left = s.alive; !rc && left; left &= left - 1) {
@@ -266,36 +293,33 @@ static ft_code read_bytes(ft_bpe *b, const char *text, size_t n, ft_status *st)
     return rc;
 }
 
-/* The whole piece as one entry of the vocabulary, or FT_NO_TOKEN. */
-static ft_code find_whole(const ft_bpe *b, const char *text, size_t n, int bytes, uint32_t *id, ft_status *st)
+static ft_code answer_symbols(ft_bpe *b, ft_status *st)
 {
-    ft_buffer letters = {0};
-    ft_code rc = FT_OK;
-    for (size_t i = 0; bytes && !rc && i < n; i++)
-        rc = ft_utf8_append(&letters, ft_byte_letter((unsigned char)text[i]), st);
-    *id = rc ? FT_NO_TOKEN
-             : ft_vocabulary_find(b->t, bytes ? letters.data : text, bytes ? letters.size : n);
-    ft_buffer_release(&letters);
-    return rc;
-}
-
-ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st)
-{
-    b->count = 0;
-    if (b->t->ignore_merges) {
-        uint32_t id;
-        ft_code rc = find_whole(b, text, n, bytes, &id, st);
-        if (rc || id != FT_NO_TOKEN)
-            return rc ? rc : ft_bpe_answer(b, id, (uint32_t)n, st);
-    }
-    if (bytes && n <= SCAN_MOST)
-        return merge_by_scan(b, text, n, st);
-    b->symbols_count = 0;
-    ft_code rc = bytes ? read_bytes(b, text, n, st) : read_letters(b, text, n, st);
-    if (!rc)
-        rc = merge_by_heap(b, st);
+    ft_code rc = merge_by_heap(b, st);
     for (size_t i = 0; !rc && i < b->symbols_count; i++)
         if (b->symbols[i].size)
             rc = ft_bpe_answer(b, b->symbols[i].id, b->symbols[i].size, st);
     return rc;
+}
+
+ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, ft_status *st)
+{
+    b->count = 0;
+    if (n <= SCAN_MOST)
+        return merge_by_scan(b, text, n, st);
+    ft_code rc = read_bytes(b, text, n, st);
+    return rc ? rc : answer_symbols(b, st);
+}
+
+ft_code ft_bpe_merge_letters(ft_bpe *b, const char *text, size_t n, ft_status *st)
+{
+    b->count = 0;
+    if (b->t->ignore_merges) {
+        const uint32_t id = ft_vocabulary_find(b->t, text, n);
+        if (id != FT_NO_TOKEN)
+            return ft_bpe_answer(b, id, (uint32_t)n, st);
+    }
+    b->symbols_count = 0;
+    ft_code rc = read_letters(b, text, n, st);
+    return rc ? rc : answer_symbols(b, st);
 }

@@ -21,7 +21,7 @@
 
 #include <jansson.h>
 
-enum { FT_MAX_TOKEN_ID = (1 << 24) - 1, FT_MAX_STEPS = 256 };
+enum { FT_MAX_TOKEN_ID = (1 << 24) - 1, FT_MAX_ENTRIES = 1 << 23, FT_MAX_STEPS = 256 };
 
 typedef struct ft_view32 {
     uint32_t at, size;
@@ -40,10 +40,13 @@ typedef struct ft_trie_node {
     uint32_t token;       /* index into added tokens, or FT_NO_TOKEN */
     uint8_t byte;
 } ft_trie_node;
+enum { FT_TRIE_FEW = 4 };
 typedef struct ft_trie {
     ft_trie_node *nodes; /* node 0 is the root; its children are found by first */
     size_t count, capacity;
     uint32_t first[256]; /* node for each first byte; 0: none */
+    uint8_t firsts[FT_TRIE_FEW];
+    size_t firsts_count; /* how many there are; only the first few are noted */
 } ft_trie;
 
 typedef enum ft_normalizer_kind {
@@ -85,6 +88,10 @@ typedef struct ft_merge {
     uint32_t rank, id;
 } ft_merge;
 
+typedef struct ft_spelled {
+    uint32_t tag, id; /* the hash's upper half; id FT_NO_TOKEN where the slot is free */
+} ft_spelled;
+
 struct ft_tokenizer {
     char *path;
     ft_digest digest;
@@ -102,12 +109,14 @@ struct ft_tokenizer {
 
     ft_merge *merges; /* hash table */
     size_t merges_shift, merges_mask;
+    uint64_t *merges_seen; /* four bits a slot: set where a pair's hash falls. Most pairs
+                            * that are asked for do not merge, and this is small enough to stay near */
     uint32_t byte_id[256]; /* id of each byte's letter of the byte alphabet */
     int bytes_complete;    /* all 256 are there */
     int ignore_merges, fuse_unk, byte_fallback;
     uint32_t unk_id;           /* FT_NO_TOKEN: none asked for */
     uint32_t fallback_id[256]; /* <0xNN> */
-    uint32_t *by_bytes;        /* hash table of ids of the vocabulary, by what they decode to; FT_NO_TOKEN: free */
+    ft_spelled *by_bytes;      /* hash table of the entries that bytes spell, by their bytes */
     size_t by_bytes_mask;
 
     ft_added_token *added;
@@ -139,10 +148,21 @@ uint64_t ft_hash_bytes(const void *bytes, size_t n);
 uint32_t ft_vocabulary_find(const ft_tokenizer *t, const char *spelling, size_t n);
 /* The added token with this content, or NULL. */
 ft_added_token *ft_added_find(const ft_tokenizer *t, const char *content, size_t n);
+static inline uint64_t ft_merge_hash(uint64_t pair)
+{
+    return pair * UINT64_C(0x9E3779B97F4A7C15);
+}
+static inline int ft_merge_may_exist(const ft_tokenizer *t, uint64_t hash)
+{
+    const size_t bit = (size_t)(hash >> (t->merges_shift - 2));
+    return (int)(t->merges_seen[bit >> 6] >> (bit & 63) & 1);
+}
 static inline const ft_merge *ft_merge_find(const ft_tokenizer *t, uint32_t left, uint32_t right)
 {
-    const uint64_t pair = (uint64_t)left << 32 | right;
-    size_t at = (size_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> t->merges_shift);
+    const uint64_t pair = (uint64_t)left << 32 | right, hash = ft_merge_hash(pair);
+    if (!ft_merge_may_exist(t, hash))
+        return NULL;
+    size_t at = (size_t)(hash >> t->merges_shift);
     while (t->merges[at].pair != pair) {
         if (t->merges[at].pair == UINT64_MAX)
             return NULL;
@@ -262,8 +282,11 @@ typedef struct ft_bpe {
     size_t symbols_count, symbols_capacity;
     ft_candidate *heap;
     size_t heap_count, heap_capacity;
-    struct ft_word *words; /* the cache */
-    uint8_t *whole;        /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
+    ft_merge *pairs; /* a few of t->merges, those that came last */
+    void *tables;    /* the cache of words: both of its tables */
+    struct ft_word *words;
+    struct ft_long_word *long_words;
+    uint8_t *whole; /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
     uint32_t *ids, *sizes; /* the answer */
     size_t count, ids_capacity, sizes_capacity;
 } ft_bpe;
@@ -272,8 +295,10 @@ FT_CHECKED ft_code ft_bpe_init(ft_bpe *b, const ft_tokenizer *t, ft_status *st);
 void ft_bpe_release(ft_bpe *b);
 FT_CHECKED ft_code ft_words_init(ft_bpe *b, ft_status *st);
 FT_CHECKED ft_code ft_bpe_answer(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st);
-/* A piece by merging alone, as ft_bpe_piece without its cache. */
-FT_CHECKED ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st);
+/* A piece by merging its bytes alone. */
+FT_CHECKED ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, ft_status *st);
+/* A piece of letters, or of whatever else. */
+FT_CHECKED ft_code ft_bpe_merge_letters(ft_bpe *b, const char *text, size_t n, ft_status *st);
 /* `bytes`: the text is bytes that the byte alphabet's letters stand for. */
 FT_CHECKED ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st);
 

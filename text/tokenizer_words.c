@@ -1,11 +1,13 @@
 /* Words, and encoding through a cache of them.
  *
  * Text is words that come again and again: a table remembers how each was split,
- * one cache line a word, so that most pieces cost a hash, a comparison and a copy.
- * A word that is not there is looked for in the vocabulary, and merged only if its
- * bytes are no entry. The answer never depends on what the table holds.
+ * so that most pieces cost a hash, a comparison and a copy. Two words share a cache
+ * line: the one that came again stays, the other makes room. Long pieces, and those
+ * of many tokens, have a table of their own. A piece that neither has is looked for
+ * in the vocabulary, and merged only where its bytes are no entry. What is in the
+ * tables never changes an answer.
  *
- * Pieces are read in words of 8 bytes and masked, which reads past their end: the
+ * Pieces are read 8 bytes at a time and masked, which reads past their end: the
  * last bytes of a text are read from a copy with room behind. */
 #include "text/tokenizer_internal.h"
 
@@ -13,22 +15,35 @@
 #include <string.h>
 
 enum {
-    WORD_BYTES = 32, /* longest piece that is kept */
-    WORD_TOKENS = 6, /* most tokens of one */
-    CACHE_BITS = 15, /* 32,768 lines: 2 MiB a thread */
-    BATCH = 256      /* pieces cut at a time */
+    WORD_READ = 16,             /* bytes read for a key */
+    WORD_BYTES = WORD_READ - 1, /* longest word; the last byte of the key is its length */
+    WORD_TOKENS = 3,
+    WORD_BITS = 17, /* words: 4 MiB a thread */
+    LONG_BYTES = 80,
+    LONG_TOKENS = 8,
+    LONG_BITS = 11, /* long words: 256 KiB */
+    LINE = 64,      /* bytes of a cache line */
+    BATCH = 256     /* pieces cut at a time */
 };
 
 typedef struct ft_word {
-    uint64_t key[WORD_BYTES / 8]; /* its bytes, zeros behind */
+    uint64_t key[WORD_READ / 8]; /* its bytes, zeros behind, its length in the last; 0: the place is free */
     uint32_t ids[WORD_TOKENS];
     uint8_t sizes[WORD_TOKENS];
-    uint8_t count, bytes; /* tokens, bytes; 0: the line is empty */
+    uint8_t count;
 } ft_word;
-_Static_assert(sizeof(ft_word) == 64, "a word is a cache line");
+_Static_assert(2 * sizeof(ft_word) == LINE, "two words are a cache line");
+
+typedef struct ft_long_word {
+    uint32_t ids[LONG_TOKENS];
+    uint8_t sizes[LONG_TOKENS];
+    uint8_t count, bytes; /* bytes 0: the place is free */
+    char text[LONG_BYTES + 6];
+} ft_long_word;
+_Static_assert(sizeof(ft_long_word) == 2 * LINE, "a long word is two cache lines");
 
 typedef struct word_key {
-    uint64_t part[WORD_BYTES / 8], hash;
+    uint64_t part[WORD_READ / 8], hash;
 } word_key;
 
 static inline uint64_t fold(uint64_t a, uint64_t b)
@@ -44,87 +59,121 @@ static inline uint64_t fold(uint64_t a, uint64_t b)
 #endif
 }
 
-/* Of a piece of 1 to WORD_BYTES bytes; WORD_BYTES can be read at p. */
-static inline void make_key(word_key *k, const char *p, size_t n)
+/* Of a piece of 1 to WORD_BYTES bytes; WORD_READ can be read at p. */
+static inline word_key make_key(const char *p, size_t n)
 {
     /* From the n-th byte before the middle on: a mask of n bytes. */
-    static const unsigned char ones[2 * WORD_BYTES] = {
-        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
-        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
-    uint64_t mask[WORD_BYTES / 8];
-    memcpy(mask, ones + WORD_BYTES - n, 16);
-    memcpy(k->part, p, 16);
-    k->part[0] &= mask[0];
-    k->part[1] &= mask[1];
-    k->hash = fold(k->part[0] ^ UINT64_C(0x9E3779B97F4A7C15), k->part[1] ^ UINT64_C(0xC4CEB9FE1A85EC53) ^ n);
-    if (n <= 16)
-        return;
-    memcpy(mask + 2, ones + WORD_BYTES - n + 16, 16);
-    memcpy(k->part + 2, p + 16, 16);
-    k->part[2] &= mask[2];
-    k->part[3] &= mask[3];
-    k->hash = fold(k->hash ^ k->part[2], k->part[3] ^ UINT64_C(0xFF51AFD7ED558CCD));
+    static const unsigned char ones[2 * WORD_READ] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                                      255, 255, 255, 255, 255, 255, 255, 255};
+    uint64_t mask[WORD_READ / 8];
+    word_key k;
+    memcpy(mask, ones + WORD_READ - n, WORD_READ);
+    memcpy(k.part, p, WORD_READ);
+    k.part[0] &= mask[0];
+    k.part[1] &= mask[1];
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    k.part[1] |= n;
+#else
+    k.part[1] |= (uint64_t)n << 56;
+#endif
+    k.hash = fold(k.part[0] ^ UINT64_C(0x9E3779B97F4A7C15), k.part[1] ^ UINT64_C(0xC4CEB9FE1A85EC53));
+    return k;
 }
 
-static inline int is_word(const ft_word *w, const word_key *k, size_t n)
+static inline int is_word(const ft_word *w, const word_key *k)
 {
-    return w->bytes == n && w->key[0] == k->part[0] && w->key[1] == k->part[1] &&
-           (n <= 16 || (w->key[2] == k->part[2] && w->key[3] == k->part[3]));
+    return w->key[0] == k->part[0] && w->key[1] == k->part[1];
 }
 
-static inline ft_word *word_at(const ft_bpe *b, uint64_t hash)
+/* The two places where a word may be. */
+static inline ft_word *words_of(const ft_bpe *b, uint64_t hash)
 {
-    return &b->words[hash >> (64 - CACHE_BITS)];
+    return b->words + (hash >> (65 - WORD_BITS)) * 2;
 }
 
-static void keep_word(ft_word *w, const word_key *k, size_t n, const ft_bpe *b)
+/* The place of a word that the table has, or NULL. */
+static inline const ft_word *find_word(const ft_bpe *b, const word_key *k)
 {
-    if (b->count > WORD_TOKENS)
-        return;
-    memset(w, 0, sizeof(*w));
-    memcpy(w->key, k->part, n <= 16 ? 16 : WORD_BYTES);
+    ft_word *w = words_of(b, k->hash);
+    if (is_word(w, k))
+        return w;
+    if (!is_word(w + 1, k))
+        return NULL;
+    const ft_word again = w[1];
+    w[1] = w[0];
+    w[0] = again;
+    return w;
+}
+
+static void keep_word(ft_bpe *b, const word_key *k)
+{
+    ft_word *w = words_of(b, k->hash);
+    w += w->count != 0;
+    memcpy(w->key, k->part, sizeof(w->key));
+    for (size_t i = 0; i < b->count; i++) {
+        w->ids[i] = b->ids[i];
+        w->sizes[i] = (uint8_t)b->sizes[i];
+    }
+    w->count = (uint8_t)b->count;
+}
+
+static ft_long_word *long_place(const ft_bpe *b, uint64_t hash)
+{
+    return &b->long_words[hash >> (64 - LONG_BITS)];
+}
+
+static int is_long_word(const ft_long_word *w, const char *p, size_t n)
+{
+    return w->bytes == n && !memcmp(w->text, p, n);
+}
+
+static void keep_long_word(const ft_bpe *b, const char *p, size_t n, uint64_t hash)
+{
+    ft_long_word *w = long_place(b, hash);
     for (size_t i = 0; i < b->count; i++) {
         w->ids[i] = b->ids[i];
         w->sizes[i] = (uint8_t)b->sizes[i];
     }
     w->count = (uint8_t)b->count;
     w->bytes = (uint8_t)n;
+    memcpy(w->text, p, n);
 }
 
 ft_code ft_words_init(ft_bpe *b, ft_status *st)
 {
-    b->words = calloc((size_t)1 << CACHE_BITS, sizeof(*b->words));
+    b->tables = calloc(1, (sizeof(ft_word) << WORD_BITS) + (sizeof(ft_long_word) << LONG_BITS) + LINE);
     b->whole = calloc((size_t)b->t->size + 1, 1);
-    return b->words && b->whole ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!b->tables || !b->whole)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    char *lines = (char *)b->tables + (LINE - (uintptr_t)b->tables % LINE);
+    b->words = (ft_word *)(void *)lines;
+    b->long_words = (ft_long_word *)(void *)(lines + (sizeof(ft_word) << WORD_BITS));
+    return FT_OK;
 }
 
 /* --- The vocabulary by bytes ------------------------------------------------------ */
 
-static uint64_t hash_of(const char *p, size_t n)
+static uint64_t hash_piece(const char *p, size_t n)
 {
-    char padded[WORD_BYTES] = {0};
-    word_key k;
+    if (n > WORD_BYTES)
+        return ft_hash_bytes(p, n);
+    char padded[WORD_READ] = {0};
     memcpy(padded, p, n);
-    make_key(&k, padded, n);
-    return k.hash;
+    return make_key(padded, n).hash;
 }
 
-/* An entry of letters of the byte alphabet alone, of few enough of them: 1, and its bytes. */
-static int is_indexed(const ft_tokenizer *t, uint32_t id, ft_view32 *bytes)
+/* An entry that some bytes spell: one of letters of the byte alphabet alone. */
+static int is_spelled_by_bytes(const ft_tokenizer *t, uint32_t id)
 {
     const ft_view32 spelling = t->spelling[id];
     const char *text = t->strings.data + spelling.at;
-    if (!(t->flags[id] & FT_TOKEN_USED) || ft_vocabulary_find(t, text, spelling.size) != id)
+    if (!(t->flags[id] & FT_TOKEN_USED) || !spelling.size || ft_vocabulary_find(t, text, spelling.size) != id)
         return 0;
-    *bytes = t->decoded[id];
-    size_t letters = 0;
-    for (size_t at = 0; at < spelling.size; letters++) {
-        unsigned length;
+    unsigned length;
+    for (size_t at = 0; at < spelling.size; at += length)
         if (ft_letter_byte(ft_utf8_decode((const unsigned char *)text + at, &length)) < 0)
             return 0;
-        at += length;
-    }
-    return letters && letters <= WORD_BYTES && bytes->size == letters;
+    return 1;
 }
 
 ft_code ft_words_index(ft_tokenizer *t, ft_status *st)
@@ -138,23 +187,26 @@ ft_code ft_words_index(ft_tokenizer *t, ft_status *st)
     memset(t->by_bytes, 0xFF, size * sizeof(*t->by_bytes));
     t->by_bytes_mask = size - 1;
     for (uint32_t id = 0; id < t->size; id++) {
-        ft_view32 bytes;
-        if (!is_indexed(t, id, &bytes))
+        if (!is_spelled_by_bytes(t, id))
             continue;
-        size_t at = hash_of(t->bytes.data + bytes.at, bytes.size);
-        while (t->by_bytes[at & t->by_bytes_mask] != FT_NO_TOKEN)
-            at++;
-        t->by_bytes[at & t->by_bytes_mask] = id;
+        const uint64_t hash = hash_piece(t->bytes.data + t->decoded[id].at, t->decoded[id].size);
+        size_t at = hash & t->by_bytes_mask;
+        while (t->by_bytes[at].id != FT_NO_TOKEN)
+            at = (at + 1) & t->by_bytes_mask;
+        t->by_bytes[at] = (ft_spelled){.tag = (uint32_t)(hash >> 32), .id = id};
     }
     return FT_OK;
 }
 
-static uint32_t find_bytes(const ft_tokenizer *t, const char *p, size_t n, uint64_t hash)
+static uint32_t find_spelled(const ft_tokenizer *t, const char *p, size_t n, uint64_t hash)
 {
-    for (size_t at = hash;; at++) {
-        const uint32_t id = t->by_bytes[at & t->by_bytes_mask];
-        if (id == FT_NO_TOKEN || (t->decoded[id].size == n && !memcmp(t->bytes.data + t->decoded[id].at, p, n)))
-            return id;
+    for (size_t at = hash & t->by_bytes_mask;; at = (at + 1) & t->by_bytes_mask) {
+        const ft_spelled s = t->by_bytes[at];
+        if (s.id == FT_NO_TOKEN)
+            return FT_NO_TOKEN;
+        if (s.tag == (uint32_t)(hash >> 32) && t->decoded[s.id].size == n &&
+            !memcmp(t->bytes.data + t->decoded[s.id].at, p, n))
+            return s.id;
     }
 }
 
@@ -162,42 +214,67 @@ static uint32_t find_bytes(const ft_tokenizer *t, const char *p, size_t n, uint6
 
 enum { NOT_TRIED, NOT_WHOLE, WHOLE };
 
-/* A piece that the cache lacks. */
-static ft_code split_word(ft_bpe *b, const char *p, size_t n, const word_key *k, ft_status *st)
+/* By the vocabulary, or by merging: once an entry's bytes have merged to the entry they need not again. */
+static ft_code split_piece(ft_bpe *b, const char *p, size_t n, uint64_t hash, ft_status *st)
 {
-    const uint32_t id = find_bytes(b->t, p, n, k->hash);
     b->count = 0;
-    if (id != FT_NO_TOKEN && b->whole[id] == WHOLE)
+    const uint32_t id = find_spelled(b->t, p, n, hash);
+    if (id != FT_NO_TOKEN && (b->whole[id] == WHOLE || b->t->ignore_merges))
         return ft_bpe_answer(b, id, (uint32_t)n, st);
-    ft_code rc = ft_bpe_merge(b, p, n, 1, st);
+    ft_code rc = ft_bpe_merge(b, p, n, st);
     if (!rc && id != FT_NO_TOKEN)
         b->whole[id] = b->count == 1 && b->ids[0] == id ? WHOLE : NOT_WHOLE;
     return rc;
 }
 
-ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st)
+/* A piece of bytes that the table of words lacks; `k` where it is short enough for it. */
+static ft_code answer_piece(ft_bpe *b, const char *p, size_t n, const word_key *k, ft_status *st)
 {
-    b->count = 0;
-    if (!bytes || n > WORD_BYTES)
-        return ft_bpe_merge(b, text, n, bytes, st);
-    char padded[WORD_BYTES] = {0};
-    word_key k;
-    memcpy(padded, text, n);
-    make_key(&k, padded, n);
-    ft_word *w = word_at(b, k.hash);
+    const uint64_t hash = k ? k->hash : ft_hash_bytes(p, n);
     ft_code rc = FT_OK;
-    if (is_word(w, &k, n)) {
+    const ft_long_word *w = long_place(b, hash);
+    if (is_long_word(w, p, n)) {
+        b->count = 0;
         for (size_t i = 0; !rc && i < w->count; i++)
             rc = ft_bpe_answer(b, w->ids[i], w->sizes[i], st);
         return rc;
     }
-    rc = split_word(b, text, n, &k, st);
-    if (!rc)
-        keep_word(w, &k, n, b);
+    rc = split_piece(b, p, n, hash, st);
+    if (!rc && k && b->count <= WORD_TOKENS)
+        keep_word(b, k);
+    else if (!rc && n <= LONG_BYTES && b->count <= LONG_TOKENS)
+        keep_long_word(b, p, n, hash);
+    return rc;
+}
+
+ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st)
+{
+    if (!bytes)
+        return ft_bpe_merge_letters(b, text, n, st);
+    if (n > WORD_BYTES)
+        return answer_piece(b, text, n, NULL, st);
+    char padded[WORD_READ] = {0};
+    memcpy(padded, text, n);
+    const word_key k = make_key(padded, n);
+    const ft_word *w = find_word(b, &k);
+    if (!w)
+        return answer_piece(b, text, n, &k, st);
+    ft_code rc = FT_OK;
+    b->count = 0;
+    for (size_t i = 0; !rc && i < w->count; i++)
+        rc = ft_bpe_answer(b, w->ids[i], w->sizes[i], st);
     return rc;
 }
 
 /* --- Text ------------------------------------------------------------------------- */
+
+typedef struct text_run {
+    const ft_layer *layer;
+    size_t end;
+    const char *tail; /* a copy of the last bytes before `end`, with room behind */
+    size_t tail_at;   /* where in the layer it begins */
+    int plain;        /* the layer is the original */
+} text_run;
 
 /* Makes byte ranges of the layer, of the tokens from `first` on, ranges of the original. */
 static void find_origins(const ft_layer *l, ft_encoding *out, size_t first)
@@ -211,18 +288,12 @@ static void find_origins(const ft_layer *l, ft_encoding *out, size_t first)
     }
 }
 
-typedef struct text_run {
-    const ft_layer *layer;
-    size_t end;
-    const char *tail; /* a copy of the last bytes before `end`, with room behind */
-    size_t tail_at;   /* where in the layer it begins */
-    int plain;        /* the layer is the original */
-} text_run;
-
-/* Appends the tokens of the piece [at, at + n), which b->ids and b->sizes hold. */
-static ft_code put_answer(ft_bpe *b, const text_run *r, size_t at, int offsets, ft_encoding *out, ft_status *st)
+static ft_code put_piece(ft_bpe *b, const text_run *r, size_t at, size_t n, const word_key *k, int offsets,
+                         ft_encoding *out, ft_status *st)
 {
-    ft_code rc = ft_encoding_grow(out, b->count + WORD_TOKENS, offsets, st);
+    ft_code rc = answer_piece(b, r->layer->text + at, n, k, st);
+    if (!rc)
+        rc = ft_encoding_grow(out, b->count, offsets, st);
     if (rc)
         return rc;
     const size_t first = out->count;
@@ -233,31 +304,20 @@ static ft_code put_answer(ft_bpe *b, const text_run *r, size_t at, int offsets, 
             out->ends[out->count] = at += b->sizes[i];
         }
     }
-    if (offsets && (b->count > 1 || !r->plain))
+    if (offsets)
         find_origins(r->layer, out, first);
     return FT_OK;
 }
 
-static ft_code put_new_word(ft_bpe *b, const text_run *r, size_t at, size_t n, const word_key *k, int offsets,
-                            ft_encoding *out, ft_status *st)
+static inline int has_room(const ft_encoding *out, size_t more, int offsets)
 {
-    const char *p = r->layer->text + at;
-    ft_code rc;
-    if (k) {
-        rc = split_word(b, p, n, k, st);
-        if (!rc)
-            keep_word(word_at(b, k->hash), k, n, b);
-    } else {
-        b->count = 0;
-        rc = ft_bpe_merge(b, p, n, 1, st);
-    }
-    return rc ? rc : put_answer(b, r, at, offsets, out, st);
+    return out->capacity - out->count >= more && (!offsets || out->offsets_capacity - out->count >= more);
 }
 
 static inline void put_word(const ft_word *w, const text_run *r, size_t at, int offsets, ft_encoding *out)
 {
     const size_t first = out->count;
-    memcpy(out->ids + first, w->ids, sizeof(w->ids)); /* more than there are: cheaper than a loop */
+    memcpy(out->ids + first, w->ids, WORD_READ); /* more than there are: cheaper than a loop */
     out->count += w->count;
     if (!offsets)
         return;
@@ -267,33 +327,34 @@ static inline void put_word(const ft_word *w, const text_run *r, size_t at, int 
         out->starts[first + i] = out->ends[first + i - 1];
         out->ends[first + i] = out->starts[first + i] + w->sizes[i];
     }
-    if (w->count > 1 || !r->plain)
+    const int ascii = !((w->key[0] | w->key[1]) & UINT64_C(0x8080808080808080));
+    if (!r->plain || (w->count > 1 && !ascii))
         find_origins(r->layer, out, first);
 }
 
-/* The pieces that end at ends[0 .. count), the first one starting at `at`. */
-static inline ft_code put_pieces(ft_bpe *b, const text_run *r, size_t at, const uint32_t *ends, size_t count,
+/* The pieces that end at ends[0 .. count), the first one starting at `at`. Keys come
+ * first, so that the words are on their way from memory while others are put. */
+static inline __attribute__((always_inline)) ft_code put_pieces(ft_bpe *b, const text_run *r, size_t at, const uint32_t *ends, size_t count,
                                  const int offsets, ft_encoding *out, ft_status *st)
 {
-    ft_code rc = ft_encoding_grow(out, count + WORD_TOKENS, offsets, st);
-    for (size_t i = 0; !rc && i < count; i++) {
+    word_key keys[BATCH];
+    for (size_t i = 0, from = at; i < count; from = ends[i++]) {
+        const char *p = r->end - from >= WORD_READ ? r->layer->text + from : r->tail + (from - r->tail_at);
+        const size_t n = ends[i] - from;
+        keys[i] = make_key(p, n <= WORD_BYTES ? n : WORD_BYTES);
+        __builtin_prefetch(words_of(b, keys[i].hash));
+    }
+    ft_code rc = FT_OK;
+    for (size_t i = 0; !rc && i < count; at = ends[i++]) {
         const size_t n = ends[i] - at;
-        if (n > WORD_BYTES) {
-            rc = put_new_word(b, r, at, n, NULL, offsets, out, st);
-        } else {
-            word_key k;
-            make_key(&k, r->end - at >= WORD_BYTES ? r->layer->text + at : r->tail + (at - r->tail_at), n);
-            const ft_word *w = word_at(b, k.hash);
-            if (!is_word(w, &k, n)) {
-                rc = put_new_word(b, r, at, n, &k, offsets, out, st);
-            } else {
-                if (out->capacity - out->count < 2 * WORD_TOKENS)
-                    rc = ft_encoding_grow(out, 2 * WORD_TOKENS, offsets, st);
-                if (!rc)
-                    put_word(w, r, at, offsets, out);
-            }
-        }
-        at = ends[i];
+        if (!has_room(out, WORD_READ, offsets) && (rc = ft_encoding_grow(out, WORD_READ, offsets, st)) != FT_OK)
+            break;
+        const word_key *k = n <= WORD_BYTES ? &keys[i] : NULL;
+        const ft_word *w = k ? find_word(b, k) : NULL;
+        if (w)
+            put_word(w, r, at, offsets, out);
+        else
+            rc = put_piece(b, r, at, n, k, offsets, out, st);
     }
     return rc;
 }
@@ -313,8 +374,8 @@ static ft_code put_ids_and_offsets(ft_bpe *b, const text_run *r, size_t at, cons
 ft_code ft_bpe_encode(ft_bpe *b, const ft_layer *l, uint32_t start, uint32_t end, int offsets, ft_encoding *out,
                       ft_status *st)
 {
-    char tail[2 * WORD_BYTES] = {0};
-    const size_t n = end - start < WORD_BYTES ? end - start : WORD_BYTES;
+    char tail[2 * WORD_READ] = {0};
+    const size_t n = end - start < WORD_READ ? end - start : WORD_READ;
     memcpy(tail, l->text + end - n, n);
     const text_run r = {.layer = l, .tail = tail, .tail_at = end - n, .end = end, .plain = ft_layer_is_original(l)};
     uint32_t ends[BATCH];
