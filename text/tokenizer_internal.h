@@ -109,7 +109,7 @@ struct ft_tokenizer {
 
     ft_merge *merges; /* hash table */
     size_t merges_shift, merges_mask;
-    uint64_t *merges_seen; /* four bits a slot: set where a pair's hash falls. Most pairs
+    uint64_t *merges_seen; /* eight bits a slot: set where a pair's hash falls. Most pairs
                             * that are asked for do not merge, and this is small enough to stay near */
     uint32_t byte_id[256]; /* id of each byte's letter of the byte alphabet */
     int bytes_complete;    /* all 256 are there */
@@ -154,7 +154,7 @@ static inline uint64_t ft_merge_hash(uint64_t pair)
 }
 static inline int ft_merge_may_exist(const ft_tokenizer *t, uint64_t hash)
 {
-    const size_t bit = (size_t)(hash >> (t->merges_shift - 2));
+    const size_t bit = (size_t)(hash >> (t->merges_shift - 3));
     return (int)(t->merges_seen[bit >> 6] >> (bit & 63) & 1);
 }
 static inline const ft_merge *ft_merge_find(const ft_tokenizer *t, uint32_t left, uint32_t right)

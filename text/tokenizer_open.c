@@ -159,7 +159,7 @@ static int merge_halves(const json_t *merge, const char *half[2], size_t size[2]
 static void put_merge(ft_tokenizer *t, uint32_t left, uint32_t right, uint32_t rank, uint32_t id)
 {
     const uint64_t pair = (uint64_t)left << 32 | right, hash = ft_merge_hash(pair);
-    const size_t bit = (size_t)(hash >> (t->merges_shift - 2));
+    const size_t bit = (size_t)(hash >> (t->merges_shift - 3));
     t->merges_seen[bit >> 6] |= UINT64_C(1) << (bit & 63);
     size_t at = (size_t)(hash >> t->merges_shift);
     while (t->merges[at].pair != UINT64_MAX && t->merges[at].pair != pair)
@@ -200,9 +200,11 @@ static ft_code read_merges(ft_tokenizer *t, const json_t *merges, ft_status *st)
     const size_t count = json_array_size(merges);
     if (count > FT_MAX_ENTRIES)
         return ft_fail(st, FT_ERR_LIMIT, "model.merges has %zu entries: at most %d", count, FT_MAX_ENTRIES);
-    const size_t size = table_size(count);
+    size_t size = 16; /* three quarters full: few that are not there are asked for */
+    while (size < count + count / 4)
+        size *= 2;
     t->merges = malloc(size * sizeof(*t->merges));
-    t->merges_seen = calloc(size / 16, sizeof(*t->merges_seen));
+    t->merges_seen = calloc(size / 8, sizeof(*t->merges_seen));
     if (!t->merges || !t->merges_seen)
         return out_of_memory(st);
     t->merges_mask = size - 1;

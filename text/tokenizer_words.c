@@ -2,10 +2,10 @@
  *
  * Text is words that come again and again: a table remembers how each was split,
  * so that most pieces cost a hash, a comparison and a copy. Two words share a cache
- * line: the one that came again stays, the other makes room. Long pieces, and those
- * of many tokens, have a table of their own. A piece that neither has is looked for
- * in the vocabulary, and merged only where its bytes are no entry. What is in the
- * tables never changes an answer.
+ * line: the one that came again stays, the other makes room. Long pieces have a
+ * table of their own. A piece that is in neither is looked for in the vocabulary,
+ * and merged only where its bytes are no entry. What is in the tables never changes
+ * an answer.
  *
  * Pieces are read 8 bytes at a time and masked, which reads past their end: the
  * last bytes of a text are read from a copy with room behind. */
@@ -179,7 +179,7 @@ static int is_spelled_by_bytes(const ft_tokenizer *t, uint32_t id)
 ft_code ft_words_index(ft_tokenizer *t, ft_status *st)
 {
     size_t size = 16;
-    while (size < 2 * (size_t)t->vocabulary)
+    while (size < t->vocabulary + (size_t)t->vocabulary / 4)
         size *= 2;
     t->by_bytes = malloc(size * sizeof(*t->by_bytes));
     if (!t->by_bytes)
@@ -230,20 +230,24 @@ static ft_code split_piece(ft_bpe *b, const char *p, size_t n, uint64_t hash, ft
 /* A piece of bytes that the table of words lacks; `k` where it is short enough for it. */
 static ft_code answer_piece(ft_bpe *b, const char *p, size_t n, const word_key *k, ft_status *st)
 {
-    const uint64_t hash = k ? k->hash : ft_hash_bytes(p, n);
-    ft_code rc = FT_OK;
-    const ft_long_word *w = long_place(b, hash);
-    if (is_long_word(w, p, n)) {
-        b->count = 0;
-        for (size_t i = 0; !rc && i < w->count; i++)
-            rc = ft_bpe_answer(b, w->ids[i], w->sizes[i], st);
+    if (k) {
+        ft_code rc = split_piece(b, p, n, k->hash, st);
+        if (!rc && b->count <= WORD_TOKENS)
+            keep_word(b, k);
         return rc;
     }
-    rc = split_piece(b, p, n, hash, st);
-    if (!rc && k && b->count <= WORD_TOKENS)
-        keep_word(b, k);
-    else if (!rc && n <= LONG_BYTES && b->count <= LONG_TOKENS)
-        keep_long_word(b, p, n, hash);
+    const uint64_t hash = ft_hash_bytes(p, n);
+    const ft_long_word *w = long_place(b, hash);
+    if (!is_long_word(w, p, n)) {
+        ft_code rc = split_piece(b, p, n, hash, st);
+        if (!rc && n <= LONG_BYTES && b->count <= LONG_TOKENS)
+            keep_long_word(b, p, n, hash);
+        return rc;
+    }
+    ft_code rc = FT_OK;
+    b->count = 0;
+    for (size_t i = 0; !rc && i < w->count; i++)
+        rc = ft_bpe_answer(b, w->ids[i], w->sizes[i], st);
     return rc;
 }
 
