@@ -337,6 +337,8 @@ size_t ft_cutter_cut(const ft_cutter *c, const char *text, size_t at, size_t n, 
 #ifdef __SSE2__
         if (most - count >= BLOCK)
             cut = cut_block(c, p + at, n - at, at, ends + count);
+        else if (count)
+            break; /* the next call has room for a block */
 #endif
         if (!cut) {
             ends[count] = (uint32_t)piece_end(c, p, at, n);
