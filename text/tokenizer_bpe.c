@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCAN_BITS = 6, SCAN_MOST = 1 << SCAN_BITS, SCAN_LANES = 4, PAIR_BITS = 12 };
+enum { SCAN_BITS = 6, SCAN_MOST = 1 << SCAN_BITS, SCAN_LANES = 4, PAIR_BITS = 13 };
 
 uint64_t ft_hash_bytes(const void *bytes, size_t n)
 {
