@@ -69,12 +69,41 @@ static void compare(const pair *p, const char *bytes, size_t n, size_t most)
 /* One of each class, and of all that the patterns name; runs; random code points. */
 static void append_something(ft_random *r, ft_buffer *out, int ascii)
 {
-    static const char *const parts[] = {"a",      "E",        "word",     " ",        " ",        "  ",           "'",
-                                        "'s",     "'LL",      "re",       "'vE",      "t",        "1",            "123",
-                                        "(",      "-",        "\n",       "\r\n",     "\t",       "\v",           "\x1c",
-                                        "\x7f",   "\xC5\xBF", "\xC2\xA0", "\xC2\x85", "\xC3\xA9", "\xCC\x81",     "\xD9\xA3",
-                                        "\xC2\xBD", "\xE2\x84\xAA", "\xE2\x80\xA8", "\xE2\x80\x99", "\xE4\xB8\xAD",
-                                        "\xF0\x9F\x98\x80", "\xF0\x9D\x9F\x98"};
+    static const char *const parts[] = {"a",
+                                        "E",
+                                        "word",
+                                        " ",
+                                        " ",
+                                        "  ",
+                                        "'",
+                                        "'s",
+                                        "'LL",
+                                        "re",
+                                        "'vE",
+                                        "t",
+                                        "1",
+                                        "123",
+                                        "(",
+                                        "-",
+                                        "\n",
+                                        "\r\n",
+                                        "\t",
+                                        "\v",
+                                        "\x1c",
+                                        "\x7f",
+                                        "\xC5\xBF",
+                                        "\xC2\xA0",
+                                        "\xC2\x85",
+                                        "\xC3\xA9",
+                                        "\xCC\x81",
+                                        "\xD9\xA3",
+                                        "\xC2\xBD",
+                                        "\xE2\x84\xAA",
+                                        "\xE2\x80\xA8",
+                                        "\xE2\x80\x99",
+                                        "\xE4\xB8\xAD",
+                                        "\xF0\x9F\x98\x80",
+                                        "\xF0\x9D\x9F\x98"};
     static const uint32_t limits[] = {0x80, 0x300, 0x3000, 0x10000, 0x20000, 0x110000};
     const char *part = parts[ft_random_below(r, sizeof(parts) / sizeof(parts[0]))];
     if (ascii && part[0] & 0x80)
@@ -187,11 +216,11 @@ static const char *write_with_regex(const char *path)
         json_string_value(json_object_get(json_object_get(json_array_get(list, 0), "pattern"), "Regex"));
     ft_buffer grouped = {0};
     assert_int_equal(ft_buffer_printf(&grouped, NULL, "(?:%s)", pattern ? pattern : ft_pattern_gpt2), FT_OK);
-    json_object_set_new(
-        root, "pre_tokenizer",
-        json_pack("{s:s,s:[{s:s,s:{s:s},s:s,s:b},{s:s,s:b,s:b,s:b}]}", "type", "Sequence", "pretokenizers", "type",
-                  "Split", "pattern", "Regex", grouped.data, "behavior", "Isolated", "invert", 0, "type", "ByteLevel",
-                  "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 0));
+    json_object_set_new(root, "pre_tokenizer",
+                        json_pack("{s:s,s:[{s:s,s:{s:s},s:s,s:b},{s:s,s:b,s:b,s:b}]}", "type", "Sequence",
+                                  "pretokenizers", "type", "Split", "pattern", "Regex", grouped.data, "behavior",
+                                  "Isolated", "invert", 0, "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets",
+                                  1, "use_regex", 0));
     char *text = json_dumps(root, JSON_COMPACT);
     const char *written = ft_test_write("regex.json", text, strlen(text));
     free(text);
@@ -254,7 +283,7 @@ static void random_text_gets_the_same_tokens_by_either_way(void **state)
     (void)state;
     ft_test_need("tokenizers/dolma2/tokenizer.json");
     static const char *const special[] = {"<|endoftext|>", "|||EMAIL_ADDRESS|||", "<|im_start|>", "<|", "|", "\xFF",
-                                          "\xE2\x82", "\xF0\x9F\x98"};
+                                          "\xE2\x82",      "\xF0\x9F\x98"};
     ft_random r;
     ft_random_init(&r, 9);
     ft_buffer text = {0}, part = {0};

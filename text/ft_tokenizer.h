@@ -53,13 +53,16 @@ typedef struct ft_encoding {
 } ft_encoding;
 void ft_encoding_release(ft_encoding *e);
 
+/* What an encoder takes at most, but for what grows with the text that is encoded. */
+enum { FT_ENCODER_BYTES = 5 << 20 };
 FT_CHECKED ft_code ft_encoder_new(ft_encoder **out, const ft_tokenizer *t, ft_status *st);
 void ft_encoder_free(ft_encoder *e);
 /* Replaces the content of `out`. Nothing is added at either end; added tokens in
  * the text are recognised. Invalid UTF-8 is replaced by U+FFFD first (offsets
  * refer to the original bytes). O(n log n) in the worst case, whatever the text. */
 FT_CHECKED ft_code ft_encoder_encode(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st);
-/* The same ids alone: faster, and a fifth of the memory. */
+/* The same ids alone, `starts` and `ends` left as they were: faster, and a fifth of
+ * the memory. An encoding may be used for both in turn. */
 FT_CHECKED ft_code ft_encoder_encode_ids(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st);
 
 enum { FT_DECODE_SKIP_SPECIAL = 1 };

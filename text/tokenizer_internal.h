@@ -133,7 +133,7 @@ struct ft_tokenizer {
     ft_classes *normalizer_knows, *accents;
     unsigned char *trims; /* [trims_count] add_prefix_space of each post-processor that trims offsets */
     size_t trims_count, trims_capacity;
-    int byte_level; /* the last splitter, and no other, turns text to bytes */
+    int byte_level;          /* the last splitter, and no other, turns text to bytes */
     const ft_cutter *cutter; /* all that the splitters do, but for turning to bytes; NULL: more than that */
 };
 
@@ -286,7 +286,7 @@ typedef struct ft_bpe {
     void *tables;    /* the cache of words: both of its tables */
     struct ft_word *words;
     struct ft_long_word *long_words;
-    uint8_t *whole; /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
+    uint8_t *whole;        /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
     uint32_t *ids, *sizes; /* the answer */
     size_t count, ids_capacity, sizes_capacity;
 } ft_bpe;

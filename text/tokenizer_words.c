@@ -338,8 +338,9 @@ static inline void put_word(const ft_word *w, const text_run *r, size_t at, int 
 
 /* The pieces that end at ends[0 .. count), the first one starting at `at`. Keys come
  * first, so that the words are on their way from memory while others are put. */
-static inline __attribute__((always_inline)) ft_code put_pieces(ft_bpe *b, const text_run *r, size_t at, const uint32_t *ends, size_t count,
-                                 const int offsets, ft_encoding *out, ft_status *st)
+static inline __attribute__((always_inline)) ft_code put_pieces(ft_bpe *b, const text_run *r, size_t at,
+                                                                const uint32_t *ends, size_t count, const int offsets,
+                                                                ft_encoding *out, ft_status *st)
 {
     word_key keys[BATCH];
     for (size_t i = 0, from = at; i < count; from = ends[i++]) {
