@@ -53,7 +53,8 @@ typedef struct ft_encoding {
 } ft_encoding;
 void ft_encoding_release(ft_encoding *e);
 
-/* What an encoder takes at most, but for what grows with the text that is encoded. */
+/* What an encoder takes, for vocabularies of up to half a million entries, but for
+ * what grows with the text that is encoded. */
 enum { FT_ENCODER_BYTES = 5 << 20 };
 FT_CHECKED ft_code ft_encoder_new(ft_encoder **out, const ft_tokenizer *t, ft_status *st);
 void ft_encoder_free(ft_encoder *e);
