@@ -113,7 +113,8 @@ static void cursor_begin(const walk *k, cursor *c, const ft_range *ranges, unsig
 }
 
 /* The next child that is a token: its key, id, count and ranges. 0 when there is none.
- * Key 0 (no token) and the ends of documents are passed over. */
+ * Key 0 (no token), the ends of documents, and what stands in removed ones alone are
+ * passed over. */
 static int cursor_next(const walk *k, cursor *c, unsigned depth, first_token *out, ft_range *ranges)
 {
     for (;;) {
@@ -138,7 +139,7 @@ static int cursor_next(const walk *k, cursor *c, unsigned depth, first_token *ou
             c->left[i].lo = ranges[i].hi;
             load_key(k, c, i, depth);
         }
-        if (is_token)
+        if (is_token && out->count)
             return 1;
     }
 }
