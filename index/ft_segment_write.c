@@ -94,8 +94,8 @@ static ft_code write_ids(const target *t, const ft_gather *g, ft_status *st)
         ids[i] = (ft_id_record){.hash = XXH3_64bits(id, strlen(id)), .document = i};
     }
     qsort(ids, g->document_count, sizeof(*ids), compare_ids);
-    ft_code rc = write_bytes(t, FT_SECTION_IDS, FT_SECTION_BLOCK, ids, g->document_count * sizeof(*ids), g->document_count,
-                             8 * sizeof(*ids), st);
+    ft_code rc = write_bytes(t, FT_SECTION_IDS, FT_SECTION_BLOCK, ids, g->document_count * sizeof(*ids),
+                             g->document_count, 8 * sizeof(*ids), st);
     free(ids);
     return rc;
 }

@@ -18,14 +18,8 @@
 enum { VOCAB = 300, DOCUMENTS = 40 };
 
 static const char *const files[] = {
-    "manifest.json",
-    "segment-000001/tokens",
-    "segment-000001/suffixes",
-    "segment-000001/bounds",
-    "segment-000001/tree",
-    "segment-000001/documents",
-    "segment-000001/texts",
-    "segment-000001/ids",
+    "manifest.json",       "segment-000001/tokens",    "segment-000001/suffixes", "segment-000001/bounds",
+    "segment-000001/tree", "segment-000001/documents", "segment-000001/texts",    "segment-000001/ids",
 };
 enum { FILES = sizeof(files) / sizeof(*files) };
 

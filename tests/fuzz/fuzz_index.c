@@ -23,8 +23,18 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 enum { VOCAB = 20, PAYLOAD = 4096 };
-static const char *const sections[] = {"", "tokens", "suffixes", "documents", "texts", "ids", "", "", "bounds", "tree",
-                                       "removed-documents-000002", "removed-ranks-000002"};
+static const char *const sections[] = {"",
+                                       "tokens",
+                                       "suffixes",
+                                       "documents",
+                                       "texts",
+                                       "ids",
+                                       "",
+                                       "",
+                                       "bounds",
+                                       "tree",
+                                       "removed-documents-000002",
+                                       "removed-ranks-000002"};
 
 static char root[64];
 
