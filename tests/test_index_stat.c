@@ -852,7 +852,7 @@ static void json_holds_what_the_table_shows(void **state)
     free(out);
     assert_int_equal(run_stat("", &out), 0);
     assert_non_null(strstr(out, "documents        3\n"));
-    assert_non_null(strstr(out, "2 documents in 1 groups"));
+    assert_non_null(strstr(out, "2 documents in 1 group;"));
     assert_null(strchr(out, 0x1B)); /* an id cannot drive the terminal */
     free(out);
 }
