@@ -1,5 +1,6 @@
 #include "index/ft_index.h"
 
+#include "base/ft_buffer.h"
 #include "index/ft_manifest.h"
 #include "index/ft_part.h"
 
@@ -201,20 +202,67 @@ size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t l
     return longest;
 }
 
+/* One position after another: what infini-gram's parts need, and all do without memory. */
+static void match_part_singly(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+{
+    ft_range ignored;
+    for (size_t i = 0, known = 0; i < count; i++) {
+        own[i] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, ranges ? &ranges[i] : &ignored)
+                             : ft_part_extend(p, ids + i, known, count - i, ranges ? &ranges[i] : &ignored);
+        known = own[i] ? own[i] - 1 : 0;
+    }
+}
+
+/* Own longest matches of one part; ranges (may be NULL unless something is removed) get theirs. */
+static void match_part(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+{
+    if (p->bytewise) {
+        match_part_singly(p, ids, count, own, ranges);
+        return;
+    }
+    ft_segment_match_all(p, ids, count, own, ranges);
+    for (size_t i = 0; i < count && p->removed_ranks.count; i++)
+        own[i] = ft_part_only_live(p, ids + i, count - i, own[i], &ranges[i]);
+}
+
+static void match_singly(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
+{
+    for (size_t i = 0; i < count; i++)
+        longest[i] = ft_index_longest_prefix(ix, ids + i, count - i, matches ? &matches[i] : NULL);
+}
+
 void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
 {
-    size_t known[FT_INDEX_MAX_PARTS] = {0};
-    for (size_t i = 0; i < count; i++) {
-        size_t own[FT_INDEX_MAX_PARTS];
-        ft_range ranges[FT_INDEX_MAX_PARTS];
+    /* Each part's own longest matches, and the ranges of one part. */
+    size_t *own = count < SIZE_MAX / FT_INDEX_MAX_PARTS ? ft_alloc_array(count * ix->part_count, sizeof(*own)) : NULL;
+    ft_range *ranges = ft_alloc_array(count, sizeof(*ranges));
+    if (!own || !ranges) {
+        free(own);
+        free(ranges);
+        match_singly(ix, ids, count, longest, matches);
+        return;
+    }
+    memset(longest, 0, count * sizeof(*longest));
+    for (unsigned k = 0; k < ix->part_count; k++) {
+        const ft_part *p = &ix->parts[k];
+        size_t *here = own + k * count;
+        match_part(p, ids, count, here, matches || p->removed_ranks.count ? ranges : NULL);
+        for (size_t i = 0; i < count; i++) {
+            longest[i] = here[i] > longest[i] ? here[i] : longest[i];
+            if (matches)
+                matches[i].part[k] = ranges[i];
+        }
+    }
+    for (size_t i = 0; i < count && matches; i++) {
+        matches[i].count = 0;
         for (unsigned k = 0; k < ix->part_count; k++) {
             const ft_part *p = &ix->parts[k];
-            own[k] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, &ranges[k])
-                                 : ft_part_extend(p, ids + i, known[k], count - i, &ranges[k]);
-            known[k] = own[k] ? own[k] - 1 : 0;
+            const int best = own[k * count + i] == longest[i];
+            set_part(ix, &matches[i], k, best ? matches[i].part[k] : ft_part_find(p, ids + i, longest[i]));
         }
-        longest[i] = combine(ix, ids + i, own, ranges, matches ? &matches[i] : NULL);
     }
+    free(own);
+    free(ranges);
 }
 
 uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)
