@@ -253,6 +253,8 @@ static void a_manifest_that_lies_is_refused(void **state)
         {"\"version\":2", "\"version\":3", "version 3"},
         {"\"version\":2", "\"version\":\"two\"", "must be an integer"},
         {"flextrace-index", "something-else", "not the manifest"},
+        {"\"removed_documents\":8", "\"removed_documents\":7", "root"},
+        {"\"removed\":2", "\"removed\":0", "more is removed"},
         {"\"documents\":40", "\"documents\":41", "root"},
         {"\"owner\":\"\"", "\"owner\":\"Eve\"", "root"},
         {"\"vocab_size\":300", "\"vocab_size\":70000", "token bytes"},
