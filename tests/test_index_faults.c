@@ -6,6 +6,7 @@
 #include "base/ft_random.h"
 #include "index/ft_index.h"
 #include "index/ft_index_build.h"
+#include "index/ft_index_update.h"
 #include "index/ft_query.h"
 #include "index/ft_section.h"
 
@@ -18,8 +19,16 @@
 enum { VOCAB = 300, DOCUMENTS = 40 };
 
 static const char *const files[] = {
-    "manifest.json",       "segment-000001/tokens",    "segment-000001/suffixes", "segment-000001/bounds",
-    "segment-000001/tree", "segment-000001/documents", "segment-000001/texts",    "segment-000001/ids",
+    "manifest.json",
+    "segment-000001/tokens",
+    "segment-000001/suffixes",
+    "segment-000001/bounds",
+    "segment-000001/tree",
+    "segment-000001/documents",
+    "segment-000001/texts",
+    "segment-000001/ids",
+    "segment-000001/removed-documents-000002",
+    "segment-000001/removed-ranks-000002",
 };
 enum { FILES = sizeof(files) / sizeof(*files) };
 
@@ -50,12 +59,28 @@ static ft_code write_index(const char *path, uint64_t seed, const ft_progress *p
     return rc;
 }
 
+/* Every fifth document of an index. */
+static void remove_some(const char *path)
+{
+    ft_status st;
+    ft_index_removal *r;
+    assert_ok(ft_index_removal_begin(&r, path, 1, &st), st);
+    for (uint64_t d = 0; d < DOCUMENTS; d += 5) {
+        ft_doc_ref doc;
+        assert_ok(ft_index_document(ft_index_removal_index(r), d, &doc, &st), st);
+        assert_ok(ft_index_removal_add(r, &doc, &st), st);
+    }
+    assert_ok(ft_index_removal_commit(r, NULL, &st), st);
+    ft_index_removal_end(r);
+}
+
 static void fresh_index(const char *name)
 {
     ft_status st;
     snprintf(folder, sizeof(folder), "%s", ft_test_path(name));
     assert_ok(ft_folder_remove(folder, &st), st);
     assert_ok(write_index(folder, 1, NULL, &st), st);
+    remove_some(folder);
 }
 
 static void file_path(char *out, size_t file)
@@ -182,6 +207,7 @@ static void a_file_of_another_index_is_found(void **state)
     char other[4096];
     snprintf(other, sizeof(other), "%s", ft_test_path("other"));
     assert_ok(write_index(other, 2, NULL, &st), st);
+    remove_some(other);
     for (size_t f = 0; f < FILES; f++) {
         char path[4200], from[4300];
         size_t n;
@@ -223,10 +249,13 @@ static void a_manifest_that_lies_is_refused(void **state)
     static const char *const lies[][3] = {
         {"\"segment-000001\"", "\"../elsewhere\"", "'../elsewhere' is not a name"},
         {"\"segment-000001/ids\"", "\"/etc/passwd\"", "'/etc/passwd' is not a name"},
+        {"\"segment-000001/removed-ranks-000002\"", "\"segment-000001/../../x\"", "is not a name"},
         {"\"segment-000001/ids\"", "\"a/../../b\"", "is not a name"},
         {"\"version\":2", "\"version\":3", "version 3"},
         {"\"version\":2", "\"version\":\"two\"", "must be an integer"},
         {"flextrace-index", "something-else", "not the manifest"},
+        {"\"removed_documents\":8", "\"removed_documents\":7", "root"},
+        {"\"removed\":2", "\"removed\":0", "more is removed"},
         {"\"documents\":40", "\"documents\":41", "root"},
         {"\"owner\":\"\"", "\"owner\":\"Eve\"", "root"},
         {"\"vocab_size\":300", "\"vocab_size\":70000", "token bytes"},
