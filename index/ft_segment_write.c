@@ -100,19 +100,6 @@ static ft_code write_ids(const target *t, const ft_gather *g, ft_status *st)
     return rc;
 }
 
-/* What the suffix at b shares with the one before it, at a. */
-static ft_ranked rank_after(const ft_codes *text, uint32_t a, uint32_t b)
-{
-    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
-        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
-        if (x != y)
-            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
-        if (x == 0)
-            break;
-    }
-    return ft_ranked_make(b, FT_SHARED_MAX, 0);
-}
-
 typedef struct stripes {
     ft_suffix_writer *writer;
     const uint32_t *order;
@@ -130,7 +117,7 @@ static ft_code put_stripe(stripes *s, size_t stripe, ft_status *st)
     if (!ranked)
         return ft_fail(st, FT_ERR_MEM, "the suffixes: out of memory");
     for (size_t i = 0; i < count; i++)
-        ranked[i] = first + i ? rank_after(s->text, s->order[first + i - 1], s->order[first + i])
+        ranked[i] = first + i ? ft_ranked_after(s->text, s->order[first + i - 1], s->order[first + i])
                               : ft_ranked_make(s->order[0], 0, 0);
     ft_code rc = ft_suffix_writer_stripe(s->writer, stripe, ranked, count, s->text, st);
     free(ranked);
