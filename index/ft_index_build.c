@@ -20,8 +20,8 @@ enum {
     BATCH_MIN = 1 << 20,
     BATCH_MAX = 16 << 20,
     BATCH_DOCUMENTS = 1 << 16,
-    TOKENIZER_BYTES = 48 << 20, /* what a tokenizer and its encoders' caches take */
-    ENCODING_FACTOR = 6,        /* bytes of an encoding for each byte of text, tokens being 4 bytes or so */
+    TOKENIZER_BYTES = 48 << 20, /* what a tokenizer takes while it is opened, or with its encoders' caches */
+    ENCODING_FACTOR = 2,        /* bytes of ids for each byte of text: a token of 4 bytes is 4 bytes of text or so */
     REPEATED_SHOWN = 5          /* ids that stand twice and are named */
 };
 
@@ -342,7 +342,7 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
                                                 : (size_t)(memory / 128);
     uint64_t fixed = s->tokenizer ? TOKENIZER_BYTES : 0;
     if (s->corpus)
-        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2);
+        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2) + threads * (uint64_t)FT_ENCODER_BYTES;
     const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
     if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",
