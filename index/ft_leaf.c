@@ -265,9 +265,9 @@ ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint3
     const size_t depth = p.shared > leaf->shared ? p.shared - leaf->shared : 0;
     if (sign == 0) {
         /* All that begin with it: where slots do not tell, the group begins with the candidate. */
-        p.lower = p.shared <= leaf->shared ? 0 : depth <= leaf->exact
-                      ? left_of(leaf, p.at, slot_of_depth(leaf->code_bits, depth))
-                      : p.at;
+        p.lower = p.shared <= leaf->shared ? 0
+                  : depth <= leaf->exact   ? left_of(leaf, p.at, slot_of_depth(leaf->code_bits, depth))
+                                           : p.at;
         return p;
     }
     if (depth >= leaf->exact) {
@@ -275,7 +275,8 @@ ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint3
         return sign > 0 ? p : find_in_group(leaf, ids, length, p);
     }
     const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, p.at) + p.shared);
-    const unsigned differs = slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
+    const unsigned differs =
+        slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
     p.lower = sign > 0 ? left_of(leaf, p.at, differs + 1) : right_of(leaf, p.at + 1, differs + 1);
     return p;
 }

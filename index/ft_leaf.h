@@ -76,7 +76,12 @@ static inline unsigned ft_codes_bit(uint32_t a, uint32_t b, unsigned bits)
  *
  * so slots compare as the lengths they stand for. What a segment's last leaf lacks is 0. */
 
-enum { FT_LEAF_RANKS = 128, FT_LEAF_SHARED_MAX = 120, FT_LEAF_DEEP = 127 };
+enum {
+    FT_LEAF_RANKS = 128,
+    FT_LEAF_SHARED_MAX = 120,
+    FT_LEAF_DEEP = 127,
+    FT_LEAF_BYTES_MAX = 16 * 48 + 112 /* positions have at most 48 bits */
+};
 
 typedef struct ft_leaf_shape {
     unsigned code_bits, pointer_bits, bytes;
@@ -107,9 +112,9 @@ typedef struct ft_leaf {
     const ft_codes *text;
     unsigned pointer_bits, code_bits;
     unsigned count;
-    unsigned shared;  /* D */
-    unsigned exact;   /* depth below which slots tell bits: min(q, T) */
-    unsigned known;   /* T */
+    unsigned shared; /* D */
+    unsigned exact;  /* depth below which slots tell bits: min(q, T) */
+    unsigned known;  /* T */
     unsigned char slot[FT_LEAF_RANKS];
 } ft_leaf;
 
