@@ -155,6 +155,10 @@ void ft_index_document_tokens(const ft_index *ix, const ft_doc_ref *doc, uint64_
 /* Every checksum, the order of the suffix array, the Merkle root. FT_ERR_FORMAT
  * names the first fault. */
 FT_CHECKED ft_code ft_index_verify(const ft_index *ix, ft_status *st);
+/* The same, but for the order of the suffixes and the tree over them, which are checked at
+ * `places` places of each part, drawn by `seed`: some neighbours each. Needs no memory
+ * for each token, and no more time than reading all files once. */
+FT_CHECKED ft_code ft_index_verify_sampled(const ft_index *ix, uint64_t places, uint64_t seed, ft_status *st);
 
 FT_API_END
 #endif

@@ -1,7 +1,9 @@
 /* Everything about an index that opening it is too quick to check. */
 #include "index/ft_index.h"
 
+#include "base/ft_random.h"
 #include "index/ft_manifest.h"
+#include "index/ft_merge.h"
 #include "index/ft_part.h"
 
 #include <inttypes.h>
@@ -240,6 +242,62 @@ static ft_code check_leaves(const ft_part *p, ft_pool *pool, ft_status *st)
     return rc;
 }
 
+/* --- A sample ------------------------------------------------------------------------------ */
+
+/* 1 when the suffix at `a` stands before that at `b`, by the text alone. */
+static int text_in_order(const ft_part *p, uint64_t a, uint64_t b)
+{
+    if (p->bytewise) {
+        while (ft_part_key(p, a) == ft_part_key(p, b) && a != b)
+            a++, b++; /* one of them reaches the array's end, whose key is 0 */
+        return ft_part_key(p, a) < ft_part_key(p, b);
+    }
+    int equal;
+    const uint64_t shared = ft_codes_shared(&p->text, a, b, 0, UINT64_MAX, &equal);
+    if (equal)
+        return a < b;
+    return ft_part_key(p, a + shared) < ft_part_key(p, b + shared);
+}
+
+/* Ranks [from, to) and the one before them. */
+static ft_code check_stretch(const ft_part *p, uint64_t from, uint64_t to, ft_status *st)
+{
+    uint64_t before = from ? ft_part_position(p, from - 1) : 0;
+    if (before >= p->n)
+        return order_fault(p, from - 1, "the pointer leaves the tokens", st);
+    for (uint64_t rank = from; rank < to; rank++) {
+        const uint64_t pos = ft_part_position(p, rank);
+        if (pos >= p->n)
+            return order_fault(p, rank, "the pointer leaves the tokens", st);
+        if (rank && !text_in_order(p, before, pos))
+            return order_fault(p, rank, "out of order", st);
+        before = pos;
+    }
+    return FT_OK;
+}
+
+static ft_code check_sample(const ft_part *p, uint64_t places, uint64_t seed, ft_status *st)
+{
+    ft_random r;
+    ft_random_init(&r, seed);
+    const uint64_t leaves = (p->n + FT_LEAF_RANKS - 1) / FT_LEAF_RANKS;
+    ft_code rc = FT_OK;
+    const uint64_t stretches = places < leaves ? places : leaves;
+    for (uint64_t i = 0; i < stretches && !rc; i++) {
+        /* A leaf of each of as many stretches, so that none is left out for long. */
+        const uint64_t each = leaves / stretches, length = i + 1 < stretches ? each : leaves - i * each;
+        const uint64_t leaf = i * each + ft_random_below(&r, length);
+        const uint64_t from = leaf * FT_LEAF_RANKS, to = from + FT_LEAF_RANKS < p->n ? from + FT_LEAF_RANKS : p->n;
+        ft_separator ignored;
+        rc = check_stretch(p, from, to, st);
+        if (!rc && !p->bytewise && !leaf_follows(p, leaf, &ignored))
+            rc = order_fault(p, from, "the leaf that begins here does not follow from the text", st);
+    }
+    return rc;
+}
+
+/* --- Bounds -------------------------------------------------------------------------------- */
+
 /* The bounds rise and cover all ranks (checked at open): with the right tokens at both
  * ends of each range, and the order checked, each is exact. */
 static ft_code check_bounds(const ft_part *p, ft_status *st)
@@ -298,30 +356,38 @@ static ft_code check_removed(const ft_part *p, ft_pool *pool, ft_status *st)
 
 /* --- All ------------------------------------------------------------------------------- */
 
-static ft_code check_segment(const ft_part *p, ft_pool *pool, ft_status *st)
+/* How the order is checked: all of it, or at some places. */
+typedef struct verification {
+    ft_pool *pool;
+    uint64_t places, seed; /* places 0: all */
+} verification;
+
+static ft_code check_segment(const ft_part *p, const verification *v, ft_status *st)
 {
     ft_code rc = FT_OK;
     for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS && !rc; k++)
-        rc = ft_section_check_blocks(&p->section[k], pool, st);
+        rc = ft_section_check_blocks(&p->section[k], v->pool, st);
     if (!rc)
         rc = check_documents(p, st);
     if (!rc)
         rc = check_ids(p, st);
     if (!rc)
-        rc = check_order(p, pool, st);
-    if (!rc)
-        rc = check_leaves(p, pool, st);
+        rc = v->places ? check_sample(p, v->places, v->seed, st) : check_order(p, v->pool, st);
+    if (!rc && !v->places)
+        rc = check_leaves(p, v->pool, st);
     if (!rc)
         rc = check_bounds(p, st);
-    return rc || !p->removed_documents.count ? rc : check_removed(p, pool, st);
+    return rc || !p->removed_documents.count ? rc : check_removed(p, v->pool, st);
 }
 
-static ft_code check_part(const ft_part *p, ft_pool *pool, ft_status *st)
+static ft_code check_part(const ft_part *p, const verification *v, ft_status *st)
 {
     if (!p->bytewise)
-        return check_segment(p, pool, st);
+        return check_segment(p, v, st);
     ft_code rc = check_documents(p, st);
-    return rc ? rc : check_order(p, pool, st);
+    if (!rc)
+        rc = v->places ? check_sample(p, v->places, v->seed, st) : check_order(p, v->pool, st);
+    return rc;
 }
 
 static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)
@@ -357,14 +423,25 @@ static ft_code check_manifest(const ft_index *ix, ft_pool *pool, ft_status *st)
     return rc;
 }
 
+static ft_code verify(const ft_index *ix, verification *v, ft_status *st)
+{
+    ft_code rc = ft_pool_new(&v->pool, 0, st);
+    for (unsigned i = 0; i < ix->part_count && !rc; i++)
+        rc = check_part(&ix->parts[i], v, st);
+    if (!rc && ix->manifest)
+        rc = check_manifest(ix, v->pool, st);
+    ft_pool_free(v->pool);
+    return rc;
+}
+
 ft_code ft_index_verify(const ft_index *ix, ft_status *st)
 {
-    ft_pool *pool;
-    ft_code rc = ft_pool_new(&pool, 0, st);
-    for (unsigned i = 0; i < ix->part_count && !rc; i++)
-        rc = check_part(&ix->parts[i], pool, st);
-    if (!rc && ix->manifest)
-        rc = check_manifest(ix, pool, st);
-    ft_pool_free(pool);
-    return rc;
+    verification v = {.places = 0};
+    return verify(ix, &v, st);
+}
+
+ft_code ft_index_verify_sampled(const ft_index *ix, uint64_t places, uint64_t seed, ft_status *st)
+{
+    verification v = {.places = places ? places : 1, .seed = seed};
+    return verify(ix, &v, st);
 }

@@ -382,12 +382,12 @@ static void finish(const change *c, const char *folder)
 static int make_in_child(const change *c, const char *folder, int fault, long at)
 {
     int code;
-    shared->fault = fault;
     atomic_store(&shared->calls, 0);
     atomic_store(&shared->at, at);
     fflush(NULL);
     const pid_t child = fork();
     if (child == 0) {
+        shared->fault = fault; /* the parent only waits meanwhile */
         const ft_code rc = c->make(folder, NULL, &shared->st);
         _exit(rc == FT_OK ? 0 : 1);
     }

@@ -368,9 +368,16 @@ static void verify_exits_1_and_names_the_first_fault(void **state)
     snprintf(command, sizeof(command), "$FLEXTRACE index verify %s", ft_test_path("flawed"));
     assert_int_equal(ft_test_shell(command, &out, &err), 1);
     assert_non_null(strstr(err, "segment-000001/tokens: byte 4096"));
-    free(bytes);
     free(out);
     free(err);
+    snprintf(command, sizeof(command), "$FLEXTRACE index verify %s --sample 10", ft_test_path("flawed"));
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 1);
+    bytes[4096] ^= 4;
+    ft_test_write(path, bytes, n);
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+    snprintf(command, sizeof(command), "$FLEXTRACE index verify %s --sample 0", ft_test_path("flawed"));
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 2);
+    free(bytes);
 }
 
 static void a_small_memory_spills_runs_and_gives_the_same_bytes(void **state)

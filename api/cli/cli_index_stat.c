@@ -1,6 +1,7 @@
 /* flextrace index stat, flextrace index verify */
 #include "api/cli/cli_index_stat.h"
 #include "base/ft_file.h"
+#include "base/ft_random.h"
 #include "base/ft_threads.h"
 
 #include <inttypes.h>
@@ -35,17 +36,26 @@ static const char stat_help[] = "flextrace index stat: what is in a corpus, befo
 
 static const char verify_help[] =
     "flextrace index verify: every checksum, the order of the suffix array, the Merkle root.\n\n"
-    "Usage: flextrace index verify INDEX [--infini-gram 4|5]\n\n"
+    "Usage: flextrace index verify INDEX [--sample N] [--json] [--infini-gram 4|5]\n\n"
     "Exit 0 when all of it holds; otherwise 1 and the first fault, with file and place.\n"
     "Needs 4 bytes of memory for each token. An infini-gram folder has no checksums:\n"
     "there the order and the places of documents are checked.\n\n"
-    "Example:\n  flextrace index verify farm.index && echo whole\n";
+    "      --sample N         the order at N places of each segment, other ones every time,\n"
+    "                         instead of all of it: needs no such memory; all checksums and\n"
+    "                         the Merkle root as ever\n"
+    "      --json             {\"valid\",\"fault\"}\n"
+    "      --infini-gram V    version of an infini-gram folder (default 4)\n\n"
+    "Examples:\n"
+    "  flextrace index verify farm.index && echo whole\n"
+    "  flextrace index verify farm.index --sample 100000\n";
 
-static const cli_option options[] = {{"json", 0, 0}, {"infini-gram", 0, 1}, {"help", 'h', 0}, {NULL, 0, 0}};
+static const cli_option options[] = {
+    {"json", 0, 0}, {"sample", 0, 1}, {"infini-gram", 0, 1}, {"help", 'h', 0}, {NULL, 0, 0}};
 
 typedef struct request {
     const char *folder;
     ft_infinigram_options infinigram;
+    uint64_t sample; /* places; 0: all */
     int json, helped;
 } request;
 
@@ -57,7 +67,7 @@ static int read_request(request *r, const char *verb, const char *help, int argc
     int got;
     *r = (request){.infinigram = {.version = 4, .end_of_text = FT_NO_TOKEN}};
     while ((got = cli_next(&args, &name, &value)) == 1) {
-        long long version;
+        long long number;
         if (!name && r->folder)
             return cli_usage(verb, "one INDEX at a time; '%.60s' is too many", value);
         if (!name) {
@@ -69,9 +79,13 @@ static int read_request(request *r, const char *verb, const char *help, int argc
         } else if (!strcmp(name, "json")) {
             r->json = 1;
         } else {
-            if (!cli_integer(verb, name, value, 4, 5, &version))
+            const int sample = !strcmp(name, "sample");
+            if (!cli_integer(verb, name, value, sample ? 1 : 4, sample ? INT64_MAX : 5, &number))
                 return CLI_USAGE;
-            r->infinigram.version = (int)version;
+            if (sample)
+                r->sample = (uint64_t)number;
+            else
+                r->infinigram.version = (int)number;
         }
     }
     if (got < 0)
@@ -280,7 +294,7 @@ int cli_index_verify(int argc, char **argv)
         return code;
     ft_code rc = ft_index_open_any(&ix, r.folder, &r.infinigram, &st);
     if (!rc)
-        rc = ft_index_verify(ix, &st);
+        rc = r.sample ? ft_index_verify_sampled(ix, r.sample, ft_random_seed(), &st) : ft_index_verify(ix, &st);
     ft_index_close(ix);
     if (r.json)
         return cli_print_json(json_pack("{s:b,s:s?}", "valid", !rc, "fault", rc ? st.msg : NULL)) ? CLI_SYSTEM
