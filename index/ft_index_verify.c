@@ -166,19 +166,6 @@ static ft_code compare_nodes(void *context, const void *bytes, size_t n, ft_stat
     return FT_OK;
 }
 
-/* What the suffixes at a and b share. */
-static ft_ranked rank_after(const ft_codes *text, uint64_t a, uint64_t b)
-{
-    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
-        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
-        if (x != y)
-            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
-        if (x == 0)
-            break;
-    }
-    return ft_ranked_make(b, FT_SHARED_MAX, 0);
-}
-
 typedef struct leaves_check {
     const ft_part *part;
     uint64_t first, count;   /* leaves of this batch */
@@ -198,7 +185,7 @@ static int leaf_follows(const ft_part *p, uint64_t number, ft_separator *separat
     uint64_t before = first ? ft_part_position(p, first - 1) : 0;
     for (size_t i = 0; i < count; i++) {
         const uint64_t pos = ft_part_position(p, first + i);
-        ranked[i] = first + i ? rank_after(&p->text, before, pos) : ft_ranked_make(pos, 0, 0);
+        ranked[i] = first + i ? ft_ranked_after(&p->text, before, pos) : ft_ranked_make(pos, 0, 0);
         before = pos;
     }
     ft_leaf_encode(bytes, &p->shape, ranked, count);

@@ -24,6 +24,18 @@ static unsigned slot_of_depth(unsigned code_bits, size_t depth)
     return depth <= q ? code_bits * (unsigned)depth : code_bits * q + (unsigned)(depth - q);
 }
 
+ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b)
+{
+    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
+        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
+        if (x != y)
+            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
+        if (x == 0)
+            break; /* both end here: equal */
+    }
+    return ft_ranked_make(b, FT_SHARED_MAX, 0);
+}
+
 /* --- Encoding -------------------------------------------------------------------------- */
 
 static unsigned leaf_shared(const ft_ranked *ranked, size_t count)

@@ -55,6 +55,9 @@ static inline unsigned ft_ranked_bit(ft_ranked r)
     return (unsigned)(r >> 56);
 }
 
+/* Rank of the suffix at b, behind that at a; cost: the codes they share, at most 127. */
+ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b);
+
 /* Number of equal leading bits of two different codes of `bits` bits. */
 static inline unsigned ft_codes_bit(uint32_t a, uint32_t b, unsigned bits)
 {

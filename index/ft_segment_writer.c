@@ -494,21 +494,12 @@ static ft_code merge_runs(ft_segment_writer *w, ft_run *files, const ft_codes *t
     return rc;
 }
 
-/* The merge reads the text at random: where there is memory, a copy in large pages saves
- * a walk through the page table at each look. NULL: the mapped file does as well. */
-static unsigned char *copy_text(const ft_segment_writer *w, const ft_section *tokens)
+static int has_room_for_copy(const ft_segment_writer *w, const ft_section *tokens)
 {
     uint64_t taken = ft_segment_writer_least(ft_pool_size(w->options.pool)) + tokens->payload_bytes;
     for (size_t i = 0; i < w->run_count; i++)
         taken += w->runs[i].source.count * 8;
-    if (taken > w->options.memory_bytes)
-        return NULL;
-    unsigned char *copy = ft_alloc_large((size_t)tokens->payload_bytes + 8); /* 8 are readable behind it */
-    if (copy) {
-        memcpy(copy, tokens->payload, (size_t)tokens->payload_bytes);
-        memset(copy + tokens->payload_bytes, 0, 8);
-    }
-    return copy;
+    return taken <= w->options.memory_bytes;
 }
 
 static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
@@ -519,8 +510,9 @@ static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
     ft_code rc = files ? ft_section_open(&tokens, w->folder, FT_SECTION_TOKENS, 0, st)
                        : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc) {
-        copy = copy_text(w, &tokens);
-        const ft_codes text = {copy ? copy : tokens.payload, tokens.unit_bits, tokens.count};
+        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        if (has_room_for_copy(w, &tokens) && (copy = ft_codes_copy(&text)))
+            text.packed = copy;
         rc = merge_runs(w, files, &text, segment, st);
     }
     for (size_t i = 0; i < w->spilled_count && files; i++)
