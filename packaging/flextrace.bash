@@ -1,6 +1,6 @@
 # bash completion for flextrace: subcommands, their options (read from --help), files.
 _flextrace() {
-    local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words
+    local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} verb= words
     if [ "$COMP_CWORD" -eq 1 ]; then
         words=$(flextrace --help 2>/dev/null | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p')
         COMPREPLY=($(compgen -W "$words --help --version" -- "$current"))
@@ -8,13 +8,14 @@ _flextrace() {
     fi
     case $current in
     -*)
-        words=$(flextrace "$command" --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
+        [ "$command" = index ] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
+        words=$(flextrace "$command" $verb --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         ;;
     *)
         if [ "$COMP_CWORD" -eq 2 ] && [[ $command == index || $command == model ]]; then
             case $command in
-            index) words="build query stat verify" ;;
+            index) words="build add remove compact query stat verify" ;;
             model) words="info" ;;
             esac
             COMPREPLY=($(compgen -W "$words" -- "$current"))
