@@ -6,9 +6,9 @@ import threading
 import time
 
 
-def disk_bytes(folder):
-    """Bytes that the files of a folder occupy, links not followed."""
-    total, todo = 0, [folder]
+def disk_files(folder):
+    """{(device, inode): bytes occupied} of a folder's files, links not followed."""
+    found, todo = {}, [folder]
     while todo:
         try:
             with os.scandir(todo.pop()) as entries:
@@ -16,10 +16,11 @@ def disk_bytes(folder):
                     if e.is_dir(follow_symlinks=False):
                         todo.append(e.path)
                     elif e.is_file(follow_symlinks=False):
-                        total += e.stat(follow_symlinks=False).st_blocks * 512
+                        s = e.stat(follow_symlinks=False)
+                        found[s.st_dev, s.st_ino] = s.st_blocks * 512
         except (FileNotFoundError, NotADirectoryError):
             pass  # it went while we looked
-    return total
+    return found
 
 
 def processes(pid):
@@ -52,37 +53,47 @@ def memory_bytes(pid):
     return own, own + mapped
 
 
-def unnamed_bytes(pid):
-    """Bytes of files that are open but have no name any more."""
-    total = 0
+def unnamed_files(pid):
+    """Files that are open but have no name any more, as disk_files."""
+    found = {}
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             link = os.readlink(f"/proc/{pid}/fd/{fd}")
             if link.endswith(" (deleted)") and not link.startswith(("/memfd:", "/dev/shm")):
-                total += os.stat(f"/proc/{pid}/fd/{fd}").st_blocks * 512
+                s = os.stat(f"/proc/{pid}/fd/{fd}")
+                found[s.st_dev, s.st_ino] = s.st_blocks * 512
     except OSError:
         pass
-    return total
+    return found
 
 
-def measure(command, folder=None, cwd=None, check=True):
-    """Wall and CPU seconds, peak memory of all processes together (own: page cache aside; rss: with it), peak disk of
-    `folder`, and what the command wrote to standard output. Memory is sampled each 20 ms, disk each 100 ms."""
-    peak = {"own_bytes": 0, "rss_bytes": 0, "disk_bytes": 0}
+def measure(command, folder=None, check=True, env=None):
+    """What `command` cost:
+    wall_s, cpu_s   of it and its children
+    own_bytes       peak memory of all its processes together, page cache aside; rss_bytes: with mapped files
+    peak_bytes      most that stood in `folder` (and in its unnamed files) at once
+    extra_bytes     most at once of what is not in `folder` when it ends: temporary files
+    output          its standard output
+    Memory is sampled each 20 ms, disk each 100 ms."""
+    own = rss = 0
+    seen = []
+    load = os.getloadavg()[0]
     start = time.monotonic()
-    child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=sys.stderr)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr, env=env)
     done = threading.Event()
 
     def watch():
+        nonlocal own, rss
         n = 0
         while not done.wait(0.02):
             tree = processes(child.pid)
             sums = [sum(v) for v in zip(*map(memory_bytes, tree))]
-            peak["own_bytes"] = max(peak["own_bytes"], sums[0])
-            peak["rss_bytes"] = max(peak["rss_bytes"], sums[1])
+            own, rss = max(own, sums[0]), max(rss, sums[1])
             if folder and n % 5 == 0:
-                size = disk_bytes(folder) + sum(map(unnamed_bytes, tree))
-                peak["disk_bytes"] = max(peak["disk_bytes"], size)
+                files = disk_files(folder)
+                for p in tree:
+                    files.update(unnamed_files(p))
+                seen.append(files)
             n += 1
 
     watcher = threading.Thread(target=watch)
@@ -95,5 +106,8 @@ def measure(command, folder=None, cwd=None, check=True):
     watcher.join()
     if check and child.returncode:
         raise SystemExit(f"bench/index: exit {child.returncode}: {' '.join(map(str, command))}")
-    return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, **peak, "status": child.returncode,
-            "output": output.decode("utf-8", "replace"), "load_before": os.getloadavg()[0]}
+    final = disk_files(folder) if folder else {}
+    return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "own_bytes": own, "rss_bytes": rss,
+            "peak_bytes": max((sum(s.values()) for s in seen), default=0),
+            "extra_bytes": max((sum(b for f, b in s.items() if f not in final) for s in seen), default=0),
+            "status": child.returncode, "output": output.decode("utf-8", "replace"), "load_before": load}
