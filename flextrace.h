@@ -6,6 +6,7 @@
  *   ft_tokenizer_open   text to tokens and back         text/ft_tokenizer.h
  *   ft_corpus_open      documents out of files          text/ft_corpus.h
  *   ft_index_build      a corpus to a suffix array      index/ft_index_build.h
+ *   ft_token_source_…   documents that are tokens       index/ft_token_source.h
  *   ft_index_open       where a token sequence stands   index/ft_index.h
  *   ft_query_…          infini-gram's questions         index/ft_query.h
  *   ft_model_open       a FlexOlmo checkpoint           model/ft_model.h
@@ -21,6 +22,7 @@
 #include "base/ft_progress.h"
 #include "index/ft_index_build.h"
 #include "index/ft_query.h"
+#include "index/ft_token_source.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"
 #include "text/ft_corpus.h"

@@ -9,7 +9,8 @@ static const struct {
     const char *descr;
     size_t bytes;
 } types[] = {[FT_NPY_INT32] = {"<i4", 4},  [FT_NPY_UINT32] = {"<u4", 4},  [FT_NPY_INT64] = {"<i8", 8},
-             [FT_NPY_UINT64] = {"<u8", 8}, [FT_NPY_FLOAT32] = {"<f4", 4}, [FT_NPY_FLOAT64] = {"<f8", 8}};
+             [FT_NPY_UINT64] = {"<u8", 8}, [FT_NPY_FLOAT32] = {"<f4", 4}, [FT_NPY_FLOAT64] = {"<f8", 8},
+             [FT_NPY_UINT8] = {"|u1", 1},  [FT_NPY_UINT16] = {"<u2", 2}};
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
 /* Text that follows 'key': in the header's Python dictionary, blanks skipped. */
@@ -59,9 +60,11 @@ static ft_code parse_header(ft_npy *a, const char *path, const char *header, siz
     while (type < TYPES && strncmp(descr + 1, types[type].descr, 3) != 0)
         type++;
     if (type == TYPES)
-        return ft_fail(st, FT_ERR_FORMAT,
-                       "%s: .npy dtype %.6s is not supported; use int32, uint32, int64, uint64, float32 or float64",
-                       path, descr);
+        return ft_fail(
+            st, FT_ERR_FORMAT,
+            "%s: .npy dtype %.6s is not supported; use uint8, uint16, int32, uint32, int64, uint64, float32 or "
+            "float64",
+            path, descr);
     a->type = (ft_npy_type)type;
     if (strncmp(order, "False", 5) != 0)
         return ft_fail(st, FT_ERR_FORMAT, "%s: .npy array is in Fortran order; save it with numpy.ascontiguousarray",

@@ -18,7 +18,9 @@ typedef enum ft_npy_type {
     FT_NPY_INT64,
     FT_NPY_UINT64,
     FT_NPY_FLOAT32,
-    FT_NPY_FLOAT64
+    FT_NPY_FLOAT64,
+    FT_NPY_UINT8,
+    FT_NPY_UINT16
 } ft_npy_type;
 
 typedef struct ft_npy {

@@ -111,6 +111,73 @@ static ft_code check_ids(const ft_part *p, ft_status *st)
     return FT_OK;
 }
 
+/* --- Leaves and tree -------------------------------------------------------------------
+ * With the order known to be right, what the writer would write of it is there. */
+
+typedef struct tree_check {
+    const ft_section *section;
+    uint64_t at; /* payload bytes compared */
+} tree_check;
+
+static ft_code compare_nodes(void *context, const void *bytes, size_t n, ft_status *st)
+{
+    tree_check *c = context;
+    if (n > c->section->payload_bytes - c->at || memcmp(c->section->payload + c->at, bytes, n) != 0)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: byte %" PRIu64 ": a node does not follow from the suffixes",
+                       c->section->path, FT_SECTION_PAYLOAD + c->at);
+    c->at += n;
+    return FT_OK;
+}
+
+/* What the suffixes at a and b share. */
+static ft_ranked rank_after(const ft_codes *text, uint64_t a, uint64_t b)
+{
+    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
+        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
+        if (x != y)
+            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
+        if (x == 0)
+            break;
+    }
+    return ft_ranked_make(b, FT_SHARED_MAX, 0);
+}
+
+static ft_code check_leaf(const ft_part *p, uint64_t number, ft_tree_builder *tree, ft_status *st)
+{
+    ft_ranked ranked[FT_LEAF_RANKS];
+    const uint64_t first = number * FT_LEAF_RANKS, left = p->n - first;
+    const size_t count = left < FT_LEAF_RANKS ? (size_t)left : FT_LEAF_RANKS;
+    unsigned char bytes[16 * 48 + 112];
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t rank = first + i, pos = ft_part_position(p, rank);
+        ranked[i] = rank ? rank_after(&p->text, ft_part_position(p, rank - 1), pos) : ft_ranked_make(pos, 0, 0);
+    }
+    ft_leaf_encode(bytes, &p->shape, ranked, count);
+    if (memcmp(bytes, p->suffixes + number * p->shape.bytes, p->shape.bytes) != 0)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 ": the leaf that begins here does not follow from the text",
+                       p->section[FT_SECTION_SUFFIXES].path, first);
+    ft_separator s;
+    ft_separator_make(&s, ranked[0], &p->text);
+    return ft_tree_builder_add(tree, &s, st);
+}
+
+static ft_code check_leaves(const ft_part *p, ft_status *st)
+{
+    tree_check c = {.section = &p->section[FT_SECTION_TREE]};
+    ft_tree_builder tree;
+    ft_tree_builder_init(&tree, p->text.bits, compare_nodes, &c);
+    ft_code rc = FT_OK;
+    for (uint64_t i = 0; i < p->tree.leaves && !rc; i++)
+        rc = check_leaf(p, i, &tree, st);
+    uint64_t bytes;
+    if (!rc)
+        rc = ft_tree_builder_finish(&tree, &bytes, st);
+    ft_tree_builder_release(&tree);
+    if (!rc && c.at != c.section->payload_bytes)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: more nodes than the suffixes need", c.section->path);
+    return rc;
+}
+
 /* The bounds rise and cover all ranks (checked at open): with the right tokens at both
  * ends of each range, and the order checked, each is exact. */
 static ft_code check_bounds(const ft_part *p, ft_status *st)
@@ -119,28 +186,36 @@ static ft_code check_bounds(const ft_part *p, ft_status *st)
         const ft_range r = ft_part_first_token(p, id);
         if (r.lo < r.hi && (ft_part_token(p, ft_part_position(p, r.lo)) != id ||
                             ft_part_token(p, ft_part_position(p, r.hi - 1)) != id))
-            return ft_fail(st, FT_ERR_FORMAT, "%s/directory: the bounds of token %u are not where its suffixes are",
-                           p->folder, id);
+            return ft_fail(st, FT_ERR_FORMAT, "%s: the bounds of token %u are not where its suffixes are",
+                           p->section[FT_SECTION_BOUNDS].path, id);
     }
     return FT_OK;
 }
 
 /* --- All ------------------------------------------------------------------------------- */
 
-static ft_code check_part(const ft_part *p, ft_status *st)
+static ft_code check_segment(const ft_part *p, ft_pool *pool, ft_status *st)
 {
     ft_code rc = FT_OK;
-    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_KINDS && !rc && !p->bytewise; k++)
-        rc = ft_section_check_blocks(&p->section[k], p->folder, k, st);
+    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS && !rc; k++)
+        rc = ft_section_check_blocks(&p->section[k], pool, st);
     if (!rc)
         rc = check_documents(p, st);
-    if (!rc && !p->bytewise)
+    if (!rc)
         rc = check_ids(p, st);
     if (!rc)
         rc = check_order(p, st);
-    if (!rc && !p->bytewise)
-        rc = check_bounds(p, st);
-    return rc;
+    if (!rc)
+        rc = check_leaves(p, st);
+    return rc ? rc : check_bounds(p, st);
+}
+
+static ft_code check_part(const ft_part *p, ft_pool *pool, ft_status *st)
+{
+    if (!p->bytewise)
+        return check_segment(p, pool, st);
+    ft_code rc = check_documents(p, st);
+    return rc ? rc : check_order(p, st);
 }
 
 static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)
@@ -161,14 +236,10 @@ static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)
 }
 
 /* What the manifest says of the files. */
-static ft_code check_manifest(const ft_index *ix, ft_status *st)
+static ft_code check_manifest(const ft_index *ix, ft_pool *pool, ft_status *st)
 {
     ft_digest d;
-    ft_pool *pool;
-    ft_code rc = ft_pool_new(&pool, 0, st);
-    if (!rc)
-        rc = check_digests(ix, pool, st);
-    ft_pool_free(pool);
+    ft_code rc = check_digests(ix, pool, st);
     if (!rc)
         rc = ft_manifest_root(ix->manifest, &d, st);
     if (!rc && memcmp(&d, &ix->info.root, sizeof(d)) != 0)
@@ -182,8 +253,12 @@ static ft_code check_manifest(const ft_index *ix, ft_status *st)
 
 ft_code ft_index_verify(const ft_index *ix, ft_status *st)
 {
-    ft_code rc = FT_OK;
+    ft_pool *pool;
+    ft_code rc = ft_pool_new(&pool, 0, st);
     for (unsigned i = 0; i < ix->part_count && !rc; i++)
-        rc = check_part(&ix->parts[i], st);
-    return rc || !ix->manifest ? rc : check_manifest(ix, st);
+        rc = check_part(&ix->parts[i], pool, st);
+    if (!rc && ix->manifest)
+        rc = check_manifest(ix, pool, st);
+    ft_pool_free(pool);
+    return rc;
 }

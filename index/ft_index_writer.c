@@ -100,9 +100,10 @@ static ft_code make_building(ft_index_writer *w, ft_status *st)
 static ft_code list_files(ft_index_writer *w, const char *segment, ft_status *st)
 {
     ft_code rc = FT_OK;
-    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_KINDS && !rc; k++) {
-        char name[FT_NAME_MAX];
-        const int n = snprintf(name, sizeof(name), "%.40s/%.20s", segment, ft_section_name(k));
+    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS && !rc; k++) {
+        char section[FT_SECTION_NAME_MAX], name[FT_NAME_MAX];
+        ft_section_name(k, 0, section);
+        const int n = snprintf(name, sizeof(name), "%.40s/%.20s", segment, section);
         assert(n > 0 && (size_t)n < sizeof(name));
         (void)n;
         rc = ft_manifest_add_file(&w->manifest, w->building, name, w->pool, st);
@@ -123,6 +124,7 @@ static ft_code write_segment(ft_index_writer *w, ft_status *st)
     if (rc)
         return rc;
     ft_manifest_segment *s = &m->segments[m->segment_count];
+    *s = (ft_manifest_segment){0};
     snprintf(s->name, sizeof(s->name), "segment-%06zu", m->segment_count + 1);
     s->documents = w->gather.document_count;
     s->tokens = w->gather.count - w->gather.document_count;
@@ -219,6 +221,7 @@ static ft_code set_options(ft_index_writer *w, const char *folder, const ft_inde
     w->manifest.owner = strdup(o->owner ? o->owner : "");
     if (!w->folder || !w->manifest.owner || (o->tokenizer && !w->tokenizer))
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    w->manifest.generation = 1;
     w->manifest.vocab_size = o->vocab_size;
     w->manifest.end_of_text = o->end_of_text;
     w->manifest.token_bytes = o->vocab_size <= 0xFFFF ? 2 : 3;

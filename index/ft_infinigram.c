@@ -50,7 +50,7 @@ static ft_code find_widths(ft_part *p, ft_status *st)
     for (unsigned width = 1; width <= 4; width *= 2)
         if (size % width == 0 && table % w == 0 && table / w == size / width) {
             p->token_bytes = width;
-            p->pointer_bits = w * 8;
+            p->pointer_bytes = w;
             p->n = size / width;
             p->end = width == 4 ? UINT32_MAX : ((uint32_t)1 << 8 * width) - 1;
             return FT_OK;

@@ -3,6 +3,7 @@
 #include "base/ft_json.h"
 
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <xxhash.h>
@@ -22,6 +23,30 @@ void ft_manifest_release(ft_manifest *m)
 
 /* --- Digests -------------------------------------------------------------------- */
 
+static ft_digest hash_parts(unsigned char domain, const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+    crypto_generichash_state h;
+    ft_digest d;
+    crypto_generichash_init(&h, NULL, 0, sizeof(d.bytes));
+    crypto_generichash_update(&h, &domain, 1);
+    crypto_generichash_update(&h, a, a_bytes);
+    crypto_generichash_update(&h, b, b_bytes);
+    crypto_generichash_final(&h, d.bytes, sizeof(d.bytes));
+    return d;
+}
+
+/* RFC 6962's tree: leaf H(0 | data), node H(1 | left | right). */
+static ft_digest tree_root(const ft_digest *leaves, size_t count)
+{
+    if (count == 1)
+        return leaves[0];
+    size_t left = 1; /* the largest power of two below count */
+    while (left * 2 < count)
+        left *= 2;
+    const ft_digest l = tree_root(leaves, left), r = tree_root(leaves + left, count - left);
+    return hash_parts(1, l.bytes, sizeof(l.bytes), r.bytes, sizeof(r.bytes));
+}
+
 typedef struct tree_job {
     const ft_map *map;
     ft_digest *leaves;
@@ -32,7 +57,7 @@ static void hash_block(void *context, size_t task, unsigned worker)
     (void)worker;
     const tree_job *j = context;
     const uint64_t at = (uint64_t)task * TREE_BLOCK, left = j->map->bytes - at;
-    j->leaves[task] = ft_merkle_leaf(j->map->data + at, left < TREE_BLOCK ? (size_t)left : TREE_BLOCK);
+    j->leaves[task] = hash_parts(0, j->map->data + at, left < TREE_BLOCK ? (size_t)left : TREE_BLOCK, "", 0);
 }
 
 ft_code ft_file_tree_digest(ft_digest *out, uint64_t *bytes, const char *path, ft_pool *pool, ft_status *st)
@@ -45,7 +70,7 @@ ft_code ft_file_tree_digest(ft_digest *out, uint64_t *bytes, const char *path, f
     tree_job job = {&map, ft_alloc_array(blocks, sizeof(ft_digest))};
     if (job.leaves) {
         ft_pool_run(pool, blocks, hash_block, &job);
-        *out = ft_merkle_root(job.leaves, blocks);
+        *out = blocks ? tree_root(job.leaves, blocks) : hash_parts(0, "", 0, "", 0);
         *bytes = map.bytes;
     } else {
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
@@ -99,12 +124,14 @@ static json_t *head_json(const ft_manifest *m)
     json_t *segments = json_array();
     for (size_t i = 0; segments && i < m->segment_count; i++) {
         const ft_manifest_segment *s = &m->segments[i];
-        json_array_append_new(segments,
-                              json_pack("{s:s,s:I,s:I,s:I}", "name", s->name, "documents", (json_int_t)s->documents,
-                                        "tokens", (json_int_t)s->tokens, "text_bytes", (json_int_t)s->text_bytes));
+        json_array_append_new(
+            segments, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "name", s->name, "documents",
+                                (json_int_t)s->documents, "tokens", (json_int_t)s->tokens, "text_bytes",
+                                (json_int_t)s->text_bytes, "removed", (json_int_t)s->removed, "removed_documents",
+                                (json_int_t)s->removed_documents, "removed_tokens", (json_int_t)s->removed_tokens));
     }
-    return json_pack("{s:s,s:i,s:s,s:o,s:I,s:o,s:i,s:o}", "format", format_name, "version", FT_MANIFEST_VERSION,
-                     "owner", m->owner, "tokenizer", m->has_tokenizer ? hex_string(&m->tokenizer) : json_null(),
+    return json_pack("{s:s,s:i,s:I,s:s,s:o,s:I,s:o,s:i,s:o}", "format", format_name, "version", FT_MANIFEST_VERSION,
+                     "generation", (json_int_t)m->generation, "owner", m->owner, "tokenizer", m->has_tokenizer ? hex_string(&m->tokenizer) : json_null(),
                      "vocab_size", (json_int_t)m->vocab_size, "end_of_text",
                      m->end_of_text == UINT32_MAX ? json_null() : json_integer(m->end_of_text), "token_bytes",
                      (int)m->token_bytes, "segments", segments);
@@ -225,6 +252,15 @@ static ft_code read_segments(ft_manifest *m, const json_t *list, const char *pat
             rc = read_count(from, "tokens", &s->tokens, st);
         if (!rc)
             rc = read_count(from, "text_bytes", &s->text_bytes, st);
+        if (!rc)
+            rc = read_count(from, "removed", &s->removed, st);
+        if (!rc)
+            rc = read_count(from, "removed_documents", &s->removed_documents, st);
+        if (!rc)
+            rc = read_count(from, "removed_tokens", &s->removed_tokens, st);
+        if (!rc && (s->removed_documents > s->documents || s->removed_tokens > s->tokens ||
+                    !s->removed != !s->removed_documents))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: more is removed from %s than it holds", path, s->name);
         if (rc)
             return rc;
     }
@@ -263,6 +299,8 @@ static ft_code read_head(ft_manifest *m, const json_t *from, const char *path, f
     if (!rc && version != FT_MANIFEST_VERSION)
         return ft_fail(st, FT_ERR_FORMAT, "%s: format version %d, this program reads %d", path, (int)version,
                        FT_MANIFEST_VERSION);
+    if (!rc)
+        rc = read_count(from, "generation", &m->generation, st);
     if (!rc)
         rc = ft_json_get_string(from, "owner", &owner, st);
     if (!rc)

@@ -62,12 +62,12 @@ static uint32_t token_of(const ft_part *p, const uint32_t *pat, size_t len, size
 ft_range ft_part_first_token(const ft_part *p, uint32_t id)
 {
     const uint64_t key = ft_part_query_key(p, id);
-    if (!p->bounds)
+    if (p->bytewise)
         return ft_part_narrow(p, ft_part_all(p), 0, key);
-    if (id >= p->vocab_size || key == UINT64_MAX)
+    if (key == UINT64_MAX)
         return (ft_range){p->n, p->n};
-    return (ft_range){ft_packed_get(p->bounds, p->bounds_bits, id),
-                      ft_packed_get(p->bounds, p->bounds_bits, (uint64_t)id + 1)};
+    return (ft_range){ft_packed_get(p->bounds, p->shape.pointer_bits, id),
+                      ft_packed_get(p->bounds, p->shape.pointer_bits, (uint64_t)id + 1)};
 }
 
 static int range_is_empty(ft_range r)
@@ -95,6 +95,8 @@ static size_t run_on(const ft_part *p, const uint32_t *pat, size_t len, size_t k
 
 ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
 {
+    if (!p->bytewise)
+        return ft_segment_find(p, pat, len);
     ft_range longest, place;
     (void)run_on(p, pat, len, 0, ft_part_all(p), &longest, &place);
     return place;
@@ -135,6 +137,8 @@ static uint64_t bound(const ft_part *p, ft_range r, const uint32_t *pat, size_t 
 size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
 {
     assert(!p->reversed);
+    if (!p->bytewise)
+        return ft_segment_longest(p, pat, known, len, out);
     ft_range r = known ? ft_part_first_token(p, pat[0]) : ft_part_all(p), place;
     if (known > 1) {
         r.lo = bound(p, r, pat, known, 0);
@@ -170,8 +174,7 @@ static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int 
 
 size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
-    ft_range place;
-    return p->reversed ? by_lengths(p, pat, len, 1, out) : run_on(p, pat, len, 0, ft_part_all(p), out, &place);
+    return p->reversed ? by_lengths(p, pat, len, 1, out) : ft_part_extend(p, pat, 0, len, out);
 }
 
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)

@@ -1,6 +1,7 @@
 /* ft_part: one searchable piece of an index, a segment of ours or a shard of an
  * infini-gram folder, seen the same way: tokens, the suffix array over them, and
- * documents. Internal to index/.
+ * documents. Internal to index/. What is asked of a whole part is answered through its
+ * tree and leaves (ft_part_segment.c) or, in infini-gram's, by halving (ft_part.c).
  *
  * Both kinds order suffixes by a number made of each token, its key: ours by id,
  * with the end of a document first; infini-gram by the token's bytes in memory
@@ -9,29 +10,35 @@
 #ifndef FT_PART_H
 #define FT_PART_H
 #include "index/ft_index.h"
+#include "index/ft_leaf.h"
 #include "index/ft_section.h"
+#include "index/ft_tree.h"
 
 typedef struct ft_part {
-    const unsigned char *tokens;   /* n of token_bytes each */
-    const unsigned char *suffixes; /* n pointers */
-    uint64_t n;                    /* tokens + documents */
+    uint64_t n; /* tokens + documents */
     uint64_t documents;
     uint64_t first_document; /* number of this part's document 0 in the index */
     uint32_t end;            /* the value that separates documents */
-    unsigned token_bytes, pointer_bits;
+    unsigned token_bytes;    /* what a pointer of infini-gram's kind counts a token as */
     int bytewise; /* infini-gram: ordered by bytes; pointers are byte positions; separators come first */
     int reversed; /* infini-gram 5: documents stand last token first */
+    char *folder; /* of the segment, or of the infini-gram index */
 
     /* Ours. */
     ft_section section[FT_SECTION_KINDS];
+    ft_codes text;
+    ft_leaf_shape shape;
+    ft_tree tree;
     const unsigned char *bounds; /* [vocab_size + 1] packed ranks: where the suffixes of each first token begin */
-    unsigned bounds_bits;
     uint32_t vocab_size;
     const ft_document_record *records; /* [documents + 1] */
-    char *folder;                      /* of the segment, or of the infini-gram index */
+
+    /* Both: a segment's leaves, or infini-gram's table. */
+    const unsigned char *suffixes;
 
     /* Infini-gram's. */
-    unsigned shard;
+    const unsigned char *tokens; /* n of token_bytes each */
+    unsigned pointer_bytes, shard;
     ft_map token_map, suffix_map, offset_map, metadata_map, metaoff_map;
 } ft_part;
 
@@ -45,26 +52,19 @@ void ft_part_close(ft_part *p);
 
 static inline uint32_t ft_part_token(const ft_part *p, uint64_t pos) /* pos < n */
 {
+    if (!p->bytewise)
+        return (uint32_t)ft_packed_get(p->text.packed, p->text.bits, pos) - 1; /* the end is code 0 */
     const unsigned char *at = p->tokens + pos * p->token_bytes;
-    switch (p->token_bytes) {
-    case 1:
+    if (p->token_bytes == 1)
         return *at;
-    case 2: {
+    if (p->token_bytes == 2) {
         uint16_t v;
         memcpy(&v, at, sizeof(v));
         return v;
     }
-    case 3: {
-        uint32_t v; /* a segment's payload has bytes behind it */
-        memcpy(&v, at, sizeof(v));
-        return v & 0xFFFFFF;
-    }
-    default: {
-        uint32_t v;
-        memcpy(&v, at, sizeof(v));
-        return v;
-    }
-    }
+    uint32_t v;
+    memcpy(&v, at, sizeof(v));
+    return v;
 }
 
 /* Position of the suffix at `rank` < n. A damaged pointer gives n: an empty suffix,
@@ -73,9 +73,9 @@ static inline uint64_t ft_part_position(const ft_part *p, uint64_t rank)
 {
     uint64_t pos;
     if (!p->bytewise) {
-        pos = ft_packed_get(p->suffixes, p->pointer_bits, rank);
+        pos = ft_leaf_position(p->suffixes, &p->shape, rank);
     } else {
-        const unsigned bytes = p->pointer_bits / 8;
+        const unsigned bytes = p->pointer_bytes;
         uint64_t at = 0;
         for (unsigned i = 0; i < bytes; i++)
             at |= (uint64_t)p->suffixes[rank * bytes + i] << 8 * i;
@@ -99,10 +99,10 @@ static inline uint64_t ft_part_key(const ft_part *p, uint64_t pos)
 }
 
 /* Key of a queried id; UINT64_MAX, which no suffix has, for those that never match:
- * the end-of-document value, and what does not fit the width. */
+ * the end-of-document value, and what is outside the vocabulary or does not fit the width. */
 static inline uint64_t ft_part_query_key(const ft_part *p, uint32_t id)
 {
-    const int fits = p->token_bytes >= 4 || id >> 8 * p->token_bytes == 0;
+    const int fits = !p->bytewise ? id < p->vocab_size : p->token_bytes >= 4 || id >> 8 * p->token_bytes == 0;
     return fits && id != p->end ? ft_part_token_key(p, id) : UINT64_MAX;
 }
 
@@ -129,6 +129,10 @@ size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len,
 size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
 /* Longest suffix of pat[0..len) that occurs. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
+
+/* The first two for segments of ours. */
+ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
+size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
 
 /* --- Documents -------------------------------------------------------------------- */
 

@@ -6,11 +6,13 @@
  *                (u64 each), then XXH3 of those checksums (u64)
  *
  * All numbers are little-endian. The checksums behind the payload let a reader
- * load 8 bytes from any payload byte without leaving the mapping. */
+ * load 8 bytes from any payload byte without leaving the mapping. A file's blocks
+ * are as long as suits its entries, so that threads can write them side by side. */
 #ifndef FT_SECTION_H
 #define FT_SECTION_H
 #include "base/ft_file.h"
 #include "base/ft_status.h"
+#include "base/ft_threads.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -18,20 +20,25 @@
 #include <string.h>
 
 typedef enum ft_section_kind {
-    FT_SECTION_TOKENS = 1, /* count tokens of unit_bits / 8 bytes */
-    FT_SECTION_SUFFIXES,   /* count positions of unit_bits bits, by rank */
-    FT_SECTION_DIRECTORY,  /* count bounds of unit_bits bits: first rank of each token id */
+    FT_SECTION_TOKENS = 1, /* count codes of unit_bits: id + 1, and 0 where a document ends */
+    FT_SECTION_SUFFIXES,   /* count positions by rank, and what each shares with the one before: ft_leaf.h */
+    FT_SECTION_BOUNDS,     /* count bounds of unit_bits: first rank of each token id */
+    FT_SECTION_TREE,       /* count bytes: separators over the blocks of suffixes, ft_tree.h */
     FT_SECTION_DOCUMENTS,  /* count records, the last one a sentinel: u64 start, u64 place in TEXTS */
     FT_SECTION_TEXTS,      /* for each document: id, NUL, metadata, NUL */
     FT_SECTION_IDS,        /* count records by hash: u64 XXH3 of the id, u64 document number */
+    FT_SECTION_CORE_KINDS, /* those above stand in every segment */
+    FT_SECTION_REMOVED_DOCUMENTS = FT_SECTION_CORE_KINDS, /* count numbers of unit_bits, rising */
+    FT_SECTION_REMOVED_RANKS,                             /* count ranks of unit_bits, rising: their suffixes */
     FT_SECTION_KINDS
 } ft_section_kind;
 
 enum {
-    FT_SECTION_VERSION = 1,
-    FT_SECTION_PAYLOAD = 4096,     /* offset of the payload */
-    FT_SECTION_BLOCK = 256 * 1024, /* bytes under one checksum */
-    FT_POINTER_BITS_MAX = 57       /* so that 8 bytes hold any packed number at any bit */
+    FT_SECTION_VERSION = 2,
+    FT_SECTION_PAYLOAD = 4096,         /* offset of the payload */
+    FT_SECTION_BLOCK = 256 * 1024,     /* bytes under one checksum, where nothing else suits better */
+    FT_SECTION_BLOCK_MAX = 16 << 20,
+    FT_POINTER_BITS_MAX = 57           /* so that 8 bytes hold any packed number at any bit */
 };
 
 typedef struct ft_section_header {
@@ -57,43 +64,66 @@ typedef struct ft_id_record {
 } ft_id_record;
 static_assert(sizeof(ft_id_record) == 16, "part of the format");
 
-const char *ft_section_name(ft_section_kind kind); /* the file's name in its segment's folder */
+enum { FT_SECTION_NAME_MAX = 40 };
+/* The file's name in its segment's folder. What is removed from a segment changes, so
+ * those files bear the number of the manifest that first named them; 0 for the others. */
+void ft_section_name(ft_section_kind kind, uint64_t generation, char name[FT_SECTION_NAME_MAX]);
 
 /* --- Reading -------------------------------------------------------------- */
 
 typedef struct ft_section {
     ft_map map;
+    char *path;
     const unsigned char *payload;
     uint64_t count, payload_bytes, segment;
     unsigned unit_bits;
+    uint32_t block_bytes;
 } ft_section;
 
 /* Checks size, header and the checksum of the checksums; blocks are checked by
- * ft_section_check_blocks. */
-FT_CHECKED ft_code ft_section_open(ft_section *out, const char *folder, ft_section_kind kind, ft_status *st);
+ * ft_section_check_blocks. The mapping is advised for random access. */
+FT_CHECKED ft_code ft_section_open(ft_section *out, const char *folder, ft_section_kind kind, uint64_t generation,
+                                   ft_status *st);
 void ft_section_close(ft_section *s);
 /* FT_ERR_FORMAT with the file and the byte where the first damaged block starts. */
-FT_CHECKED ft_code ft_section_check_blocks(const ft_section *s, const char *folder, ft_section_kind kind,
-                                           ft_status *st);
+FT_CHECKED ft_code ft_section_check_blocks(const ft_section *s, ft_pool *pool, ft_status *st);
+/* The same for the blocks that hold payload bytes [from, to). */
+FT_CHECKED ft_code ft_section_check_range(const ft_section *s, uint64_t from, uint64_t to, ft_status *st);
 
 /* --- Writing ---------------------------------------------------------------- */
 
+/* The file stands at its place from the first byte on, without a header until commit:
+ * nothing opens it before. */
 typedef struct ft_section_writer {
-    ft_file_writer file;
-    unsigned char *block; /* FT_SECTION_BLOCK bytes */
-    size_t used;
+    int fd; /* -1: closed */
+    char *path;
+    ft_section_kind kind;
+    uint32_t block_bytes;
     uint64_t *checksums;
-    size_t checksum_count, checksum_capacity;
-    uint64_t payload_bytes, written;
+    size_t block_count, block_capacity; /* blocks written, or announced; room for checksums */
+    unsigned char *block;               /* of ft_section_writer_put */
+    size_t used;
+    uint64_t payload_bytes;
 } ft_section_writer;
 
-/* Sizes are known beforehand: the header is written first. */
 FT_CHECKED ft_code ft_section_writer_open(ft_section_writer *w, const char *folder, ft_section_kind kind,
-                                          uint64_t segment, uint64_t count, unsigned unit_bits, uint64_t payload_bytes,
-                                          ft_status *st);
+                                          uint64_t generation, uint32_t block_bytes, ft_status *st);
+/* Opens what an interrupted writer left: `blocks` whole blocks stand, with these checksums. */
+FT_CHECKED ft_code ft_section_writer_reopen(ft_section_writer *w, const char *folder, ft_section_kind kind,
+                                            uint32_t block_bytes, const uint64_t *checksums, size_t blocks,
+                                            ft_status *st);
+/* In order, by one thread. */
 FT_CHECKED ft_code ft_section_writer_put(ft_section_writer *w, const void *bytes, size_t n, ft_status *st);
-FT_CHECKED ft_code ft_section_writer_commit(ft_section_writer *w, ft_status *st);
-void ft_section_writer_abandon(ft_section_writer *w); /* zeroed and committed writers are allowed */
+/* Instead of put: any thread, any order, each block once; only the last one may be short.
+ * Announce how many there will be (in all, so far) before threads start. */
+FT_CHECKED ft_code ft_section_writer_announce(ft_section_writer *w, size_t blocks, ft_status *st);
+FT_CHECKED ft_code ft_section_writer_block(ft_section_writer *w, size_t number, const void *bytes, size_t n,
+                                           ft_status *st);
+/* Trailer, header, sync. payload_bytes is what was put, or given as blocks. */
+FT_CHECKED ft_code ft_section_writer_commit(ft_section_writer *w, uint64_t segment, uint64_t count, unsigned unit_bits,
+                                            uint64_t payload_bytes, ft_status *st);
+void ft_section_writer_abandon(ft_section_writer *w); /* removes the file; closed writers are allowed */
+void ft_section_writer_suspend(ft_section_writer *w); /* closes and keeps the file, to be reopened */
 
 /* --- Packed numbers ----------------------------------------------------------- */
 
@@ -114,5 +144,15 @@ static inline uint64_t ft_packed_get(const unsigned char *packed, unsigned bits,
     uint64_t v;
     memcpy(&v, packed + (at >> 3), sizeof(v));
     return v >> (at & 7) & (((uint64_t)1 << bits) - 1);
+}
+
+/* Writes into zeros; touches 8 bytes from `packed`'s byte i * bits / 8. */
+static inline void ft_packed_set(unsigned char *packed, unsigned bits, uint64_t i, uint64_t value)
+{
+    const uint64_t at = i * bits;
+    uint64_t v;
+    memcpy(&v, packed + (at >> 3), sizeof(v));
+    v |= value << (at & 7);
+    memcpy(packed + (at >> 3), &v, sizeof(v));
 }
 #endif

@@ -6,46 +6,49 @@
 
 static ft_code disagree(const ft_part *p, ft_section_kind kind, const char *what, ft_status *st)
 {
-    return ft_fail(st, FT_ERR_FORMAT, "%s/%s: %s does not agree with the other files of the segment", p->folder,
-                   ft_section_name(kind), what);
+    return ft_fail(st, FT_ERR_FORMAT, "%s: %s does not agree with the other files of the segment",
+                   p->section[kind].path, what);
 }
 
 /* Counts and widths of the sections against each other. */
-static ft_code check_sections(ft_part *p, uint32_t vocab_size, ft_status *st)
+static ft_code check_sections(const ft_part *p, uint32_t vocab_size, ft_status *st)
 {
     const ft_section *s = p->section;
-    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_KINDS; k++)
+    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS; k++)
         if (s[k].segment != s[FT_SECTION_TOKENS].segment)
             return disagree(p, k, "the segment's number", st);
-    const unsigned token_bits = vocab_size <= 0xFFFF ? 16 : 24;
     const uint64_t n = s[FT_SECTION_TOKENS].count, documents = s[FT_SECTION_IDS].count;
-    if (s[FT_SECTION_TOKENS].unit_bits != token_bits)
+    const unsigned code_bits = ft_bit_width(vocab_size), pointer_bits = ft_bit_width(n);
+    const ft_section *suffixes = &s[FT_SECTION_SUFFIXES];
+    if (s[FT_SECTION_TOKENS].unit_bits != code_bits || s[FT_SECTION_TOKENS].payload_bytes != ft_packed_bytes(n, code_bits))
         return disagree(p, FT_SECTION_TOKENS, "the width of a token", st);
-    if (s[FT_SECTION_SUFFIXES].count != n || s[FT_SECTION_SUFFIXES].unit_bits != ft_bit_width(n))
+    if (suffixes->count != n || suffixes->unit_bits != pointer_bits || n >= (uint64_t)1 << 48 ||
+        suffixes->payload_bytes != ft_leaf_count(n) * ft_leaf_shape_of(code_bits, pointer_bits).bytes)
         return disagree(p, FT_SECTION_SUFFIXES, "the number of suffixes", st);
-    if (s[FT_SECTION_DIRECTORY].count != (uint64_t)vocab_size + 1 ||
-        s[FT_SECTION_DIRECTORY].unit_bits != ft_bit_width(n))
-        return disagree(p, FT_SECTION_DIRECTORY, "the number of bounds", st);
-    if (s[FT_SECTION_DOCUMENTS].count != documents + 1 || s[FT_SECTION_DOCUMENTS].unit_bits != 128 || documents > n)
+    if (s[FT_SECTION_BOUNDS].count != (uint64_t)vocab_size + 1 || s[FT_SECTION_BOUNDS].unit_bits != pointer_bits ||
+        s[FT_SECTION_BOUNDS].payload_bytes != ft_packed_bytes((uint64_t)vocab_size + 1, pointer_bits))
+        return disagree(p, FT_SECTION_BOUNDS, "the number of bounds", st);
+    if (s[FT_SECTION_DOCUMENTS].count != documents + 1 || s[FT_SECTION_DOCUMENTS].unit_bits != 128 ||
+        s[FT_SECTION_DOCUMENTS].payload_bytes != (documents + 1) * sizeof(ft_document_record) || documents > n)
         return disagree(p, FT_SECTION_DOCUMENTS, "the number of documents", st);
-    if (s[FT_SECTION_IDS].unit_bits != 128)
+    if (s[FT_SECTION_IDS].unit_bits != 128 || s[FT_SECTION_IDS].payload_bytes != documents * sizeof(ft_id_record))
         return disagree(p, FT_SECTION_IDS, "the size of a record", st);
     if (s[FT_SECTION_TEXTS].unit_bits != 8)
         return disagree(p, FT_SECTION_TEXTS, "the width", st);
     return FT_OK;
 }
 
-/* The directory decides where searches begin: it is read whole, its checksum too. */
-static ft_code check_directory(const ft_part *p, ft_status *st)
+/* The bounds decide where searches begin: they are read whole, their checksum too. */
+static ft_code check_bounds(const ft_part *p, ft_status *st)
 {
-    ft_code rc = ft_section_check_blocks(&p->section[FT_SECTION_DIRECTORY], p->folder, FT_SECTION_DIRECTORY, st);
+    const ft_section *s = &p->section[FT_SECTION_BOUNDS];
+    ft_code rc = ft_section_check_blocks(s, NULL, st);
     uint64_t before = p->documents;
     for (uint64_t id = 0; id <= p->vocab_size && !rc; id++) {
-        const uint64_t bound = ft_packed_get(p->bounds, p->bounds_bits, id);
+        const uint64_t bound = ft_packed_get(p->bounds, s->unit_bits, id);
         if (bound < before || bound > p->n || (id == 0 && bound != p->documents) ||
             (id == p->vocab_size && bound != p->n))
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s/directory: the bound of token %" PRIu64 " is out of order", p->folder,
-                         id);
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: the bound of token %" PRIu64 " is out of order", s->path, id);
         before = bound;
     }
     return rc;
@@ -53,28 +56,27 @@ static ft_code check_directory(const ft_part *p, ft_status *st)
 
 ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, ft_status *st)
 {
-    *out = (ft_part){.vocab_size = vocab_size};
+    *out = (ft_part){.vocab_size = vocab_size, .end = UINT32_MAX, .token_bytes = vocab_size <= 0xFFFF ? 2 : 3};
     ft_part *p = out;
+    const ft_section *s = p->section;
     p->folder = strdup(folder);
     ft_code rc = p->folder ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_KINDS && !rc; k++)
-        rc = ft_section_open(&p->section[k], folder, k, st);
+    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS && !rc; k++)
+        rc = ft_section_open(&p->section[k], folder, k, 0, st);
     if (!rc)
         rc = check_sections(p, vocab_size, st);
     if (!rc) {
-        const ft_section *s = p->section;
         p->n = s[FT_SECTION_TOKENS].count;
         p->documents = s[FT_SECTION_IDS].count;
-        p->token_bytes = s[FT_SECTION_TOKENS].unit_bits / 8;
-        p->end = p->token_bytes == 2 ? 0xFFFF : 0xFFFFFF;
-        p->tokens = s[FT_SECTION_TOKENS].payload;
+        p->text = (ft_codes){s[FT_SECTION_TOKENS].payload, s[FT_SECTION_TOKENS].unit_bits, p->n};
+        p->shape = ft_leaf_shape_of(p->text.bits, s[FT_SECTION_SUFFIXES].unit_bits);
         p->suffixes = s[FT_SECTION_SUFFIXES].payload;
-        p->pointer_bits = s[FT_SECTION_SUFFIXES].unit_bits;
-        p->bounds = s[FT_SECTION_DIRECTORY].payload;
-        p->bounds_bits = s[FT_SECTION_DIRECTORY].unit_bits;
+        p->bounds = s[FT_SECTION_BOUNDS].payload;
         p->records = (const ft_document_record *)(const void *)s[FT_SECTION_DOCUMENTS].payload;
-        rc = check_directory(p, st);
+        rc = check_bounds(p, st);
     }
+    if (!rc)
+        rc = ft_tree_open(&p->tree, &s[FT_SECTION_TREE], p->suffixes, &p->shape, &p->text, st);
     if (rc)
         ft_part_close(p);
     return rc;

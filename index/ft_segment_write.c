@@ -1,6 +1,7 @@
 #include "index/ft_segment_write.h"
 
 #include "index/ft_suffix_sort.h"
+#include "index/ft_suffix_writer.h"
 
 #include <stdlib.h>
 #include <xxhash.h>
@@ -58,73 +59,19 @@ uint64_t ft_gather_peak_bytes(const ft_gather *g, uint64_t tokens, uint64_t text
 typedef struct target {
     const char *folder;
     uint64_t segment;
-    unsigned bits; /* of a rank or position */
 } target;
 
-/* The lowest `bits` of each value, one after another. */
-static ft_code put_packed(ft_section_writer *w, const uint32_t *values, size_t count, unsigned bits, ft_status *st)
-{
-    enum { AT_ONCE = 1024 }; /* a multiple of 8 ends on a byte */
-    unsigned char out[AT_ONCE * 4 + 8];
-    ft_code rc = FT_OK;
-    for (size_t from = 0; from < count && !rc; from += AT_ONCE) {
-        const size_t n = count - from < AT_ONCE ? count - from : AT_ONCE;
-        uint64_t held = 0;
-        unsigned held_bits = 0;
-        size_t used = 0;
-        for (size_t i = 0; i < n; i++) {
-            held |= ((uint64_t)values[from + i] & (((uint64_t)1 << bits) - 1)) << held_bits;
-            for (held_bits += bits; held_bits >= 8; held_bits -= 8, held >>= 8)
-                out[used++] = (unsigned char)held;
-        }
-        if (held_bits)
-            out[used++] = (unsigned char)held;
-        rc = ft_section_writer_put(w, out, used, st);
-    }
-    return rc;
-}
-
-static ft_code write_packed(const target *t, ft_section_kind kind, const uint32_t *values, size_t count, unsigned bits,
-                            ft_status *st)
+static ft_code write_bytes(const target *t, ft_section_kind kind, uint32_t block_bytes, const void *bytes, size_t n,
+                           uint64_t count, unsigned unit_bits, ft_status *st)
 {
     ft_section_writer w;
-    ft_code rc = ft_section_writer_open(&w, t->folder, kind, t->segment, count, bits, ft_packed_bytes(count, bits), st);
+    ft_code rc = ft_section_writer_open(&w, t->folder, kind, 0, block_bytes, st);
+    if (rc)
+        return rc;
+    rc = ft_section_writer_put(&w, bytes, n, st);
     if (!rc)
-        rc = put_packed(&w, values, count, bits, st);
-    if (!rc)
-        return ft_section_writer_commit(&w, st);
+        return ft_section_writer_commit(&w, t->segment, count, unit_bits, n, st);
     ft_section_writer_abandon(&w);
-    return rc;
-}
-
-static ft_code write_bytes(const target *t, ft_section_kind kind, const void *bytes, uint64_t count, unsigned unit,
-                           ft_status *st)
-{
-    ft_section_writer w;
-    ft_code rc = ft_section_writer_open(&w, t->folder, kind, t->segment, count, unit * 8, count * unit, st);
-    if (!rc)
-        rc = ft_section_writer_put(&w, bytes, (size_t)(count * unit), st);
-    if (!rc)
-        return ft_section_writer_commit(&w, st);
-    ft_section_writer_abandon(&w);
-    return rc;
-}
-
-/* bounds[id]: first rank of the suffixes that begin with id; [vocab_size]: their number.
- * The ends of documents come before all. */
-static ft_code write_directory(const target *t, const ft_gather *g, uint32_t vocab_size, ft_status *st)
-{
-    uint32_t *bounds = ft_alloc_array((size_t)vocab_size + 1, sizeof(*bounds));
-    if (!bounds)
-        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", t->folder);
-    for (size_t i = 0; i < g->count; i++)
-        if (g->tokens[i] != FT_END_TOKEN)
-            bounds[g->tokens[i] + 1]++;
-    bounds[0] = (uint32_t)g->document_count;
-    for (uint32_t id = 0; id < vocab_size; id++)
-        bounds[id + 1] += bounds[id];
-    ft_code rc = write_packed(t, FT_SECTION_DIRECTORY, bounds, (size_t)vocab_size + 1, t->bits, st);
-    free(bounds);
     return rc;
 }
 
@@ -146,22 +93,76 @@ static ft_code write_ids(const target *t, const ft_gather *g, ft_status *st)
         ids[i] = (ft_id_record){.hash = XXH3_64bits(id, strlen(id)), .document = i};
     }
     qsort(ids, g->document_count, sizeof(*ids), compare_ids);
-    ft_code rc = write_bytes(t, FT_SECTION_IDS, ids, g->document_count, sizeof(*ids), st);
+    ft_code rc = write_bytes(t, FT_SECTION_IDS, FT_SECTION_BLOCK, ids, g->document_count * sizeof(*ids), g->document_count,
+                             8 * sizeof(*ids), st);
     free(ids);
     return rc;
 }
 
-static ft_code write_suffixes(const target *t, const ft_gather *g, ft_pool *pool, const ft_progress *progress,
-                              ft_status *st)
+/* What the suffix at b shares with the one before it, at a. */
+static ft_ranked rank_after(const ft_codes *text, uint32_t a, uint32_t b)
+{
+    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
+        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
+        if (x != y)
+            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
+        if (x == 0)
+            break;
+    }
+    return ft_ranked_make(b, FT_SHARED_MAX, 0);
+}
+
+static ft_code put_stripes(ft_suffix_writer *w, const uint32_t *order, const ft_codes *text, ft_status *st)
+{
+    ft_ranked *ranked = ft_alloc_array(FT_STRIPE, sizeof(*ranked));
+    ft_code rc = ranked ? FT_OK : ft_fail(st, FT_ERR_MEM, "the suffixes: out of memory");
+    for (size_t stripe = 0; stripe < ft_suffix_writer_stripes(w) && !rc; stripe++) {
+        const uint64_t first = (uint64_t)stripe * FT_STRIPE, left = text->count - first;
+        const size_t count = left < FT_STRIPE ? (size_t)left : FT_STRIPE;
+        for (size_t i = 0; i < count; i++)
+            ranked[i] = first + i ? rank_after(text, order[first + i - 1], order[first + i])
+                                  : ft_ranked_make(order[0], 0, 0);
+        rc = ft_suffix_writer_stripe(w, stripe, ranked, count, text, st);
+    }
+    free(ranked);
+    return rc;
+}
+
+static ft_code write_suffixes(const target *t, const ft_gather *g, const ft_codes *text, uint32_t vocab_size,
+                              ft_pool *pool, const ft_progress *progress, ft_status *st)
 {
     uint32_t *order = ft_alloc_array(g->count, sizeof(*order));
     if (!order)
         return ft_fail(st, FT_ERR_MEM, "%s: no memory to sort %zu tokens; give less with --memory", t->folder,
                        g->count);
     ft_code rc = ft_suffix_sort_with(order, g->tokens, g->count, FT_END_TOKEN, pool, progress, st);
+    ft_suffix_writer w = {0};
     if (!rc)
-        rc = write_packed(t, FT_SECTION_SUFFIXES, order, g->count, t->bits, st);
+        rc = ft_suffix_writer_open(&w, t->folder, g->count, vocab_size, st);
+    if (!rc)
+        rc = put_stripes(&w, order, text, st);
     free(order);
+    if (!rc)
+        return ft_suffix_writer_commit(&w, t->segment, st);
+    ft_suffix_writer_abandon(&w);
+    return rc;
+}
+
+static ft_code write_tokens(const target *t, const ft_gather *g, uint32_t vocab_size, ft_pool *pool,
+                            const ft_progress *progress, ft_status *st)
+{
+    const unsigned bits = ft_bit_width(vocab_size);
+    const size_t bytes = (size_t)ft_packed_bytes(g->count, bits);
+    unsigned char *packed = ft_alloc_array(bytes + 8, 1);
+    if (!packed)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", t->folder);
+    for (size_t i = 0; i < g->count; i++)
+        ft_packed_set(packed, bits, i, (uint32_t)(g->tokens[i] + 1));
+    const ft_codes text = {packed, bits, g->count};
+    ft_code rc = write_suffixes(t, g, &text, vocab_size, pool, progress, st);
+    if (!rc)
+        rc = write_bytes(t, FT_SECTION_TOKENS, bits * 16384, packed, bytes, g->count, bits, st);
+    free(packed);
     return rc;
 }
 
@@ -171,17 +172,14 @@ ft_code ft_segment_write(const char *folder, ft_gather *g, uint32_t vocab_size, 
     /* A number that follows from the content: equal corpora make equal files. */
     const uint64_t seed = XXH3_64bits(g->texts.data, g->texts.size);
     const target t = {.folder = folder,
-                      .segment = XXH3_64bits_withSeed(g->tokens, g->count * sizeof(*g->tokens), seed),
-                      .bits = ft_bit_width(g->count)};
-    ft_code rc = write_suffixes(&t, g, pool, progress, st);
+                      .segment = XXH3_64bits_withSeed(g->tokens, g->count * sizeof(*g->tokens), seed)};
+    const size_t records = g->document_count + 1;
+    ft_code rc = write_tokens(&t, g, vocab_size, pool, progress, st);
     if (!rc)
-        rc = write_packed(&t, FT_SECTION_TOKENS, g->tokens, g->count, vocab_size <= 0xFFFF ? 16 : 24, st);
+        rc = write_bytes(&t, FT_SECTION_DOCUMENTS, FT_SECTION_BLOCK, g->documents, records * sizeof(*g->documents),
+                         records, 8 * sizeof(*g->documents), st);
     if (!rc)
-        rc = write_directory(&t, g, vocab_size, st);
-    if (!rc)
-        rc = write_bytes(&t, FT_SECTION_DOCUMENTS, g->documents, g->document_count + 1, sizeof(*g->documents), st);
-    if (!rc)
-        rc = write_bytes(&t, FT_SECTION_TEXTS, g->texts.data, g->texts.size, 1, st);
+        rc = write_bytes(&t, FT_SECTION_TEXTS, FT_SECTION_BLOCK, g->texts.data, g->texts.size, g->texts.size, 8, st);
     if (!rc)
         rc = write_ids(&t, g, st);
     return rc;

@@ -20,7 +20,8 @@ static const char *const files[] = {
     "manifest.json",
     "segment-000001/tokens",
     "segment-000001/suffixes",
-    "segment-000001/directory",
+    "segment-000001/bounds",
+    "segment-000001/tree",
     "segment-000001/documents",
     "segment-000001/texts",
     "segment-000001/ids",
@@ -228,8 +229,8 @@ static void a_manifest_that_lies_is_refused(void **state)
         {"\"segment-000001\"", "\"../elsewhere\"", "'../elsewhere' is not a name"},
         {"\"segment-000001/ids\"", "\"/etc/passwd\"", "'/etc/passwd' is not a name"},
         {"\"segment-000001/ids\"", "\"a/../../b\"", "is not a name"},
-        {"\"version\":1", "\"version\":2", "version 2"},
-        {"\"version\":1", "\"version\":\"one\"", "must be an integer"},
+        {"\"version\":2", "\"version\":3", "version 3"},
+        {"\"version\":2", "\"version\":\"two\"", "must be an integer"},
         {"flextrace-index", "something-else", "not the manifest"},
         {"\"documents\":40", "\"documents\":41", "root"},
         {"\"owner\":\"\"", "\"owner\":\"Eve\"", "root"},
@@ -244,7 +245,7 @@ static void a_manifest_that_lies_is_refused(void **state)
             fail_msg("%s: %s: %s", lies[i][1], ft_code_name(rc), st.msg);
     }
     ft_status st = {0};
-    assert_ok(open_with_manifest("\"version\":1", "\"version\":1", &st), st);
+    assert_ok(open_with_manifest("\"version\":2", "\"version\":2", &st), st);
 }
 
 static void a_failing_allocation_while_opening_is_reported(void **state)

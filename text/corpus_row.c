@@ -297,47 +297,155 @@ static int read_metadata(cursor *c, ft_corpus_row *row, const char *key_from)
     return good;
 }
 
-static int read_field(cursor *c, ft_corpus_row *row, int *has_text, int *has_id)
+static int key_is(const ft_corpus_row *row, const char *key)
 {
+    return row->key.size == strlen(key) && !memcmp(row->key.data, key, row->key.size);
+}
+
+typedef struct seen_fields {
+    int text, id;
+} seen_fields;
+
+static int read_field(cursor *c, ft_corpus_row *row, void *context)
+{
+    seen_fields *seen = context;
     skip_space(c);
     const char *from = c->at;
     ft_buffer_reset(&row->key);
     if (!read_key(c, &row->key))
         return 0;
-    if (row->key.size == 4 && !memcmp(row->key.data, "text", 4))
-        return read_text(c, row, has_text);
-    if (row->key.size == 2 && !memcmp(row->key.data, "id", 2))
-        return read_id(c, row, has_id);
+    if (key_is(row, "text"))
+        return read_text(c, row, &seen->text);
+    if (key_is(row, "id"))
+        return read_id(c, row, &seen->id);
     return read_metadata(c, row, from);
+}
+
+/* The fields of an object, whose opening brace is at c->at. */
+typedef int read_field_fn(cursor *c, ft_corpus_row *row, void *seen);
+
+static int read_object(cursor *c, ft_corpus_row *row, read_field_fn *field, void *seen)
+{
+    c->at++;
+    if (skip_space(c) == '}') {
+        c->at++;
+        return 1;
+    }
+    for (;;) {
+        if (!field(c, row, seen))
+            return 0;
+        const char next = skip_space(c);
+        if (next != ',' && next != '}')
+            return fail(c, "expected ',' or '}'");
+        c->at++;
+        if (next == '}')
+            return 1;
+    }
+}
+
+static int at_end(cursor *c)
+{
+    skip_space(c);
+    return c->at == c->end || fail(c, "something behind the object");
 }
 
 static int read_row(cursor *c, ft_corpus_row *row)
 {
-    int has_text = 0, has_id = 0;
+    seen_fields seen = {0};
     if (skip_space(c) != '{')
         return kept(c,
                     ft_fail(c->st, FT_ERR_FORMAT, "not a JSON object; a corpus has one object a line, {\"text\":…}"));
-    c->at++;
-    if (skip_space(c) == '}') {
-        c->at++;
-    } else {
-        for (;;) {
-            if (!read_field(c, row, &has_text, &has_id))
-                return 0;
-            const char next = skip_space(c);
-            if (next != ',' && next != '}')
-                return fail(c, "expected ',' or '}'");
-            c->at++;
-            if (next == '}')
-                break;
-        }
-    }
-    skip_space(c);
-    if (c->at < c->end)
-        return fail(c, "something behind the object");
-    if (!has_text)
+    if (!read_object(c, row, read_field, &seen) || !at_end(c))
+        return 0;
+    if (!seen.text)
         return kept(c, ft_fail(c->st, FT_ERR_FORMAT, "no \"text\" field"));
     return 1;
+}
+
+/* --- Without the text -------------------------------------------------------------- */
+
+/* 1 at a string or an integer: what an id may be. */
+static int at_id(const cursor *c)
+{
+    const char *p = c->at;
+    if (p < c->end && *p == '"')
+        return 1;
+    p += p < c->end && *p == '-';
+    const char *digits = p;
+    while (p < c->end && *p >= '0' && *p <= '9')
+        p++;
+    return p > digits && p < c->end && strchr(",} \t\r\n", *p) != NULL;
+}
+
+/* As read_field, but an id of another kind is metadata like the rest: infini-gram takes anything. */
+static int read_described_field(cursor *c, ft_corpus_row *row, void *context)
+{
+    seen_fields *seen = context;
+    skip_space(c);
+    const char *from = c->at;
+    ft_buffer_reset(&row->key);
+    if (!read_key(c, &row->key))
+        return 0;
+    skip_space(c);
+    if (key_is(row, "text"))
+        return read_value(c);
+    return key_is(row, "id") && at_id(c) ? read_id(c, row, &seen->id) : read_metadata(c, row, from);
+}
+
+static int read_description(cursor *c, ft_corpus_row *row)
+{
+    seen_fields seen = {0};
+    if (skip_space(c) != '{')
+        return kept(c, ft_fail(c->st, FT_ERR_FORMAT, "not a JSON object, {\"id\":…,…}"));
+    return read_object(c, row, read_described_field, &seen) && at_end(c);
+}
+
+/* Infini-gram's line. */
+typedef struct origin_fields {
+    seen_fields row;
+    const char *line_number; /* its digits, a view */
+    size_t digits;
+    int metadata;
+} origin_fields;
+
+static int read_origin_field(cursor *c, ft_corpus_row *row, void *context)
+{
+    origin_fields *seen = context;
+    ft_buffer_reset(&row->key);
+    if (!read_key(c, &row->key))
+        return 0;
+    const char first = skip_space(c);
+    if (key_is(row, "metadata") && first == '{') {
+        if (seen->metadata++)
+            return kept(c, ft_fail(c->st, FT_ERR_FORMAT, "\"metadata\" stands twice"));
+        return read_object(c, row, read_described_field, &seen->row);
+    }
+    if (key_is(row, "path") && first == '"') {
+        ft_buffer_reset(&row->path);
+        return read_string(c, &row->path);
+    }
+    if (key_is(row, "linenum") && first >= '0' && first <= '9') {
+        seen->line_number = c->at;
+        const int good = read_number(c);
+        seen->digits = (size_t)(c->at - seen->line_number);
+        return good;
+    }
+    return read_value(c);
+}
+
+static int read_origin(cursor *c, ft_corpus_row *row)
+{
+    origin_fields seen = {0};
+    if (skip_space(c) != '{')
+        return kept(c, ft_fail(c->st, FT_ERR_FORMAT, "not a JSON object, {\"path\":…,\"linenum\":…,\"metadata\":{…}}"));
+    if (!read_object(c, row, read_origin_field, &seen) || !at_end(c))
+        return 0;
+    if (row->id.size || !row->path.size || !seen.digits || strlen(row->path.data) != row->path.size)
+        return 1;
+    ft_code rc = ft_buffer_append(&row->id, row->path.data, row->path.size, c->st);
+    if (!rc)
+        rc = ft_buffer_printf(&row->id, c->st, ":%.*s", (int)seen.digits, seen.line_number);
+    return kept(c, rc);
 }
 
 /* What jansson would refuse later, above all a key that stands twice, is refused here, where the line is known. */
@@ -352,19 +460,36 @@ static ft_code check_metadata(const ft_corpus_row *row, ft_status *st)
     return rc;
 }
 
-ft_code ft_corpus_row_parse(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
+static ft_code parse(ft_corpus_row *row, const char *line, size_t n, int (*read)(cursor *c, ft_corpus_row *row),
+                     ft_status *st)
 {
     ft_buffer_reset(&row->id);
     ft_buffer_reset(&row->text);
     ft_buffer_reset(&row->metadata);
+    ft_buffer_reset(&row->path);
     cursor c = {.at = line, .end = line + n, .begin = line, .st = st};
     c.rc = ft_buffer_append(&row->metadata, "{", 1, st);
     if (!c.rc)
         c.rc = ft_buffer_reserve(&row->text, 0, st); /* never NULL, also when empty */
-    if (c.rc || !read_row(&c, row))
+    if (c.rc || !read(&c, row))
         return c.rc;
     c.rc = ft_buffer_append(&row->metadata, "}", 1, st);
     return c.rc ? c.rc : check_metadata(row, st);
+}
+
+ft_code ft_corpus_row_parse(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
+{
+    return parse(row, line, n, read_row, st);
+}
+
+ft_code ft_corpus_row_parse_description(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
+{
+    return parse(row, line, n, read_description, st);
+}
+
+ft_code ft_corpus_row_parse_origin(ft_corpus_row *row, const char *line, size_t n, ft_status *st)
+{
+    return parse(row, line, n, read_origin, st);
 }
 
 void ft_corpus_row_release(ft_corpus_row *row)
@@ -373,4 +498,5 @@ void ft_corpus_row_release(ft_corpus_row *row)
     ft_buffer_release(&row->text);
     ft_buffer_release(&row->metadata);
     ft_buffer_release(&row->key);
+    ft_buffer_release(&row->path);
 }

@@ -22,9 +22,10 @@ int cli_fail(const ft_status *st)
     case FT_ERR_LIMIT:
     case FT_ERR_UNSUPPORTED:
         return CLI_BAD_INPUT;
+    case FT_ERR_CANCELLED:
+        return cli_interrupted() ? 128 + cli_interrupted() : CLI_SYSTEM;
     case FT_ERR_MEM:
     case FT_ERR_IO:
-    case FT_ERR_CANCELLED:
         break;
     }
     return CLI_SYSTEM;

@@ -9,14 +9,15 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* Exit codes; part of the contract. */
+/* Exit codes; part of the contract. What a signal stopped ends in 128 + its number. */
 enum { CLI_OK = 0, CLI_CHECK_FAILED = 1, CLI_USAGE = 2, CLI_BAD_INPUT = 3, CLI_SYSTEM = 4 };
 
 /* argv[0] is the subcommand's own name. Each returns an exit code. */
 typedef int cli_command(int argc, char **argv);
 
 /* Prints "flextrace: MESSAGE" on standard error and gives the exit code of the
- * status' code (FT_ERR_ARG 2, FT_ERR_FORMAT and NOT_FOUND 3, MEM and IO 4 …). */
+ * status' code (FT_ERR_ARG 2, FT_ERR_FORMAT and NOT_FOUND 3, MEM and IO 4 …;
+ * FT_ERR_CANCELLED 128 + the number of the signal that asked for it). */
 int cli_fail(const ft_status *st);
 /* "flextrace: SUBCOMMAND: what; try 'flextrace SUBCOMMAND --help'", exit code 2. */
 int cli_usage(const char *subcommand, const char *fmt, ...) FT_PRINTF(2, 3);
@@ -59,12 +60,17 @@ int cli_batch(cli_row_fn *row, void *context);
  * (NULL counts as out of memory). Returns an exit code. */
 int cli_print_json(json_t *value);
 
-/* A progress line on standard error, with rate and time left, when that is a
- * terminal (otherwise one line a phase); Ctrl-C and SIGTERM make it answer
- * "stop". One at a time in a process. */
+/* Progress on standard error, one line a phase (base/ft_progress_line.h). On a terminal
+ * it is drawn over and over; elsewhere a line is printed when a phase starts, and one
+ * every ten seconds. Phases may take turns. One progress at a time in a process.
+ *
+ * Ctrl-C and SIGTERM make it answer "stop": the work ends cleanly, with FT_ERR_CANCELLED
+ * and exit code 128 + the signal's number. A second one, a second later, ends at once. */
 ft_progress cli_progress(void);
-void cli_progress_end(void); /* clears the line */
-int cli_interrupted(void);   /* 1 after Ctrl-C or SIGTERM, once cli_progress or cli_catch_interrupts ran */
+void cli_progress_end(void); /* what is printed next stands on its own line */
+/* "flextrace: MESSAGE" on a line of its own while work goes on; from any thread. */
+void cli_progress_message(const char *message);
+int cli_interrupted(void); /* the signal's number, else 0; once cli_progress or cli_catch_interrupts ran */
 void cli_catch_interrupts(void);
 
 /* 1 when stream `fd` is a terminal that wants colour (NO_COLOR unset, TERM not dumb). */

@@ -15,7 +15,8 @@ static const char help[] =
     "Usage: flextrace index build OUT -t TOK [OPTIONS] CORPUS…\n\n"
     "CORPUS is JSON lines ({\"id\",\"text\",…}: the other fields are kept as metadata), plain\n"
     "text, HTML, or a folder or .tar of these, each also as .gz or .zst. OUT appears\n"
-    "whole or not at all: a build that fails or is stopped leaves nothing.\n\n"
+    "whole or not at all: a build that fails or is stopped leaves nothing. Ctrl-C and SIGTERM\n"
+    "stop it cleanly (exit 130, 143); a second one ends it at once.\n\n"
     "  -t, --tokenizer TOK    a tokenizer.json or its folder; OUT gets a copy (required)\n"
     "      --owner NAME       whose corpus it is (default: not recorded)\n"
     "      --memory SIZE      ceiling of memory; a segment is written whenever it is\n"
@@ -45,8 +46,7 @@ typedef struct request {
 static void warn(void *context, const char *message)
 {
     (void)context;
-    cli_progress_end();
-    fprintf(stderr, "flextrace: %s\n", message);
+    cli_progress_message(message);
 }
 
 /* 1 when the option was understood. */

@@ -1,6 +1,9 @@
 /* Progress, interrupts and colour: what depends on a person at a terminal. */
 #include "api/cli/cli.h"
 
+#include "base/ft_progress_line.h"
+
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,30 +12,50 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
+static volatile time_t interrupted_at;
 
+/* The first signal asks for a clean stop. One that comes a second or more later ends the
+ * process; some shells and wrappers deliver the same Ctrl-C twice. */
 static void on_signal(int number)
 {
-    interrupted = number;
+    if (!interrupted) {
+        interrupted = number;
+        interrupted_at = time(NULL);
+    } else if (time(NULL) > interrupted_at) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
 }
 
 void cli_catch_interrupts(void)
 {
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    static const int numbers[] = {SIGINT, SIGTERM};
+    const struct sigaction action = {.sa_handler = on_signal};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        struct sigaction old;
+        /* What runs in the background of a script ignores the terminal's Ctrl-C: that stays. */
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+    }
 }
 
 int cli_interrupted(void)
 {
-    return interrupted != 0;
+    return interrupted;
 }
 
+/* --- Progress ---------------------------------------------------------------- */
+
+enum { PHASES = 12 };
+
 static struct {
-    char phase[32];
-    double started, last;
-    uint64_t done_at_start;
-    int drawn;
-} line;
+    pthread_mutex_t lock; /* warnings come from any thread */
+    ft_progress_line phases[PHASES];
+    size_t phase_count, current;
+    int terminal; /* one line is drawn over and over; else lines are printed now and then */
+    int drawn;    /* the cursor stands behind a line */
+    double last;  /* when something was shown */
+} progress = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static double seconds_now(void)
 {
@@ -41,61 +64,94 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* 1234567 as "1.2 M". */
-static void human(double v, char *out, size_t size)
+static int columns_of(int fd)
 {
-    const char *units[] = {"", " k", " M", " G", " T"};
-    size_t u = 0;
-    for (; v >= 1000 && u < 4; u++)
-        v /= 1000;
-    snprintf(out, size, u && v < 100 ? "%.1f%s" : "%.0f%s", v, units[u]);
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+static void show(const ft_progress_line *l, double now)
+{
+    char text[FT_PROGRESS_LINE_MAX];
+    ft_progress_line_format(l, text, sizeof(text));
+    if (progress.terminal)
+        fprintf(stderr, "\r\033[K%.*s", columns_of(2) - 1, text);
+    else
+        fprintf(stderr, "%s\n", text);
+    progress.drawn = progress.terminal;
+    progress.last = now;
+}
+
+static void end_line(void)
+{
+    if (progress.drawn)
+        fputc('\n', stderr);
+    progress.drawn = 0;
+}
+
+/* The phase becomes the current one; 1 when it is new. Phases may take turns. */
+static int switch_phase(const char *phase, const char *unit, double now, uint64_t done, uint64_t total)
+{
+    size_t i = 0;
+    while (i < progress.phase_count && strncmp(phase, progress.phases[i].phase, sizeof(progress.phases[i].phase) - 1))
+        i++;
+    const int is_new = i == progress.phase_count, changed = i != progress.current;
+    if (is_new && i == PHASES)
+        i = PHASES - 1; /* more phases than anybody reads: the last place is used again */
+    else if (is_new)
+        progress.phase_count++;
+    progress.current = i;
+    if (is_new)
+        ft_progress_line_start(&progress.phases[i], phase, unit, now, done, total);
+    else if (changed)
+        ft_progress_line_resume(&progress.phases[i], now);
+    return is_new;
 }
 
 static int report(void *context, const char *phase, uint64_t done, uint64_t total, const char *unit)
 {
     (void)context;
+    pthread_mutex_lock(&progress.lock);
     const double now = seconds_now();
-    if (strncmp(phase, line.phase, sizeof(line.phase) - 1) != 0) {
-        if (line.drawn)
-            fputc('\n', stderr);
-        else if (!isatty(2) && line.phase[0])
-            fprintf(stderr, "%s: done\n", line.phase);
-        snprintf(line.phase, sizeof(line.phase), "%s", phase);
-        line.started = line.last = now;
-        line.done_at_start = done;
-        line.drawn = 0;
-        return interrupted != 0;
-    }
-    if (!isatty(2) || (now - line.last < 0.1 && done != total))
-        return interrupted != 0;
-    line.last = now;
-    char count[24], all[24], speed[24], left[32] = "";
-    const double rate = now > line.started ? (double)(done - line.done_at_start) / (now - line.started) : 0;
-    human((double)done, count, sizeof(count));
-    human((double)total, all, sizeof(all));
-    human(rate, speed, sizeof(speed));
-    if (total > done && rate > 0)
-        snprintf(left, sizeof(left), ", %.0f s left", (double)(total - done) / rate);
-    if (total)
-        fprintf(stderr, "\r\033[K%-9s %s of %s %s, %s/s%s", phase, count, all, unit, speed, left);
-    else
-        fprintf(stderr, "\r\033[K%-9s %s %s, %s/s", phase, count, unit, speed);
-    line.drawn = 1;
+    const int is_new = switch_phase(phase, unit, now, done, total);
+    ft_progress_line *l = &progress.phases[progress.current];
+    const int completes = l->done < total && done >= total;
+    ft_progress_line_update(l, now, done, total);
+    if (is_new)
+        end_line(); /* what the phase before came to stays on the screen */
+    if (is_new || now - progress.last >= (progress.terminal ? 0.1 : 10) || (progress.terminal && completes))
+        show(l, now);
+    pthread_mutex_unlock(&progress.lock);
     return interrupted != 0;
 }
 
 ft_progress cli_progress(void)
 {
     cli_catch_interrupts();
-    memset(&line, 0, sizeof(line));
+    const char *term = getenv("TERM");
+    pthread_mutex_lock(&progress.lock);
+    progress.phase_count = progress.current = 0;
+    progress.terminal = isatty(2) && term && strcmp(term, "dumb") != 0;
+    progress.drawn = 0;
+    pthread_mutex_unlock(&progress.lock);
     return (ft_progress){.report = report};
 }
 
 void cli_progress_end(void)
 {
-    if (line.drawn)
-        fputc('\n', stderr);
-    memset(&line, 0, sizeof(line));
+    pthread_mutex_lock(&progress.lock);
+    end_line();
+    pthread_mutex_unlock(&progress.lock);
+}
+
+void cli_progress_message(const char *message)
+{
+    pthread_mutex_lock(&progress.lock);
+    if (progress.drawn)
+        fputs("\r\033[K", stderr); /* the line is drawn again below the message */
+    progress.drawn = 0;
+    fprintf(stderr, "flextrace: %s\n", message);
+    pthread_mutex_unlock(&progress.lock);
 }
 
 int cli_colour(int fd)
@@ -106,6 +162,5 @@ int cli_colour(int fd)
 
 int cli_columns(void)
 {
-    struct winsize size;
-    return ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    return columns_of(1);
 }

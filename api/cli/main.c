@@ -40,7 +40,8 @@ static void print_help(FILE *to)
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\nBatch commands read JSON lines on standard input and answer one JSON line each.\n"
-          "Exit: 0 done, 1 a check says no, 2 usage, 3 bad input, 4 system.\n",
+          "Exit: 0 done, 1 a check says no, 2 usage, 3 bad input, 4 system; 130 stopped by Ctrl-C,\n"
+          "143 by SIGTERM.\n",
           to);
 }
 

@@ -1,0 +1,46 @@
+/* ft_run: a part of the documents of a segment, sorted by itself: in memory, or spilled
+ * to a file until it is merged with the others. Internal to index/.
+ *
+ * A run's file is a list of records, by rank, of as few bytes as they need:
+ *
+ *   position in the run | code | shared, 7 bits | bit, 5 bits        low to high
+ *
+ * with the meaning of ft_merge_item. For a vocabulary of 100,278 and 134 million tokens
+ * that is 7 bytes. Nothing checks them again: a build that finds a run of the right
+ * length in its own folder goes on with it. */
+#ifndef FT_RUN_H
+#define FT_RUN_H
+#include "base/ft_status.h"
+#include "index/ft_merge.h"
+#include "index/ft_suffix_sort.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ft_run {
+    ft_merge_source source; /* first member: a run is a source */
+    const ft_codes *text;   /* of the whole segment */
+    uint64_t base;          /* the run's first position in it */
+    int32_t *order;         /* in memory; else NULL and: */
+    int fd;                 /* -1: none */
+    char *path;
+    unsigned position_bits, code_bits, bytes; /* of a record */
+} ft_run;
+
+/* Bytes a token that sorting needs: symbols, order, and for the recursion a sixth of that. */
+#define FT_RUN_TOKEN_BYTES 9.5
+/* And for each run that is being sorted. */
+enum { FT_RUN_FIXED_BYTES = 9 << 20 };
+
+/* Sorts tokens[0..n), which are ids and FT_END_TOKEN (`documents` of them, the last token
+ * too), and are overwritten; `watch` as in ft_suffix_sort. The run is in memory; `text`
+ * must outlive it and hold it from `base` on once it is read. */
+FT_CHECKED ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, uint32_t vocab_size,
+                               const ft_sort_watch *watch, ft_status *st);
+/* Writes a sorted run, whose symbols `tokens` still holds, to `path`, and lets go of its memory. */
+FT_CHECKED ft_code ft_run_spill(ft_run *run, const uint32_t *tokens, size_t documents, const char *path,
+                                const ft_sort_watch *watch, ft_status *st);
+/* A run that an earlier process spilled. FT_ERR_FORMAT when the file is not as long as n records. */
+FT_CHECKED ft_code ft_run_open(ft_run *out, const char *path, uint64_t n, uint32_t vocab_size, ft_status *st);
+void ft_run_close(ft_run *run); /* keeps the file; zeroed runs are allowed */
+#endif

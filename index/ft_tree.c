@@ -1,0 +1,247 @@
+/* Searching the tree of separators. */
+#include "index/ft_tree.h"
+
+#include "index/ft_tree_node.h"
+
+#include <limits.h>
+
+/* --- Opening --------------------------------------------------------------------------- */
+
+static ft_code damaged(const ft_section *section, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "%s: its levels do not agree with its size; damaged", section->path);
+}
+
+ft_code ft_tree_open(ft_tree *out, const ft_section *section, const unsigned char *suffixes,
+                     const ft_leaf_shape *shape, const ft_codes *text, ft_status *st)
+{
+    const uint64_t leaves = ft_leaf_count(text->count), bytes = section->payload_bytes;
+    *out = (ft_tree){.nodes = section->payload,
+                     .code_bits = text->bits,
+                     .leaves = leaves,
+                     .suffixes = suffixes,
+                     .shape = shape,
+                     .text = text};
+    if (bytes < 2 * FT_TREE_NODE || bytes % FT_TREE_NODE)
+        return damaged(section, st);
+    ft_code rc = ft_section_check_range(section, bytes - FT_TREE_NODE, bytes, st);
+    if (rc)
+        return rc;
+    ft_tree_table table;
+    memcpy(&table, section->payload + bytes - FT_TREE_NODE, sizeof(table));
+    if (table.levels < 1 || table.levels > FT_TREE_LEVELS_MAX || table.leaves != leaves)
+        return damaged(section, st);
+    uint64_t nodes = 0, below = leaves;
+    for (unsigned i = 0; i < table.levels; i++) {
+        if (table.nodes[i] < 1 || table.nodes[i] > below || table.nodes[i] > bytes / FT_TREE_NODE)
+            return damaged(section, st);
+        out->start[i] = nodes;
+        out->count[i] = below = table.nodes[i];
+        nodes += below;
+    }
+    if (below != 1 || nodes != bytes / FT_TREE_NODE - 1)
+        return damaged(section, st);
+    out->levels = (unsigned)table.levels;
+    const uint64_t upper = out->count[0] * FT_TREE_NODE, end = nodes * FT_TREE_NODE;
+    return end - upper <= FT_TREE_RESIDENT ? ft_section_check_range(section, upper, end, st) : FT_OK;
+}
+
+/* --- One node ---------------------------------------------------------------------------- */
+
+typedef struct node {
+    const unsigned char *bytes;
+    uint64_t first_child;
+    unsigned count, common;
+    const unsigned char *info;
+} node;
+
+/* Numbers that would lead out of the node make it empty. */
+static node node_at(const ft_tree *t, unsigned level, uint64_t number)
+{
+    node v = {.bytes = t->nodes + (t->start[level] + number) * FT_TREE_NODE};
+    ft_tree_node_head head;
+    memcpy(&head, v.bytes, sizeof(head));
+    v.first_child = head.first_child;
+    if (head.common > FT_TREE_CODES || head.count > FT_TREE_NODE / 9 ||
+        ft_tree_node_info_at(head.common, head.count) + head.count > FT_TREE_NODE)
+        return v;
+    v.count = head.count;
+    v.common = head.common;
+    v.info = v.bytes + ft_tree_node_info_at(v.common, v.count);
+    return v;
+}
+
+static uint64_t head_of(const node *v, unsigned entry)
+{
+    uint64_t head;
+    memcpy(&head, v->bytes + ft_tree_node_heads_at(v->common) + entry * sizeof(head), sizeof(head));
+    return head;
+}
+
+/* Codes that stand in an entry's tail. */
+static unsigned tail_codes(const node *v, unsigned entry, unsigned per_head)
+{
+    const unsigned length = v->info[entry] & FT_TREE_LENGTH, before = v->common + per_head;
+    return length > before ? length - before : 0;
+}
+
+/* The next `count` codes as one number; behind the pattern's end zeros, or ones. */
+static uint64_t pattern_head(const uint32_t *ids, size_t length, unsigned from, unsigned count, unsigned bits,
+                             int upper)
+{
+    uint64_t head = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t code = from + i < length ? ids[from + i] + 1 : upper ? ((uint64_t)1 << bits) - 1 : 0;
+        head = head << (bits % 64) | code;
+    }
+    return head;
+}
+
+static unsigned first_head(const node *v, uint64_t head) /* not below it */
+{
+    unsigned lo = 0, count = v->count;
+    while (count) {
+        const unsigned half = count / 2;
+        const int below = head_of(v, lo + half) < head;
+        lo = below ? lo + half + 1 : lo;
+        count = below ? count - half - 1 : half;
+    }
+    return lo;
+}
+
+typedef enum side { BELOW, ABOVE, GOES_ON } side; /* the separator; GOES_ON: only the text tells */
+
+/* An entry whose head is the pattern's; its tail begins at code `tail` of the tails. */
+static side side_of(const ft_tree *t, const node *v, unsigned entry, unsigned tail, const uint32_t *ids, size_t length,
+                    int upper)
+{
+    const unsigned per_head = ft_tree_per_head(t->code_bits), before = v->common + per_head;
+    const unsigned codes = tail_codes(v, entry, per_head), cut = v->info[entry] & FT_TREE_CUT;
+    const unsigned entry_length = v->info[entry] & FT_TREE_LENGTH;
+    const unsigned char *tails = v->info + v->count;
+    if (length < before || (length == before && codes == 0)) {
+        /* Heads are padded: equal ones hold the pattern, perhaps with an end behind it. */
+        return upper || (entry_length == length && !cut) ? BELOW : ABOVE;
+    }
+    for (unsigned i = 0; i < codes; i++) {
+        if (before + i == length)
+            return upper ? BELOW : ABOVE; /* it begins with the pattern */
+        const uint64_t bit = (uint64_t)(tail + i) * t->code_bits;
+        const unsigned char *last = v->bytes + FT_TREE_NODE;
+        const uint32_t code =
+            tails + bit / 8 < last ? (uint32_t)ft_packed_get(tails, t->code_bits, tail + i) : 0;
+        if (code != ids[before + i] + 1)
+            return code < ids[before + i] + 1 ? BELOW : ABOVE;
+    }
+    if (!cut)
+        return BELOW; /* the pattern begins with it */
+    return before + codes < length ? GOES_ON : upper ? BELOW : ABOVE;
+}
+
+/* Entries that are not above the pattern, or all that begins with it; and, behind
+ * them, up to *open, those that are cut where the pattern goes on. */
+static unsigned count_below(const ft_tree *t, const node *v, const uint32_t *ids, size_t length, int upper,
+                            unsigned *open)
+{
+    const unsigned per_head = ft_tree_per_head(t->code_bits);
+    *open = 0;
+    for (unsigned i = 0; i < v->common; i++) {
+        uint32_t code;
+        memcpy(&code, v->bytes + sizeof(ft_tree_node_head) + i * sizeof(code), sizeof(code));
+        if (i == length)
+            return *open = upper ? v->count : 0;
+        if (ids[i] + 1 != code)
+            return *open = ids[i] + 1 < code ? 0 : v->count;
+    }
+    const uint64_t head = pattern_head(ids, length, v->common, per_head, t->code_bits, upper);
+    unsigned at = first_head(v, head), tail = 0;
+    if (at == v->count || head_of(v, at) != head)
+        return *open = at;
+    for (unsigned i = 0; i < at; i++)
+        tail += tail_codes(v, i, per_head);
+    side s = BELOW;
+    for (; at < v->count && head_of(v, at) == head; at++) {
+        s = side_of(t, v, at, tail, ids, length, upper);
+        if (s != BELOW)
+            break;
+        tail += tail_codes(v, at, per_head);
+    }
+    *open = at;
+    for (; s == GOES_ON && *open < v->count && head_of(v, *open) == head; ++*open) {
+        s = side_of(t, v, *open, tail, ids, length, upper);
+        if (s != GOES_ON)
+            break;
+        tail += tail_codes(v, *open, per_head);
+    }
+    return at;
+}
+
+/* --- Descending ---------------------------------------------------------------------------- */
+
+/* The first leaf below an entry's child. */
+static uint64_t first_leaf(const ft_tree *t, unsigned level, uint64_t child)
+{
+    for (; level > 0; level--) {
+        if (child >= t->count[level - 1])
+            return 0; /* damaged */
+        child = node_at(t, level - 1, child).first_child;
+    }
+    return child;
+}
+
+/* Of entries [from, to) of a node, all cut where the pattern goes on, those whose leaf
+ * begins below it. */
+static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, unsigned from, unsigned to,
+                              const uint32_t *ids, size_t length, int upper, ft_descent *d)
+{
+    while (from < to) {
+        const unsigned mid = from + (to - from) / 2;
+        const uint64_t leaf = first_leaf(t, level, v->first_child + mid);
+        const uint64_t position =
+            leaf < t->leaves ? ft_leaf_position(t->suffixes, t->shape, leaf * FT_LEAF_RANKS) : t->text->count;
+        size_t shared = 0;
+        const int sign = ft_codes_compare(t->text, position, ids, length, &shared);
+        if (shared > d->shared) {
+            d->shared = shared;
+            d->shared_leaf = leaf;
+        }
+        if (sign < 0 || (upper && sign == 0))
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+static ft_descent descend(const ft_tree *t, const uint32_t *ids, size_t length, int upper)
+{
+    ft_descent d = {.next_most = UINT_MAX};
+    uint64_t number = 0;
+    for (unsigned level = t->levels; level-- > 0;) {
+        const node v = node_at(t, level, number);
+        unsigned open;
+        unsigned entries = count_below(t, &v, ids, length, upper, &open);
+        if (entries < open)
+            entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, &d);
+        const uint64_t below = level ? t->count[level - 1] : t->leaves;
+        number = v.first_child + (entries ? entries - 1 : 0);
+        number = number < below ? number : below - 1;
+        if (level == 0 && entries < v.count) {
+            const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;
+            d.next_least = cut ? FT_TREE_CODES : codes - (codes > 0);
+            d.next_most = cut ? UINT_MAX : d.next_least;
+        }
+    }
+    d.leaf = number;
+    return d;
+}
+
+ft_descent ft_tree_lower(const ft_tree *t, const uint32_t *ids, size_t length)
+{
+    return descend(t, ids, length, 0);
+}
+
+ft_descent ft_tree_upper(const ft_tree *t, const uint32_t *ids, size_t length)
+{
+    return descend(t, ids, length, 1);
+}
