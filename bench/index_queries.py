@@ -7,7 +7,7 @@ import os
 import numpy
 
 SEED = 20240401
-QUERIES, RESPONSES, RESPONSE_TOKENS = 20_000, 300, 500
+QUERIES, RESPONSES, RESPONSE_TOKENS = 5_000, 100, 500
 
 
 def write_set(folder, name, queries):
