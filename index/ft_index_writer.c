@@ -1,10 +1,10 @@
+/* Documents, as tokens, to an index folder: a new one, or one more segment of one. */
 #define _GNU_SOURCE
 #include "base/ft_file.h"
 #include "index/ft_index_build.h"
-#include "index/ft_manifest.h"
+#include "index/ft_index_change.h"
+#include "index/ft_index_remove.h"
 #include "index/ft_part.h"
-#include "index/ft_segment_write.h"
-#include "index/ft_suffix_sort.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,18 +16,20 @@
 #include <unistd.h>
 
 struct ft_index_writer {
-    char *folder, *building; /* building is NULL until the folder exists and is locked */
-    int lock;                /* -1: none */
-    int replace;
-    char *tokenizer;
-    ft_pool *pool;
-    const ft_progress *progress;
-    uint64_t budget; /* for what is gathered, and its sorting */
-    ft_gather gather;
-    ft_manifest manifest;
+    char *folder;
+    char *building;  /* a new index: "FOLDER.building"; NULL: a segment of FOLDER */
+    int target_lock; /* of an index that is to be replaced; -1: none */
+    ft_index_writer_options options;
+    uint32_t vocab_size;
+    ft_index_change change;
+    ft_segment_writer *segment;
+    ft_index *old; /* of an addition: to find ids that it holds */
+    ft_removal_list removals;
+    uint64_t repeated, resumed;
+    int complete;
 };
 
-/* --- The folder ------------------------------------------------------------------ */
+/* --- The folder of a new index -------------------------------------------------------------- */
 
 static int folder_is_empty(const char *path) /* or missing */
 {
@@ -42,7 +44,8 @@ static int folder_is_empty(const char *path) /* or missing */
     return !entries;
 }
 
-static ft_code check_target(const ft_index_writer *w, ft_status *st)
+/* An index that stands there stays, and is locked, until it is replaced. */
+static ft_code check_target(ft_index_writer *w, ft_status *st)
 {
     struct stat info;
     if (lstat(w->folder, &info) != 0)
@@ -54,190 +57,85 @@ static ft_code check_target(const ft_index_writer *w, ft_status *st)
     char *manifest = ft_path_join(w->folder, "manifest.json");
     const int is_index = manifest && ft_path_exists(manifest);
     free(manifest);
-    if (w->replace && is_index)
-        return FT_OK;
-    return ft_fail(st, FT_ERR_ARG, "%s: exists and is not empty; %s", w->folder,
-                   is_index ? "remove it, name another folder, or give --force to replace the index"
-                            : "it is no index of ours, so name another folder");
-}
-
-/* Locks FOLDER.building, after removing what a killed writer left there. */
-static ft_code make_building(ft_index_writer *w, ft_status *st)
-{
-    char *path;
-    if (asprintf(&path, "%s.building", w->folder) < 0)
-        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
-    ft_code rc = FT_OK;
-    for (int attempt = 0; attempt < 2 && !rc; attempt++) {
-        const int was_there = ft_path_exists(path);
-        rc = ft_folder_make(path, st);
-        if (rc)
-            break;
-        w->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (w->lock < 0 || flock(w->lock, LOCK_EX | LOCK_NB) != 0) {
-            rc = ft_fail(st, FT_ERR_ARG, "%s: another program is building this index; wait for it or stop it", path);
-            break;
-        }
-        if (!was_there)
-            break;
-        rc = ft_folder_remove(path, st);
-        close(w->lock);
-        w->lock = -1;
-    }
-    if (rc) {
-        if (w->lock >= 0)
-            close(w->lock);
-        w->lock = -1;
-        free(path);
-        return rc;
-    }
-    w->building = path;
+    if (!w->options.replace || !is_index)
+        return ft_fail(st, FT_ERR_ARG, "%s: exists and is not empty; %s", w->folder,
+                       is_index ? "remove it, name another folder, or give --force to replace the index"
+                                : "it is no index of ours, so name another folder");
+    w->target_lock = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (w->target_lock < 0 || flock(w->target_lock, LOCK_EX | LOCK_NB) != 0)
+        return ft_fail(st, FT_ERR_ARG, "%s: another program is changing this index; wait for it or stop it", w->folder);
     return FT_OK;
 }
 
-/* --- Segments ---------------------------------------------------------------------- */
-
-static ft_code list_files(ft_index_writer *w, const char *segment, ft_status *st)
-{
-    ft_code rc = FT_OK;
-    for (ft_section_kind k = FT_SECTION_TOKENS; k < FT_SECTION_CORE_KINDS && !rc; k++) {
-        char section[FT_SECTION_NAME_MAX], name[FT_NAME_MAX];
-        ft_section_name(k, 0, section);
-        const int n = snprintf(name, sizeof(name), "%.40s/%.20s", segment, section);
-        assert(n > 0 && (size_t)n < sizeof(name));
-        (void)n;
-        rc = ft_manifest_add_file(&w->manifest, w->building, name, w->pool, st);
-    }
-    return rc;
-}
-
-static ft_code write_segment(ft_index_writer *w, ft_status *st)
-{
-    ft_manifest *m = &w->manifest;
-    if (w->gather.document_count == 0)
-        return FT_OK;
-    if (m->segment_count == FT_INDEX_MAX_PARTS)
-        return ft_fail(st, FT_ERR_LIMIT, "%s: more than %d segments; give more --memory, so that each holds more",
-                       w->folder, FT_INDEX_MAX_PARTS);
-    ft_code rc =
-        ft_array_grow((void **)&m->segments, &m->segment_capacity, m->segment_count + 1, sizeof(*m->segments), st);
-    if (rc)
-        return rc;
-    ft_manifest_segment *s = &m->segments[m->segment_count];
-    *s = (ft_manifest_segment){0};
-    snprintf(s->name, sizeof(s->name), "segment-%06zu", m->segment_count + 1);
-    s->documents = w->gather.document_count;
-    s->tokens = w->gather.count - w->gather.document_count;
-    s->text_bytes = w->gather.text_bytes;
-    char *folder = ft_path_join(w->building, s->name);
-    rc = folder ? ft_folder_make(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
-    if (!rc)
-        rc = ft_segment_write(folder, &w->gather, m->vocab_size, w->pool, w->progress, st);
-    free(folder);
-    if (!rc)
-        rc = list_files(w, s->name, st);
-    if (!rc)
-        m->segment_count++;
-    ft_gather_reset(&w->gather);
-    return rc;
-}
-
-ft_code ft_index_writer_add(ft_index_writer *w, const uint32_t *tokens, size_t n, const char *id, const char *metadata,
-                            uint64_t text_bytes, ft_status *st)
-{
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] >= w->manifest.vocab_size)
-            return ft_fail(st, FT_ERR_ARG, "document '%s': token %zu is %u, the vocabulary ends at %u", id, i,
-                           tokens[i], w->manifest.vocab_size);
-    metadata = metadata ? metadata : "{}";
-    const uint64_t texts = strlen(id) + strlen(metadata) + 2;
-    const uint64_t needed = ft_gather_peak_bytes(&(ft_gather){0}, n + 1, texts);
-    if (needed > w->budget || n >= UINT32_MAX - 1)
-        return ft_fail(st, FT_ERR_LIMIT,
-                       "document '%s': its %zu tokens need %" PRIu64 " MiB more than --memory allows; give more", id, n,
-                       (needed - w->budget) / (1 << 20) + 1);
-    if (ft_gather_peak_bytes(&w->gather, n + 1, texts) > w->budget || w->gather.count + n + 1 >= UINT32_MAX) {
-        ft_code rc = write_segment(w, st);
-        if (rc)
-            return rc;
-    }
-    return ft_gather_add(&w->gather, tokens, n, id, metadata, text_bytes, st);
-}
-
-/* --- Beginning and end ---------------------------------------------------------------- */
-
-static ft_code copy_file(const char *from, const char *to, ft_status *st)
-{
-    ft_buffer bytes = {0};
-    ft_code rc = ft_file_read(from, 0, &bytes, st);
-    if (!rc)
-        rc = ft_file_write(to, bytes.data ? bytes.data : "", bytes.size, st);
-    ft_buffer_release(&bytes);
-    return rc;
-}
-
-/* tokenizer.json and, where it stands beside, tokenizer_config.json. */
-static ft_code copy_tokenizer(ft_index_writer *w, ft_status *st)
-{
-    if (!w->tokenizer)
-        return FT_OK;
-    const char *slash = strrchr(w->tokenizer, '/');
-    char *to = ft_path_join(w->building, "tokenizer.json"), *config = NULL,
-         *config_to = ft_path_join(w->building, "tokenizer_config.json");
-    ft_code rc = FT_OK;
-    if (!to || !config_to ||
-        asprintf(&config, "%.*stokenizer_config.json", slash ? (int)(slash + 1 - w->tokenizer) : 0, w->tokenizer) < 0) {
-        config = NULL;
-        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
-    }
-    if (!rc)
-        rc = copy_file(w->tokenizer, to, st);
-    if (!rc)
-        rc = ft_digest_of_file(&w->manifest.tokenizer, to, st);
-    if (!rc)
-        rc = ft_manifest_add_file(&w->manifest, w->building, "tokenizer.json", w->pool, st);
-    if (!rc && ft_path_exists(config)) {
-        rc = copy_file(config, config_to, st);
-        if (!rc)
-            rc = ft_manifest_add_file(&w->manifest, w->building, "tokenizer_config.json", w->pool, st);
-    }
-    w->manifest.has_tokenizer = 1;
-    free(to);
-    free(config);
-    free(config_to);
-    return rc;
-}
-
-static ft_code set_options(ft_index_writer *w, const char *folder, const ft_index_writer_options *o, ft_status *st)
+static ft_code begin_new(ft_index_writer *w, const ft_index_writer_options *o, ft_status *st)
 {
     if (o->vocab_size < 1 || o->vocab_size > 0xFFFFFF)
-        return ft_fail(st, FT_ERR_UNSUPPORTED, "%s: a vocabulary of %u tokens; 1 to %d can be indexed", folder,
+        return ft_fail(st, FT_ERR_UNSUPPORTED, "%s: a vocabulary of %u tokens; 1 to %d can be indexed", w->folder,
                        o->vocab_size, 0xFFFFFF);
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/')
-        n--;
-    w->folder = strndup(folder, n);
-    w->tokenizer = o->tokenizer ? strdup(o->tokenizer) : NULL;
-    w->manifest.owner = strdup(o->owner ? o->owner : "");
-    if (!w->folder || !w->manifest.owner || (o->tokenizer && !w->tokenizer))
-        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    w->manifest.generation = 1;
-    w->manifest.vocab_size = o->vocab_size;
-    w->manifest.end_of_text = o->end_of_text;
-    w->manifest.token_bytes = o->vocab_size <= 0xFFFF ? 2 : 3;
-    w->replace = o->replace;
-    w->pool = o->pool;
-    w->progress = o->progress;
+    ft_code rc = check_target(w, st);
+    if (rc)
+        return rc;
+    if (asprintf(&w->building, "%s.building", w->folder) < 0) {
+        w->building = NULL;
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+    }
+    rc = ft_folder_make(w->building, st);
+    if (!rc)
+        rc = ft_index_change_begin_new(&w->change, w->building, o->pool, st);
+    if (rc == FT_ERR_ARG)
+        rc = ft_fail(st, rc, "%s: another program is building this index; wait for it or stop it", w->building);
+    if (rc)
+        return rc;
+    ft_manifest *m = &w->change.manifest;
+    m->owner = strdup(o->owner ? o->owner : "");
+    m->vocab_size = w->vocab_size = o->vocab_size;
+    m->end_of_text = o->end_of_text;
+    m->token_bytes = o->vocab_size <= 0xFFFF ? 2 : 3;
+    return m->owner ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+}
+
+static ft_code begin_addition(ft_index_writer *w, const ft_index_writer_options *o, ft_status *st)
+{
+    ft_code rc = ft_index_change_begin(&w->change, w->folder, o->pool, st);
+    if (!rc)
+        rc = ft_index_open(&w->old, w->folder, st);
+    if (rc)
+        return rc;
+    w->vocab_size = w->change.manifest.vocab_size;
+    if (o->vocab_size && o->vocab_size != w->vocab_size)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: its vocabulary has %u tokens, that of what is to be added %u", w->folder,
+                       w->vocab_size, o->vocab_size);
+    if (w->change.manifest.segment_count == FT_INDEX_MAX_PARTS)
+        return ft_fail(st, FT_ERR_LIMIT, "%s: %d segments are the most; 'flextrace index compact' makes one of them",
+                       w->folder, FT_INDEX_MAX_PARTS);
+    return FT_OK;
+}
+
+static ft_code open_segment(ft_index_writer *w, ft_status *st)
+{
+    const ft_index_writer_options *o = &w->options;
     const uint64_t memory = o->memory_bytes ? o->memory_bytes : (uint64_t)2 << 30;
-    const uint64_t fixed = (uint64_t)ft_pool_size(w->pool) *
-                               (FT_SUFFIX_SORT_THREAD_BYTES + ((uint64_t)o->vocab_size + 2) * sizeof(size_t)) +
-                           FT_SECTION_BLOCK;
-    if (memory < fixed + (64 << 10))
+    const uint64_t least = ft_segment_writer_least(ft_pool_size(o->pool)) + (uint64_t)w->vocab_size * 32;
+    if (memory < least)
         return ft_fail(st, FT_ERR_ARG,
                        "%s: --memory %" PRIu64 "M is too little; give at least %" PRIu64 "M for this number of threads",
-                       folder, memory >> 20, (fixed >> 20) + 2);
-    w->budget = memory - fixed;
-    return FT_OK;
+                       w->folder, memory >> 20, (least >> 20) + 1);
+    const ft_segment_writer_options options = {.vocab_size = w->vocab_size,
+                                               .memory_bytes = memory - (uint64_t)w->vocab_size * 32,
+                                               .fingerprint = o->fingerprint,
+                                               .pool = o->pool,
+                                               .progress = o->progress};
+    char *folder = ft_index_change_segment_folder(&w->change);
+    ft_status ignored;
+    if (folder && !o->fingerprint && ft_folder_remove(folder, &ignored) != FT_OK)
+        assert(ignored.code != FT_OK); /* making it says why */
+    ft_code rc = folder ? ft_folder_make(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+    uint64_t resumed = 0;
+    if (!rc)
+        rc = ft_segment_writer_open(&w->segment, folder, &options, &resumed, &w->complete, st);
+    free(folder);
+    w->resumed = resumed;
+    return rc;
 }
 
 ft_code ft_index_writer_new(ft_index_writer **out, const char *folder, const ft_index_writer_options *options,
@@ -247,53 +145,162 @@ ft_code ft_index_writer_new(ft_index_writer **out, const char *folder, const ft_
     ft_index_writer *w = calloc(1, sizeof(*w));
     if (!w)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    w->lock = -1;
-    ft_code rc = set_options(w, folder, options, st);
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/')
+        n--;
+    w->target_lock = w->change.lock = -1;
+    w->options = *options;
+    w->folder = strndup(folder, n);
+    ft_code rc = w->folder ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     if (!rc)
-        rc = check_target(w, st);
+        rc = options->add ? begin_addition(w, options, st) : begin_new(w, options, st);
     if (!rc)
-        rc = make_building(w, st);
+        rc = open_segment(w, st);
     if (rc) {
-        ft_index_writer_abandon(w);
+        ft_index_writer_suspend(w);
         return rc;
     }
     *out = w;
     return FT_OK;
 }
 
+uint64_t ft_index_writer_resumed(const ft_index_writer *w, int *complete)
+{
+    *complete = w->complete;
+    return w->resumed;
+}
+
+uint64_t ft_index_writer_documents(const ft_index_writer *w)
+{
+    return ft_segment_writer_documents(w->segment);
+}
+
+/* --- Adding ------------------------------------------------------------------------------------ */
+
+static ft_code tell_repeated(ft_index_writer *w, const char *id, ft_status *st)
+{
+    w->repeated++;
+    return w->options.repeated ? w->options.repeated(w->options.context, id, st) : FT_OK;
+}
+
+/* An id that the index holds already. */
+static ft_code look_for_id(ft_index_writer *w, const char *id, ft_status *st)
+{
+    ft_doc_ref doc;
+    ft_code rc = ft_index_document_by_id(w->old, id, &doc, st);
+    if (rc == FT_ERR_NOT_FOUND)
+        return FT_OK;
+    if (!rc)
+        rc = tell_repeated(w, id, st);
+    if (!rc && w->options.replace_documents)
+        rc = ft_removal_list_add(&w->removals, w->old, &doc, st);
+    return rc;
+}
+
+ft_code ft_index_writer_add(ft_index_writer *w, const uint32_t *tokens, size_t n, const char *id, const char *metadata,
+                            uint64_t text_bytes, ft_status *st)
+{
+    uint32_t highest = 0;
+    for (size_t i = 0; i < n; i++)
+        highest = tokens[i] > highest ? tokens[i] : highest;
+    for (size_t i = 0; highest >= w->vocab_size && i < n; i++)
+        if (tokens[i] >= w->vocab_size)
+            return ft_fail(st, FT_ERR_ARG, "document '%s': token %zu is %u, the vocabulary ends at %u", id, i,
+                           tokens[i], w->vocab_size);
+    return ft_segment_writer_add(w->segment, tokens, n, id, metadata ? metadata : "{}", text_bytes, st);
+}
+
+/* --- Finishing ----------------------------------------------------------------------------------- */
+
+typedef struct repeated_ids {
+    ft_index_writer *w;
+    uint64_t *earlier; /* numbers in the new segment */
+    size_t count, capacity;
+} repeated_ids;
+
+static ft_code found_twice(void *context, uint64_t earlier, uint64_t later, const char *id, ft_status *st)
+{
+    (void)later;
+    repeated_ids *r = context;
+    ft_code rc = tell_repeated(r->w, id, st);
+    if (!rc && r->w->options.replace_documents) {
+        rc = ft_array_grow((void **)&r->earlier, &r->capacity, r->count + 1, sizeof(*r->earlier), st);
+        if (!rc)
+            r->earlier[r->count++] = earlier;
+    }
+    return rc;
+}
+
+/* Ids of the new segment that stand in the old ones: asked once the segment is there. */
+static ft_code look_for_all_ids(ft_index_writer *w, ft_status *st)
+{
+    ft_section documents = {0}, texts = {0};
+    char *folder = ft_index_change_segment_folder(&w->change);
+    ft_code rc = folder ? ft_section_open(&documents, folder, FT_SECTION_DOCUMENTS, 0, st)
+                        : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+    if (!rc)
+        rc = ft_section_open(&texts, folder, FT_SECTION_TEXTS, 0, st);
+    const ft_document_record *records = (const ft_document_record *)(const void *)documents.payload;
+    for (uint64_t i = 0; i + 1 < documents.count && !rc; i++)
+        rc = look_for_id(w, (const char *)texts.payload + records[i].text, st);
+    ft_section_close(&documents);
+    ft_section_close(&texts);
+    free(folder);
+    return rc;
+}
+
 /* The finished folder takes its place in one step, also where an index stands. */
 static ft_code put_in_place(ft_index_writer *w, ft_status *st)
 {
-    ft_code rc = ft_folder_sync(w->building, st);
-    if (rc)
-        return rc;
     if (rename(w->building, w->folder) == 0)
         return FT_OK;
-    if (w->replace && (errno == ENOTEMPTY || errno == EEXIST) &&
+    if (w->options.replace && (errno == ENOTEMPTY || errno == EEXIST) &&
         renameat2(AT_FDCWD, w->building, AT_FDCWD, w->folder, RENAME_EXCHANGE) == 0)
         return ft_folder_remove(w->building, st); /* now the old one */
     return ft_fail(st, FT_ERR_IO, "%s: cannot rename the finished index into place: %s", w->folder, strerror(errno));
 }
 
+static void fill_report(const ft_index_writer *w, const ft_segment_report *s, ft_index_build_report *report)
+{
+    *report = (ft_index_build_report){.documents = s->documents,
+                                      .tokens = s->tokens,
+                                      .text_bytes = s->text_bytes,
+                                      .repeated_ids = w->repeated,
+                                      .replaced_documents = w->removals.count,
+                                      .disk_bytes = ft_manifest_segment_bytes(&w->change.manifest),
+                                      .resumed_documents = w->resumed,
+                                      .runs = s->runs,
+                                      .segments = (unsigned)w->change.manifest.segment_count};
+}
+
+static ft_code finish_segment(ft_index_writer *w, ft_segment_report *segment, ft_status *st)
+{
+    repeated_ids twice = {.w = w};
+    ft_code rc = ft_segment_writer_finish(w->segment, found_twice, &twice, segment, st);
+    if (!rc && w->old)
+        rc = look_for_all_ids(w, st);
+    const size_t number = w->change.manifest.segment_count;
+    for (size_t i = 0; i < twice.count && !rc; i++)
+        rc = ft_removal_list_add_number(&w->removals, number, twice.earlier[i], st);
+    free(twice.earlier);
+    return rc ? rc : ft_index_change_add_segment(&w->change, segment, st);
+}
+
 static ft_code finish(ft_index_writer *w, ft_index_build_report *report, ft_status *st)
 {
-    ft_code rc = write_segment(w, st);
+    ft_segment_report segment = {0};
+    ft_code rc = ft_segment_writer_documents(w->segment) ? finish_segment(w, &segment, st) : FT_OK;
+    if (!rc && w->building && w->options.tokenizer)
+        rc = ft_index_change_set_tokenizer(&w->change, w->options.tokenizer, st);
     if (!rc)
-        rc = copy_tokenizer(w, st);
+        rc = ft_removal_list_apply(&w->removals, &w->change, st);
     if (!rc)
-        rc = ft_manifest_write(&w->manifest, w->building, st);
-    if (!rc)
+        rc = ft_index_change_commit(&w->change, st);
+    if (!rc && w->building)
         rc = put_in_place(w, st);
-    if (rc || !report)
-        return rc;
-    report->segments = (unsigned)w->manifest.segment_count;
-    for (size_t i = 0; i < w->manifest.segment_count; i++) {
-        report->documents += w->manifest.segments[i].documents;
-        report->tokens += w->manifest.segments[i].tokens;
-        report->text_bytes += w->manifest.segments[i].text_bytes;
-    }
-    report->disk_bytes = ft_manifest_segment_bytes(&w->manifest);
-    return FT_OK;
+    if (!rc && report)
+        fill_report(w, &segment, report);
+    return rc;
 }
 
 ft_code ft_index_writer_finish(ft_index_writer *w, ft_index_build_report *report, ft_status *st)
@@ -301,12 +308,26 @@ ft_code ft_index_writer_finish(ft_index_writer *w, ft_index_build_report *report
     if (report)
         *report = (ft_index_build_report){0};
     ft_code rc = finish(w, report, st);
-    if (!rc) {
-        free(w->building);
-        w->building = NULL;
-    }
-    ft_index_writer_abandon(w);
+    if (rc)
+        ft_index_writer_fail(w);
+    else
+        ft_index_writer_suspend(w);
     return rc;
+}
+
+void ft_index_writer_suspend(ft_index_writer *w)
+{
+    if (!w)
+        return;
+    ft_segment_writer_close(w->segment);
+    ft_index_close(w->old);
+    ft_removal_list_release(&w->removals);
+    ft_index_change_end(&w->change);
+    if (w->target_lock >= 0)
+        close(w->target_lock);
+    free(w->folder);
+    free(w->building);
+    free(w);
 }
 
 void ft_index_writer_abandon(ft_index_writer *w)
@@ -314,14 +335,21 @@ void ft_index_writer_abandon(ft_index_writer *w)
     if (!w)
         return;
     ft_status ignored;
-    if (w->building && ft_folder_remove(w->building, &ignored) != FT_OK)
+    char *path = w->building ? strdup(w->building) : w->change.work ? strdup(w->change.work) : NULL;
+    /* The lock is held until the folder is gone. */
+    if (path && ft_folder_remove(path, &ignored) != FT_OK)
         assert(ignored.code != FT_OK); /* nothing more can be done; the next build tries again */
-    if (w->lock >= 0)
-        close(w->lock);
-    free(w->folder);
-    free(w->building);
-    free(w->tokenizer);
-    ft_gather_release(&w->gather);
-    ft_manifest_release(&w->manifest);
-    free(w);
+    free(path);
+    ft_index_writer_suspend(w);
+}
+
+void ft_index_writer_fail(ft_index_writer *w)
+{
+    char *folder = w && w->change.work ? ft_index_change_segment_folder(&w->change) : NULL;
+    const int worth = folder && w->options.fingerprint && ft_segment_writer_has_mark(folder);
+    free(folder);
+    if (worth)
+        ft_index_writer_suspend(w);
+    else
+        ft_index_writer_abandon(w);
 }

@@ -241,7 +241,11 @@ ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t leng
 {
     uint64_t bits[2];
     pattern_bits(leaf, ids, length, bits);
-    ft_leaf_place p = {.at = candidate(leaf, bits), .shared = known < length ? known : length};
+    /* The candidate's group shares what is known; how much of it the candidate itself does,
+     * is only known as far as slots tell bits. */
+    ft_leaf_place p = {.at = candidate(leaf, bits), .shared = leaf->shared + leaf->exact};
+    p.shared = known < p.shared ? known : p.shared;
+    p.shared = length < p.shared ? length : p.shared;
     const int sign = compare(leaf, p.at, ids, length, &p.shared);
     if (p.shared < length && p.shared < leaf->shared) { /* it leaves all of them at once */
         p.lower = sign > 0 ? 0 : leaf->count;

@@ -420,6 +420,11 @@ ft_code ft_segment_writer_add(ft_segment_writer *w, const uint32_t *tokens, size
     return FT_OK;
 }
 
+uint64_t ft_segment_writer_documents(const ft_segment_writer *w)
+{
+    return w->spool.mark.documents;
+}
+
 /* --- Finishing -------------------------------------------------------------------------------------- */
 
 /* All is read: from here on another process needs the corpus no more. */

@@ -46,6 +46,8 @@ FT_CHECKED ft_code ft_segment_writer_open(ft_segment_writer **out, const char *f
 FT_CHECKED ft_code ft_segment_writer_add(ft_segment_writer *w, const uint32_t *tokens, size_t n, const char *id,
                                          const char *metadata, uint64_t text_bytes, ft_status *st);
 
+uint64_t ft_segment_writer_documents(const ft_segment_writer *w); /* so far, resumed ones too */
+
 typedef struct ft_segment_report {
     uint64_t documents, tokens, text_bytes;
     unsigned runs; /* that were spilled */

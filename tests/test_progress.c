@@ -217,7 +217,7 @@ static void on_a_terminal_one_line_is_drawn_over_and_over(void **state)
 {
     (void)state;
     int master, slave, code;
-    const struct winsize size = {.ws_row = 25, .ws_col = 44};
+    const struct winsize size = {.ws_row = 25, .ws_col = 20};
     if (openpty(&master, &slave, NULL, NULL, &size) != 0)
         skip();
     write_corpus("drawn.jsonl", 60000);
@@ -232,11 +232,11 @@ static void on_a_terminal_one_line_is_drawn_over_and_over(void **state)
     assert_int_equal(waitpid(child, &code, 0), child);
     assert_true(WIFEXITED(code) && WEXITSTATUS(code) == 0);
     assert_non_null(strstr(text, "\r\033[Ktokenize "));
-    assert_non_null(strstr(text, "100%  "));
+    assert_non_null(strstr(text, " 100%  "));
     assert_int_equal(text[n - 1], '\n');                     /* what follows stands on its own line */
     for (const char *p = text; (p = strstr(p, "\033[K"));) { /* each fits the window */
         p += 3;
-        assert_in_range(strcspn(p, "\r\n"), 1, 43);
+        assert_in_range(strcspn(p, "\r\n"), 1, 19);
     }
 }
 
@@ -271,7 +271,8 @@ static void check_stop(const char *name, int number)
     while (write(pipe_in, rows, strlen(rows)) > 0 && time(NULL) < limit) {
         if (!sent && lseek(err, 0, SEEK_END) > 0) {
             kill(child, number);
-            kill(child, number); /* twice at once is once */
+            usleep(2000);
+            kill(child, number); /* so soon, it is the same one */
             sent = 1;
         }
     }
