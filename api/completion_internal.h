@@ -132,6 +132,11 @@ FT_CHECKED ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item,
 
 /* --- Traces ------------------------------------------------------------------------ */
 
+/* Each search and each trace takes a snapshot of the indexes of its own, and keeps it
+ * no longer: a generation may last minutes, and what an owner removes meanwhile must
+ * neither be shown nor stay on disk for its sake. The trace at the end is of one state; the
+ * operations before it lead there, whatever states they saw. */
+
 /* Spans of what item has written so far, as operations against those that the
  * client knows; NULL when nothing changed. */
 json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count);

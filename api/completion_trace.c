@@ -51,17 +51,19 @@ static json_t *put_operation(const char *op, const ft_trace_scope *scope, const 
 
 json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count)
 {
-    const ft_trace_scope *scope = job->server->scope;
-    const ft_trace_options options = ft_trace_options_default(scope);
     ft_named_set *all = malloc(sizeof(*all));
     ft_spans now = {0};
     if (!all)
         return NULL; /* the final trace tells */
+    ft_snapshot *snapshot = ft_server_snapshot(job->server);
+    const ft_trace_scope *scope = ft_snapshot_scope(snapshot);
+    const ft_trace_options options = ft_trace_options_default(scope);
     ft_index_set_all(scope, all);
     const ft_code rc = ft_spans_find(all->set, ids, count, &options.rules, &now, NULL);
     free(all);
     if (rc) {
         ft_spans_release(&now);
+        ft_snapshot_release(snapshot);
         return NULL;
     }
     json_t *list = json_array();
@@ -78,6 +80,7 @@ json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t co
         i += !new;
         k += !gone;
     }
+    ft_snapshot_release(snapshot);
     ft_spans_release(&item->live);
     item->live = now;
     if (json_array_size(list))
@@ -154,8 +157,10 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
                                   .response_count = item->count,
                                   .routing = item->routing.tokens ? &item->routing : NULL,
                                   .without = job->r.without};
-    const ft_trace_options options = ft_trace_options_default(job->server->scope);
-    ft_code rc = ft_trace_make(job->server->scope, &input, &options, &item->trace, st);
+    ft_snapshot *snapshot = ft_server_snapshot(job->server);
+    const ft_trace_options options = ft_trace_options_default(ft_snapshot_scope(snapshot));
+    ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
+    ft_snapshot_release(snapshot);
     if (rc)
         return rc;
     json_t *t = item->trace;
@@ -199,9 +204,12 @@ json_t *ft_item_extra(const ft_job *job, const ft_item *item)
     }
     if (wish == FT_ROUTING_SUMMARY)
         (void)json_object_set_new(extra, "routing", routing_summary(job, item));
-    if (wish == FT_ROUTING_FULL)
+    if (wish == FT_ROUTING_FULL) {
+        ft_snapshot *names = ft_federation_snapshot(job->server->federation); /* the owners' alone, so any will do */
         (void)json_object_set_new(extra, "routing",
-                                  ft_routing_json(job->server->scope, &item->routing, job->r.without));
+                                  ft_routing_json(ft_snapshot_scope(names), &item->routing, job->r.without));
+        ft_snapshot_release(names);
+    }
     return extra;
 }
 

@@ -9,12 +9,12 @@
 
 void ft_route_indexes(ft_request *q)
 {
-    const ft_trace_scope *scope = q->server->scope;
+    const ft_trace_scope *scope = ft_request_scope(q);
     json_t *names = json_array();
     for (size_t i = 0; i < scope->owner_count; i++)
         if (scope->owners[i].index_count)
             (void)json_array_append_new(names, json_string(scope->owners[i].name));
-    if (!ft_federation_owner(q->server->federation, ft_federation_name(q->server->federation)))
+    if (!ft_trace_owner(scope, ft_federation_name(q->server->federation)))
         (void)json_array_append_new(names, json_string(ft_federation_name(q->server->federation)));
     ft_answer_json(q, 200, names);
 }
@@ -80,7 +80,7 @@ static ft_code read_delimiters(const ft_server *s, const json_t *body, ft_token_
 }
 
 /* *field: the one that is wrong. */
-static ft_code read_wish(const ft_server *s, const json_t *body, wish *w, const char **field, ft_status *st)
+static ft_code read_wish(ft_request *q, const json_t *body, wish *w, const char **field, ft_status *st)
 {
     const char *method = "length";
     int partial = 0;
@@ -119,12 +119,12 @@ static ft_code read_wish(const ft_server *s, const json_t *body, wish *w, const 
         w->response_bytes = json_string_length(json_object_get(body, "response"));
     *field = rc ? *field : "delimiters";
     if (!rc)
-        rc = read_delimiters(s, body, &w->delimiters, st);
+        rc = read_delimiters(q->server, body, &w->delimiters, st);
     w->rules.min_len = (size_t)min_len;
     w->rules.max_cnt = (uint64_t)max_cnt;
     w->rules.rank = strcmp(method, "length") == 0 ? FT_RANK_LENGTH : FT_RANK_UNIGRAM;
     w->rules.delimiters = &w->delimiters;
-    w->rules.word_starts = partial ? NULL : &s->scope->word_starts;
+    w->rules.word_starts = partial ? NULL : &ft_request_scope(q)->word_starts;
     return rc;
 }
 
@@ -226,7 +226,7 @@ void ft_route_attribution(ft_request *q)
     if (!named || !body) {
         ft_refuse(q, 503, "server-overloaded", NULL, "out of memory");
     } else if (ft_index_set_named(q, q->segment[0], named)) {
-        ft_code rc = read_wish(q->server, body, &w, &field, &st);
+        ft_code rc = read_wish(q, body, &w, &field, &st);
         if (!rc) {
             field = NULL;
             rc = attribute(q, &w, &named->set, &answer, &st);

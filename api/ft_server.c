@@ -47,6 +47,28 @@ void ft_server_log(ft_server *s, const char *fmt, ...)
     s->options.log(s->options.log_context, line);
 }
 
+/* --- The indexes ------------------------------------------------------------------ */
+
+static void tell(void *context, const char *line)
+{
+    ft_server_log(context, "%s", line);
+}
+
+ft_snapshot *ft_server_snapshot(ft_server *s)
+{
+    ft_federation_refresh(s->federation, tell, s);
+    return ft_federation_snapshot(s->federation);
+}
+
+/* On a worker, since an index may open slowly. So the quick routes are a quarter of a
+ * second behind at most, and what was removed leaves the disk though nobody asks. */
+static void look_for_new(ft_work *work)
+{
+    ft_server *s = (ft_server *)(void *)((char *)work - offsetof(ft_server, look));
+    ft_federation_refresh(s->federation, tell, s);
+    atomic_store(&s->looking, 0);
+}
+
 /* --- Workers and the clock ------------------------------------------------------- */
 
 void ft_work_push(ft_server *s, ft_work *work)
@@ -99,6 +121,8 @@ static void *clock_loop(void *context)
         const double now = ft_seconds_now();
         ft_peers_check(s, now);
         ft_jobs_tick(s, now);
+        if (!atomic_exchange(&s->looking, 1))
+            ft_work_push(s, &s->look);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
@@ -190,13 +214,13 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     if (!s)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     s->federation = f;
-    s->scope = ft_federation_scope(f);
     s->model = ft_federation_model(f);
     s->tokenizer = ft_federation_tokenizer(f);
     s->limits = ft_federation_get_limits(f);
     if (o)
         s->options = *o;
     s->last = &s->first;
+    s->look.run = look_for_new;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

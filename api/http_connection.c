@@ -283,6 +283,17 @@ static void run_route(ft_request *q)
         q->route->run(q);
     if (!q->answered && !q->then)
         ft_refuse(q, 500, NULL, NULL, "the route gave no answer");
+    /* The answer is bytes by now: a client that takes it slowly keeps no index open. */
+    ft_snapshot_release(q->snapshot);
+    q->snapshot = NULL;
+}
+
+const ft_trace_scope *ft_request_scope(ft_request *q)
+{
+    if (!q->snapshot)
+        q->snapshot = q->route->flags & FT_ROUTE_QUICK ? ft_federation_snapshot(q->server->federation)
+                                                       : ft_server_snapshot(q->server);
+    return ft_snapshot_scope(q->snapshot);
 }
 
 static void run_in_worker(ft_work *work)

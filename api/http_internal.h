@@ -100,7 +100,8 @@ struct ft_request {
     double started;         /* seconds, monotonic */
     uint64_t body_received; /* more than body.size when it was too large */
     ft_buffer body;
-    json_t *json; /* the body, on routes that have one; an object */
+    json_t *json;          /* the body, on routes that have one; an object */
+    ft_snapshot *snapshot; /* ft_request_scope's; NULL until it is asked for */
     int running, answered, streams, holds_nul;
     ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
 
@@ -134,6 +135,12 @@ void ft_refuse_status(ft_request *q, const char *param, const ft_status *st);
 /* An error object of the OpenAI face, for a stream that has begun. */
 json_t *ft_openai_error(unsigned status, const char *code, const char *param, json_t *more, const char *message);
 
+/* What the request reads: owners and their indexes, the same ones from the first call to
+ * the handler's return, whatever is replaced meanwhile. The first call looks for what is
+ * newest, except on quick routes, which must not wait: those see what is in service. Work
+ * that outlives the handler (`then`) takes snapshots of its own. */
+const ft_trace_scope *ft_request_scope(ft_request *q);
+
 /* The answer stands: the connection goes on, and q is no longer ours. */
 void ft_request_done(ft_request *q);
 
@@ -162,8 +169,7 @@ typedef struct ft_peer { /* an open connection */
 enum { FT_WORKERS = 8 };
 
 struct ft_server {
-    ft_federation *federation;
-    const ft_trace_scope *scope;
+    ft_federation *federation;     /* its indexes: through ft_request_scope, ft_server_snapshot */
     const ft_model *model;         /* may be NULL */
     const ft_tokenizer *tokenizer; /* may be NULL */
     ft_federation_limits limits;
@@ -190,6 +196,9 @@ struct ft_server {
     size_t peer_count;
     size_t job_count;
 
+    ft_work look; /* for new indexes, by the clock: also while nobody asks */
+    atomic_int looking;
+
     pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */
     ft_job *jobs;
 
@@ -202,6 +211,9 @@ struct ft_server {
 double ft_seconds_now(void);                      /* monotonic */
 void ft_time_text(int64_t seconds, char out[24]); /* RFC 3339, UTC */
 void ft_server_log(ft_server *s, const char *fmt, ...) FT_PRINTF(2, 3);
+/* The owners' indexes, looked at anew; what is new, or bad, goes to the log. For work
+ * that is no request's handler; the caller releases. */
+ft_snapshot *ft_server_snapshot(ft_server *s);
 /* The event loop's side of it: listening, connections, handing requests out. */
 FT_CHECKED ft_code ft_http_start(ft_server *s, const char *listen, ft_status *st);
 void ft_http_stop(ft_server *s);

@@ -98,13 +98,29 @@ static void run_checks(ft_server *s)
     int ok = list != NULL;
     if (s->scheduler)
         ok &= add_check(s, list, "model", check_model(s, &st), &st);
-    ok &= add_check(s, list, "indexes", check_indexes(s->scope, &st), &st);
+    ft_snapshot *snapshot = ft_server_snapshot(s);
+    ok &= add_check(s, list, "indexes", check_indexes(ft_snapshot_scope(snapshot), &st), &st);
+    ft_snapshot_release(snapshot);
     if (s->store)
         ok &= add_check(s, list, "store", ft_store_check(s->store, &st), &st);
     json_decref(s->ready_checks);
     s->ready_checks = list;
     s->ready = ok;
     s->ready_checked = ft_seconds_now();
+}
+
+/* Owners that are served from an index as it was before, since its newest state cannot be
+ * opened: no reason to send requests elsewhere, but somebody should know. */
+static void add_faults(const ft_server *s, json_t *checks)
+{
+    const char *owners[FT_MAX_OWNERS];
+    const size_t n = ft_federation_faults(s->federation, owners);
+    if (!n)
+        return;
+    json_t *names = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(names, json_string(owners[i]));
+    (void)json_array_append_new(checks, json_pack("{s:s,s:b,s:o}", "name", "newest indexes", "ok", 0, "owners", names));
 }
 
 void ft_route_readyz(ft_request *q)
@@ -117,6 +133,7 @@ void ft_route_readyz(ft_request *q)
     const int ready = s->ready && !s->draining;
     json_t *checks = json_deep_copy(s->ready_checks);
     pthread_mutex_unlock(&s->ready_lock);
+    add_faults(s, checks);
     const char *status = s->draining ? "shutting down" : ready ? "ready" : "not ready";
     if (ready)
         ft_answer_json(q, 200, json_pack("{s:s,s:o}", "status", status, "checks", checks));

@@ -13,24 +13,25 @@ const ft_owner *ft_owner_of_expert(const ft_trace_scope *scope, int expert)
     return NULL;
 }
 
-static json_t *experts_json(const ft_server *s, size_t count)
+static json_t *experts_json(const ft_trace_scope *scope, size_t count)
 {
     json_t *list = json_array();
     for (size_t e = 0; e < count; e++) {
-        const ft_owner *owner = ft_owner_of_expert(s->scope, (int)e);
+        const ft_owner *owner = ft_owner_of_expert(scope, (int)e);
         (void)json_array_append_new(
             list, json_pack("{s:i,s:s?,s:s}", "id", (int)e, "owner", owner ? owner->name : NULL, "state", "active"));
     }
     return list;
 }
 
-static json_t *model_json(const ft_server *s)
+static json_t *model_json(ft_request *q)
 {
+    const ft_server *s = q->server;
     const ft_model_config *c = ft_model_get_config(s->model);
     json_t *meta = json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "n_ctx_train", (json_int_t)c->max_position, "n_vocab",
                              (json_int_t)c->vocab, "n_params", (json_int_t)ft_model_get_sizes(s->model).parameters,
                              "n_experts", (json_int_t)c->experts, "experts_per_token", (json_int_t)c->top_k, "experts",
-                             experts_json(s, c->experts));
+                             experts_json(ft_request_scope(q), c->experts));
     return json_pack("{s:s,s:s,s:I,s:s,s:o}", "id", ft_federation_name(s->federation), "object", "model", "created",
                      (json_int_t)s->created, "owned_by", "flextrace", "meta", meta);
 }
@@ -40,7 +41,7 @@ void ft_route_models(ft_request *q)
     const ft_server *s = q->server;
     json_t *list = json_array();
     if (s->model)
-        (void)json_array_append_new(list, model_json(s));
+        (void)json_array_append_new(list, model_json(q));
     ft_answer_json(q, 200, json_pack("{s:s,s:o}", "object", "list", "data", list));
 }
 
@@ -48,7 +49,7 @@ void ft_route_model(ft_request *q)
 {
     const ft_server *s = q->server;
     if (s->model && !strcmp(q->segment[0], ft_federation_name(s->federation)))
-        ft_answer_json(q, 200, model_json(s));
+        ft_answer_json(q, 200, model_json(q));
     else
         ft_refuse(q, 404, "model_not_found", "model", "the model '%s' does not exist; this server has '%s'",
                   q->segment[0], s->model ? ft_federation_name(s->federation) : "none");
@@ -57,7 +58,7 @@ void ft_route_model(ft_request *q)
 /* `colour` numbers the owners: the page and the terminal give each number one colour. */
 void ft_route_owners(ft_request *q)
 {
-    const ft_trace_scope *scope = q->server->scope;
+    const ft_trace_scope *scope = ft_request_scope(q);
     json_t *list = json_array();
     for (size_t i = 0; i < scope->owner_count; i++) {
         const ft_owner *o = &scope->owners[i];

@@ -106,7 +106,7 @@ void ft_route_root(ft_request *q)
         return;
     }
     json_t *names = json_array();
-    const ft_trace_scope *scope = q->server->scope;
+    const ft_trace_scope *scope = ft_request_scope(q);
     for (size_t i = 0; i < scope->owner_count; i++)
         if (scope->owners[i].index_count)
             (void)json_array_append_new(names, json_string(scope->owners[i].name));

@@ -196,7 +196,7 @@ static int read_order(ft_request *q, order *o)
     const ft_server *s = q->server;
     ft_status st = {0};
     const char *field = NULL;
-    o->options = ft_trace_options_default(s->scope);
+    o->options = ft_trace_options_default(ft_request_scope(q));
     ft_code rc = read_tokens(s, q->json, "text", "ids", &o->response, &field, &st);
     if (!rc && !o->response.count) {
         field = "text";
@@ -321,7 +321,7 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, js
     ft_trace_options options = o->options;
     options.stop = nobody_waits;
     options.stop_context = q;
-    ft_code rc = ft_trace_make(s->scope, &input, &options, trace, st);
+    ft_code rc = ft_trace_make(ft_request_scope(q), &input, &options, trace, st);
     if (rc == FT_ERR_LIMIT) /* it asks for too much, however little the server has to do */
         rc = st->code = FT_ERR_ARG;
     if (rc)

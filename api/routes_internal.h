@@ -32,7 +32,8 @@ extern const size_t ft_web_file_count;
 /* Owner of an expert; NULL: none. */
 const ft_owner *ft_owner_of_expert(const ft_trace_scope *scope, int expert);
 /* The indexes that a name stands for: an owner's, or all for the federation's own
- * name. `list` needs room for FT_MAX_INDEXES. 0 after refusing the request (404). */
+ * name. Views of the request's scope, or of the one given: until the handler returns, or
+ * that scope's snapshot is released. 0 after refusing the request (404). */
 enum { FT_MAX_INDEXES = 1024 };
 typedef struct ft_named_set {
     const ft_index *list[FT_MAX_INDEXES];

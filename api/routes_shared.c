@@ -24,13 +24,13 @@ void ft_index_set_all(const ft_trace_scope *scope, ft_named_set *out)
 
 int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out)
 {
-    const ft_server *s = q->server;
-    const ft_owner *owner = ft_federation_owner(s->federation, name);
+    const ft_trace_scope *scope = ft_request_scope(q);
+    const ft_owner *owner = ft_trace_owner(scope, name);
     out->set = (ft_index_set){out->list, 0};
     if (owner)
         add_owner(out, owner);
-    else if (!strcmp(name, ft_federation_name(s->federation)))
-        ft_index_set_all(s->scope, out);
+    else if (!strcmp(name, ft_federation_name(q->server->federation)))
+        ft_index_set_all(scope, out);
     if (out->set.count)
         return 1;
     ft_refuse(q, q->face == FT_FACE_INFINIGRAM ? 400 : 404, NULL, NULL,

@@ -173,7 +173,8 @@ static json_t *bench_trace(const char *path, const char *file)
     if (ft_federation_open(&f, path, &st) || ft_encoder_new(&e, ft_federation_tokenizer(f), &st) ||
         ft_file_read(file, 0, &text, &st) || ft_encoder_encode(e, text.data, text.size, &encoding, &st))
         die(&st);
-    const ft_trace_scope *scope = ft_federation_scope(f);
+    ft_snapshot *snapshot = ft_federation_snapshot(f);
+    const ft_trace_scope *scope = ft_snapshot_scope(snapshot);
     const ft_trace_options options = ft_trace_options_default(scope);
     double took[RESPONSES];
     size_t spans = 0;
@@ -195,6 +196,7 @@ static json_t *bench_trace(const char *path, const char *file)
     ft_encoding_release(&encoding);
     ft_encoder_free(e);
     ft_buffer_release(&text);
+    ft_snapshot_release(snapshot);
     ft_federation_close(f);
     return json_pack("{s:f,s:f,s:f}", "p50_ms", quantile(took, RESPONSES, 0.5), "p99_ms",
                      quantile(took, RESPONSES, 0.99), "spans", (double)spans / RESPONSES);

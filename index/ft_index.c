@@ -67,7 +67,7 @@ static void fill_info(ft_index *ix)
     info->root = m->root;
 }
 
-ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st)
+static ft_code open_once(ft_index **out, const char *folder, ft_status *st)
 {
     *out = NULL;
     ft_index *ix = calloc(1, sizeof(*ix));
@@ -91,6 +91,37 @@ ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st)
     fill_info(ix);
     *out = ix;
     return FT_OK;
+}
+
+/* Who replaces the manifest may unlink the old one's files, and where whole folders are
+ * exchanged, files of both stand under the same names. So neither a failure nor a success
+ * counts unless the manifest is the same before and after. */
+ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st)
+{
+    enum { ATTEMPTS = 8 };
+    for (int i = 0; i < ATTEMPTS; i++) {
+        const uint64_t stamp = ft_manifest_stamp(folder);
+        const ft_code rc = open_once(out, folder, st);
+        if (ft_manifest_stamp(folder) == stamp) {
+            if (!rc)
+                (*out)->stamp = stamp;
+            return rc;
+        }
+        ft_index_close(*out);
+        *out = NULL;
+    }
+    return ft_fail(st, FT_ERR_IO, "%s: its manifest was replaced %d times while it was opened; try again later", folder,
+                   ATTEMPTS);
+}
+
+int ft_index_is_current(const ft_index *ix)
+{
+    return !ix->manifest || ft_manifest_stamp(ix->folder) == ix->stamp;
+}
+
+uint64_t ft_index_stamp(const char *folder)
+{
+    return ft_manifest_stamp(folder);
 }
 
 void ft_index_close(ft_index *ix)

@@ -8,7 +8,9 @@
  * Units     positions, ranks and lengths count tokens, never bytes; `ptr` alone
  *           is what infini-gram calls so: a byte position in its tokenized.N.
  * Lifetime  an open index never changes until ft_index_close; it keeps showing
- *           the manifest that it was opened with.
+ *           the manifest that it was opened with, also when that is replaced and
+ *           the files it names are unlinked. ft_index_is_current tells; who wants
+ *           the new state opens the folder again.
  * Threads   any number may query one handle; queries allocate nothing, except
  *           where the result is a list.
  * Files     docs/index-format.md
@@ -28,8 +30,10 @@ typedef struct ft_index ft_index;
 
 /* Opens an index folder of ours; milliseconds, whatever its size: checks the
  * manifest's checksum, every file's size, header and directory; data blocks are
- * checked by ft_index_verify.
+ * checked by ft_index_verify. Where the manifest is replaced meanwhile, it is read
+ * again: what is opened belongs to one manifest.
  *   FT_ERR_NOT_FOUND  no such folder, or no manifest in it
+ *   FT_ERR_IO         also when the manifest was replaced during each of many attempts
  *   FT_ERR_FORMAT     damaged, or from a newer version; names file and place */
 FT_CHECKED ft_code ft_index_open(ft_index **out, const char *folder, ft_status *st);
 
@@ -48,6 +52,12 @@ FT_CHECKED ft_code ft_index_open_any(ft_index **out, const char *folder, const f
 /* 1 when the folder looks like infini-gram's (tokenized.0 stands in it). */
 int ft_index_is_infinigram(const char *folder);
 void ft_index_close(ft_index *ix);
+
+/* 1 while the folder still holds the manifest that the index was opened with; 0 when it
+ * was replaced or removed. Infini-gram folders have none: always 1. One call of stat. */
+int ft_index_is_current(const ft_index *ix);
+/* Names the manifest in a folder: another one, another number. 0: there is none. */
+uint64_t ft_index_stamp(const char *folder);
 
 typedef struct ft_index_info {
     uint64_t tokens; /* without end-of-document tokens */

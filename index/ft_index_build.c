@@ -211,7 +211,7 @@ static int is_tokens(const char *operand)
 static ft_code open_array(const build *s, const char *path, ft_token_source **out, ft_status *st)
 {
     if (s->options->doc_offsets)
-        return ft_token_source_open_arrays(out, path, s->options->doc_offsets, s->vocab_size, st);
+        return ft_token_source_open_arrays(out, path, s->options->doc_offsets, s->options->documents, s->vocab_size, st);
     const char *slash = strrchr(path, '/');
     char *folder = strndup(path, slash ? (size_t)(slash + 1 - path) : 0), *offsets = NULL;
     if (folder)
@@ -221,7 +221,7 @@ static ft_code open_array(const build *s, const char *path, ft_token_source **ou
         rc = ft_fail(st, FT_ERR_NOT_FOUND,
                      "%s: where do its documents start? No %s there; name the array with --doc-offsets", path, offsets);
     if (!rc)
-        rc = ft_token_source_open_arrays(out, path, offsets, s->vocab_size, st);
+        rc = ft_token_source_open_arrays(out, path, offsets, s->options->documents, s->vocab_size, st);
     free(folder);
     free(offsets);
     return rc;

@@ -28,6 +28,7 @@ typedef struct ft_index_build_options {
     uint32_t vocab_size;         /* without a tokenizer: every id is below; 0: found by reading the arrays first */
     uint32_t end_of_text;        /* without a tokenizer: what answers call the end of a document; FT_NO_TOKEN: none */
     const char *doc_offsets;     /* of arrays: the .npy with the documents' starts; NULL: doc_offsets.npy beside it */
+    const char *documents;       /* of arrays: JSON lines with each document's id and metadata; NULL: ids are numbers */
     int infinigram_version;      /* of infini-gram folders; 0: 4 */
     const char *owner;           /* "" or NULL: none */
     uint64_t memory_bytes;       /* 0: 2 GiB */

@@ -192,6 +192,19 @@ ft_code ft_manifest_write(ft_manifest *m, const char *folder, ft_status *st)
 
 /* --- Reading ------------------------------------------------------------------------- */
 
+uint64_t ft_manifest_stamp(const char *folder)
+{
+    char path[4096]; /* a longer one names nothing; no memory to ask for, so it cannot fail */
+    struct stat info;
+    const int n = snprintf(path, sizeof(path), "%s/manifest.json", folder);
+    if (n < 0 || (size_t)n >= sizeof(path) || stat(path, &info) != 0)
+        return 0;
+    const uint64_t what[] = {(uint64_t)info.st_dev, (uint64_t)info.st_ino, (uint64_t)info.st_size,
+                             (uint64_t)info.st_mtim.tv_sec, (uint64_t)info.st_mtim.tv_nsec};
+    const uint64_t stamp = XXH3_64bits(what, sizeof(what));
+    return stamp ? stamp : 1;
+}
+
 /* Names come from a file: letters, digits, '-', '_', '.', and '/' between two of them,
  * so that none leads outside the folder. */
 static int name_is_plain(const char *name)

@@ -41,6 +41,9 @@ void ft_manifest_release(ft_manifest *m);
 /* FT_ERR_NOT_FOUND: no manifest in the folder; FT_ERR_FORMAT: damaged, newer, or it
  * names a file outside. Sizes of the files are compared, their content is not. */
 FT_CHECKED ft_code ft_manifest_read(ft_manifest *out, const char *folder, ft_status *st);
+/* What tells folder/manifest.json from the file that replaces it: device, inode, size and
+ * time of writing, hashed. 0: there is none. One call of stat. */
+uint64_t ft_manifest_stamp(const char *folder);
 /* Computes the root and writes folder/manifest.json. */
 FT_CHECKED ft_code ft_manifest_write(ft_manifest *m, const char *folder, ft_status *st);
 

@@ -152,5 +152,6 @@ struct ft_index {
     ft_index_info info;
     char *folder, *owner, *tokenizer;
     struct ft_manifest *manifest; /* NULL for infini-gram */
+    uint64_t stamp;               /* ft_manifest_stamp of the file that was read */
 };
 #endif

@@ -87,25 +87,29 @@ static void a_federation_opens_with_model_owners_and_indexes(void **state)
     const ft_federation_limits limits = ft_federation_get_limits(f);
     assert_true(limits.request_bytes == 5000 && limits.request_seconds == 90 && limits.max_running == 2 &&
                 limits.max_waiting == 64 && limits.connections == 256);
-    const ft_trace_scope *scope = ft_federation_scope(f);
+    ft_snapshot *s = ft_federation_snapshot(f);
+    const ft_trace_scope *scope = ft_snapshot_scope(s);
     assert_int_equal(scope->owner_count, 3);
     assert_string_equal(scope->owners[0].description, "feathers");
     assert_int_equal(scope->owners[1].index_count, 2);
     assert_int_equal(ft_query_count((ft_index_set){scope->owners[1].indexes, 2}, NULL, 0),
                      ft_query_count((ft_index_set){scope->owners[1].indexes, 1}, NULL, 0) +
                          ft_query_count((ft_index_set){scope->owners[0].indexes, 1}, NULL, 0));
-    assert_int_equal(ft_federation_owner(f, "fish")->expert, 3);
-    assert_int_equal(ft_federation_owner(f, "silent")->expert, -1);
-    assert_int_equal(ft_federation_owner(f, "silent")->index_count, 0);
-    assert_null(ft_federation_owner(f, "stones"));
+    assert_int_equal(ft_trace_owner(scope, "fish")->expert, 3);
+    assert_int_equal(ft_trace_owner(scope, "silent")->expert, -1);
+    assert_int_equal(ft_trace_owner(scope, "silent")->index_count, 0);
+    assert_null(ft_trace_owner(scope, "stones"));
     assert_non_null(ft_federation_model(f));
     assert_non_null(ft_federation_tokenizer(f));
+    ft_snapshot_release(s);
     ft_federation_close(f);
     /* The file itself may be named, too; all but the model may be absent. */
     write_federation("model: model\n");
     assert_ok(ft_federation_open(&f, ft_test_path("federation.yaml"), &st), st);
     assert_null(ft_federation_store(f));
-    assert_int_equal(ft_federation_scope(f)->owner_count, 0);
+    s = ft_federation_snapshot(f);
+    assert_int_equal(ft_snapshot_scope(s)->owner_count, 0);
+    ft_snapshot_release(s);
     ft_federation_close(f);
 }
 

@@ -1,5 +1,6 @@
 /* Searching whole indexes of awkward corpora, against the sorted suffixes themselves. */
 #include "tests/ft_test.h"
+#include "tests/sort_fixture.h"
 
 #include "base/ft_file.h"
 #include "base/ft_random.h"
@@ -51,7 +52,7 @@ static void corpus_index(corpus *c, const char *name)
     assert_ok(ft_index_open(&c->ix, c->folder, &st), st);
     assert_ok(ft_index_verify(c->ix, &st), st);
     c->order = malloc(c->n * sizeof(*c->order));
-    assert_ok(ft_suffix_sort(c->order, c->tokens, c->n, END, pool, &st), st);
+    assert_ok(sort_documents(c->order, c->tokens, c->n, &st), st);
     ft_pool_free(pool);
 }
 

@@ -1,8 +1,7 @@
 #include "tests/ft_test.h"
+#include "tests/sort_fixture.h"
 
 #include "base/ft_random.h"
-#include "base/ft_threads.h"
-#include "index/ft_index_build.h"
 
 enum { END = UINT32_MAX };
 
@@ -24,21 +23,18 @@ static int compare_plainly(const void *a, const void *b)
     }
 }
 
-static void check_sorted(const uint32_t *tokens, size_t n, unsigned threads, const char *what)
+static void check_sorted(const uint32_t *tokens, size_t n, const char *what)
 {
     ft_status st;
-    ft_pool *pool;
     uint32_t *order = calloc(n + 1, sizeof(*order)), *want = calloc(n + 1, sizeof(*want));
     for (uint32_t i = 0; i < n; i++)
         want[i] = i;
     compared = tokens;
     qsort(want, n, sizeof(*want), compare_plainly);
-    assert_ok(ft_pool_new(&pool, threads, &st), st);
-    assert_ok(ft_suffix_sort(order, tokens, n, END, pool, &st), st);
+    assert_ok(sort_documents(order, tokens, n, &st), st);
     for (size_t i = 0; i < n; i++)
         if (order[i] != want[i])
-            fail_msg("%s, %u threads: rank %zu of %zu holds %u, expected %u", what, threads, i, n, order[i], want[i]);
-    ft_pool_free(pool);
+            fail_msg("%s: rank %zu of %zu holds %u, expected %u", what, i, n, order[i], want[i]);
     free(order);
     free(want);
 }
@@ -56,15 +52,15 @@ static void all_short_arrays_are_sorted(void **state)
             for (size_t i = 0; i + 1 < n; i++, rest /= 3)
                 tokens[i] = rest % 3 == 2 ? END : (uint32_t)(rest % 3);
             tokens[n - 1] = END;
-            check_sorted(tokens, n, 1, "short array");
+            check_sorted(tokens, n, "short array");
         }
     }
 }
 
-static void random_corpora_of_all_shapes_are_sorted_by_any_number_of_threads(void **state)
+static void random_corpora_of_all_shapes_are_sorted(void **state)
 {
     (void)state;
-    static const uint32_t vocabularies[] = {1, 2, 3, 200, 70000, 5000000, UINT32_MAX - 1};
+    static const uint32_t vocabularies[] = {1, 2, 3, 200, 70000, 5000000};
     ft_random r;
     ft_random_init(&r, 7);
     for (size_t v = 0; v < sizeof(vocabularies) / sizeof(*vocabularies); v++)
@@ -75,7 +71,7 @@ static void random_corpora_of_all_shapes_are_sorted_by_any_number_of_threads(voi
             for (size_t i = 0; i < n; i++)
                 tokens[i] = ft_random_below(&r, ends + 1) == 0 ? END : (uint32_t)ft_random_below(&r, vocabularies[v]);
             tokens[n - 1] = END;
-            check_sorted(tokens, n, 1 + round % 4, "random corpus");
+            check_sorted(tokens, n, "random corpus");
             free(tokens);
         }
 }
@@ -92,12 +88,12 @@ static void repeats_are_sorted(void **state)
         for (size_t i = 0; i < N; i++)
             tokens[i] = i % 700 == 699 ? END : (uint32_t)(i % 700 % period);
         tokens[N - 1] = END;
-        check_sorted(tokens, N, 3, "periodic documents");
+        check_sorted(tokens, N, "periodic documents");
         for (size_t i = 0; i < N; i++)
             tokens[i] = i % 1500 == 1499 ? END : (uint32_t)(i % 1500 * 31 % 601);
         tokens[ft_random_below(&r, N)] = 5;
         tokens[N - 1] = END;
-        check_sorted(tokens, N, 3, "duplicate documents");
+        check_sorted(tokens, N, "duplicate documents");
     }
     free(tokens);
 }
@@ -109,24 +105,18 @@ static void large_groups_are_split(void **state)
     (void)state;
     enum { N = 700000 };
     ft_status st;
-    ft_pool *pool;
-    assert_ok(ft_pool_new(&pool, 2, &st), st);
-    uint32_t *tokens = calloc(N, sizeof(*tokens)), *order = calloc(N, sizeof(*order)), *one = calloc(N, sizeof(*one));
+    uint32_t *tokens = calloc(N, sizeof(*tokens)), *order = calloc(N, sizeof(*order));
     ft_random r;
     ft_random_init(&r, 9);
     for (size_t i = 0; i < N; i++)
         tokens[i] = (uint32_t)(ft_random_below(&r, 40) ? 0 : 1 + ft_random_below(&r, 3));
     tokens[N - 1] = END;
-    assert_ok(ft_suffix_sort(order, tokens, N, END, pool, &st), st);
+    assert_ok(sort_documents(order, tokens, N, &st), st);
     compared = tokens;
     for (size_t i = 1; i < N; i++)
         assert_true(compare_plainly(&order[i - 1], &order[i]) < 0);
-    assert_ok(ft_suffix_sort(one, tokens, N, END, NULL, &st), st);
-    assert_memory_equal(order, one, N * sizeof(*order));
-    ft_pool_free(pool);
     free(tokens);
     free(order);
-    free(one);
 }
 
 static void one_token_a_million_times_is_sorted_by_its_distance_to_the_end(void **state)
@@ -134,26 +124,51 @@ static void one_token_a_million_times_is_sorted_by_its_distance_to_the_end(void 
     (void)state;
     enum { N = 1000001 };
     ft_status st;
-    ft_pool *pool;
-    assert_ok(ft_pool_new(&pool, 2, &st), st);
     uint32_t *tokens = calloc(N, sizeof(*tokens)), *order = calloc(N, sizeof(*order));
     tokens[N - 1] = END;
-    assert_ok(ft_suffix_sort(order, tokens, N, END, pool, &st), st);
+    assert_ok(sort_documents(order, tokens, N, &st), st);
     for (size_t i = 0; i < N; i++)
         assert_int_equal(order[i], N - 1 - i);
-    ft_pool_free(pool);
     free(tokens);
     free(order);
 }
 
-static void an_array_that_does_not_end_a_document_is_refused(void **state)
+/* The watch is asked all along, always further on, and its word is law. */
+typedef struct watched {
+    double last;
+    unsigned asked, stop_at;
+} watched;
+
+static int look(void *context, double done)
+{
+    watched *w = context;
+    assert_true(done >= w->last && done <= 1);
+    w->last = done;
+    return ++w->asked == w->stop_at;
+}
+
+static void a_sort_reports_how_far_it_is_and_stops_when_told(void **state)
 {
     (void)state;
-    const uint32_t tokens[] = {1, 2};
-    uint32_t order[2];
+    enum { N = 3000000 };
     ft_status st;
-    assert_int_equal(ft_suffix_sort(order, tokens, 2, END, NULL, &st), FT_ERR_ARG);
-    assert_int_equal(ft_suffix_sort(order, tokens, 0, END, NULL, &st), FT_OK);
+    uint32_t *text = calloc(N, sizeof(*text));
+    int32_t *order = calloc(N, sizeof(*order));
+    ft_random r;
+    ft_random_init(&r, 11);
+    for (size_t i = 0; i < N; i++)
+        text[i] = (uint32_t)ft_random_below(&r, 1000);
+    watched all = {0};
+    ft_sort_watch watch = {look, &all};
+    assert_ok(ft_suffix_sort(order, text, N, 1000, &watch, &st), st);
+    assert_true(all.asked > 4 && all.last == 1);
+    for (unsigned k = 1; k <= all.asked; k++) {
+        watched one = {.stop_at = k};
+        watch.context = &one;
+        assert_int_equal(ft_suffix_sort(order, text, N, 1000, &watch, &st), FT_ERR_CANCELLED);
+    }
+    free(text);
+    free(order);
 }
 
 static void a_failing_allocation_is_reported_and_nothing_leaks(void **state)
@@ -165,12 +180,12 @@ static void a_failing_allocation_is_reported_and_nothing_leaks(void **state)
     for (long k = 1;; k++) {
         ft_status st = {0};
         ft_test_fail_allocation(k);
-        const ft_code rc = ft_suffix_sort(order, tokens, N, END, NULL, &st);
+        const ft_code rc = sort_documents(order, tokens, N, &st);
         const int failed = ft_test_allocation_failed();
         ft_test_fail_allocation(0);
         if (!failed) {
             assert_ok(rc, st);
-            assert_true(k > 5);
+            assert_true(k > 3);
             break;
         }
         assert_int_equal(rc, FT_ERR_MEM);
@@ -184,11 +199,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_short_arrays_are_sorted),
-        cmocka_unit_test(random_corpora_of_all_shapes_are_sorted_by_any_number_of_threads),
+        cmocka_unit_test(random_corpora_of_all_shapes_are_sorted),
         cmocka_unit_test(repeats_are_sorted),
         cmocka_unit_test(large_groups_are_split),
         cmocka_unit_test(one_token_a_million_times_is_sorted_by_its_distance_to_the_end),
-        cmocka_unit_test(an_array_that_does_not_end_a_document_is_refused),
+        cmocka_unit_test(a_sort_reports_how_far_it_is_and_stops_when_told),
         cmocka_unit_test(a_failing_allocation_is_reported_and_nothing_leaks),
     };
     return cmocka_run_group_tests_name("suffix_sort", tests, NULL, NULL);

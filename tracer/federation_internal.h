@@ -1,10 +1,11 @@
-/* federation.yaml as read: what it says, before anything is opened. */
+/* The federation's own files share this: federation.yaml as read, before anything is
+ * opened; and the indexes, which are replaced while they are read. */
 #ifndef FT_FEDERATION_INTERNAL_H
 #define FT_FEDERATION_INTERNAL_H
-#include "base/ft_status.h"
+#include "tracer/ft_federation.h"
 
-#include <stddef.h>
-#include <stdint.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct yaml_owner {
     char *name, *description;
@@ -32,5 +33,58 @@ void yaml_federation_free(yaml_federation *f);
 /* The line of the nth (from 1) value `text` whose key, or whatever value stands just
  * before it, is `before`; 1 where there is none. For messages about what was read. */
 size_t yaml_federation_line(const char *path, const char *before, const char *text, unsigned nth);
+
+/* --- What is opened (ft_federation.c) ------------------------------------------- */
+
+/* An open index and the number of those who hold it: snapshots, and whoever makes one. */
+typedef struct held_index {
+    ft_index *index;
+    atomic_size_t holders;
+} held_index;
+
+/* One entry of an owner's `index:`, and the fault of its newest state, where it has one.
+ * The three are hints, each good alone: at worst an index is tried once more. */
+typedef struct index_slot {
+    const char *name; /* as federation.yaml has it */
+    char *folder;
+    const yaml_owner *owner;
+    atomic_int failed;
+    _Atomic uint64_t failed_stamp; /* of the manifest that could not be opened */
+    _Atomic int64_t retry_ms;      /* it is not tried again before, unless it is replaced */
+} index_slot;
+
+struct ft_snapshot {
+    atomic_size_t holders;
+    ft_trace_scope scope; /* its sets belong to the federation */
+    ft_owner *owners;
+    held_index **held; /* [slot_count], each held once */
+    const ft_index **indexes;
+    size_t count;
+};
+
+struct ft_federation {
+    char *path, *folder; /* of federation.yaml */
+    yaml_federation *yaml;
+    char *store;
+    ft_model *model;
+    ft_tokenizer *tokenizer;
+    ft_token_set delimiters, word_starts;
+    ft_federation_limits limits;
+    index_slot *slots; /* owner by owner */
+    size_t slot_count;
+
+    pthread_mutex_t lock; /* of `current`; held for a few instructions */
+    ft_snapshot *current;
+    pthread_mutex_t opening; /* held by the one who opens what is new */
+};
+
+/* Opens what the slot names and checks that it was built with the model's tokenizer. The
+ * caller has the one hold on *out. */
+FT_CHECKED ft_code held_index_open(held_index **out, const ft_federation *f, const index_slot *slot, ft_status *st);
+void held_index_release(held_index *h); /* NULL is allowed */
+
+/* A snapshot of one index a slot; takes over the holds on `held` and the list itself, and
+ * also releases them where it fails. */
+FT_CHECKED ft_code snapshot_new(ft_snapshot **out, const ft_federation *f, held_index **held, ft_status *st);
 
 #endif

@@ -8,32 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct ft_federation {
-    char *path, *folder; /* of federation.yaml */
-    yaml_federation *yaml;
-    char *store;
-    ft_model *model;
-    ft_tokenizer *tokenizer;
-    ft_index **indexes; /* all owners' */
-    size_t index_count;
-    ft_owner *owners;
-    ft_trace_scope scope;
-    ft_federation_limits limits;
-};
-
 void ft_federation_close(ft_federation *f)
 {
     if (!f)
         return;
-    ft_token_set_release(&f->scope.delimiters);
-    ft_token_set_release(&f->scope.word_starts);
-    for (size_t i = 0; i < f->index_count; i++)
-        ft_index_close(f->indexes[i]);
-    free(f->indexes);
-    free(f->owners);
+    ft_snapshot_release(f->current);
+    for (size_t i = 0; i < f->slot_count; i++)
+        free(f->slots[i].folder);
+    free(f->slots);
+    ft_token_set_release(&f->delimiters);
+    ft_token_set_release(&f->word_starts);
     ft_tokenizer_close(f->tokenizer);
     ft_model_close(f->model);
     yaml_federation_free(f->yaml);
+    pthread_mutex_destroy(&f->opening);
+    pthread_mutex_destroy(&f->lock);
     free(f->store);
     free(f->folder);
     free(f->path);
@@ -130,37 +119,6 @@ static ft_code open_model(ft_federation *f, ft_status *st)
     return FT_OK;
 }
 
-/* One index of an owner; it must have been built with the model's tokenizer. */
-static ft_code open_index(ft_federation *f, const yaml_owner *owner, const char *name, ft_status *st)
-{
-    char *folder = ft_path_join(f->folder, name);
-    if (!folder)
-        return no_room(f, st);
-    ft_index **at = &f->indexes[f->index_count];
-    ft_code rc;
-    if (ft_index_is_infinigram(folder)) {
-        const ft_infinigram_options o = {4, ft_tokenizer_end_of_text(f->tokenizer),
-                                         ft_tokenizer_vocab_size(f->tokenizer)};
-        rc = ft_index_open_infinigram(at, folder, &o, st);
-    } else {
-        rc = ft_index_open(at, folder, st);
-    }
-    free(folder);
-    if (rc) {
-        ft_status_prefix(st, "%s:%zu: owner %s", f->path, owner_line(f, owner->name, 1), owner->name);
-        return rc;
-    }
-    f->index_count++;
-    const ft_index_info info = ft_index_get_info(*at);
-    const ft_digest model = ft_tokenizer_digest(f->tokenizer);
-    if (!info.is_infinigram && memcmp(&info.tokenizer_digest, &model, sizeof(model)) != 0)
-        return ft_fail(
-            st, FT_ERR_FORMAT,
-            "%s:%zu: owner %s: index %s was built with another tokenizer than the model's; rebuild it with -t %s",
-            f->path, owner_line(f, owner->name, 1), owner->name, name, f->yaml->model);
-    return FT_OK;
-}
-
 /* An owner's index that is listed twice would count everything twice. */
 static ft_code check_listed_once(const ft_federation *f, const yaml_owner *o, unsigned number, ft_status *st)
 {
@@ -206,45 +164,53 @@ static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *s
     return FT_OK;
 }
 
+static ft_code open_index(ft_federation *f, held_index **held, const yaml_owner *owner, unsigned number, ft_status *st)
+{
+    index_slot *slot = &f->slots[f->slot_count];
+    slot->owner = owner;
+    slot->name = owner->index[number];
+    slot->folder = ft_path_join(f->folder, owner->index[number]);
+    if (!slot->folder)
+        return no_room(f, st);
+    f->slot_count++;
+    const ft_code rc = held_index_open(&held[f->slot_count - 1], f, slot, st);
+    if (rc)
+        ft_status_prefix(st, "%s:%zu: owner %s", f->path, owner_line(f, owner->name, 1), owner->name);
+    return rc;
+}
+
 static ft_code open_owners(ft_federation *f, ft_status *st)
 {
     const yaml_federation *y = f->yaml;
     size_t indexes = 0;
     for (unsigned i = 0; i < y->owners_count; i++)
         indexes += y->owners[i].index_count;
-    f->owners = ft_alloc_array(y->owners_count, sizeof(*f->owners));
-    f->indexes = ft_alloc_array(indexes, sizeof(ft_index *));
-    if (!f->owners || !f->indexes)
-        return no_room(f, st);
-    for (unsigned i = 0; i < y->owners_count; i++) {
+    f->slots = ft_alloc_array(indexes, sizeof(*f->slots));
+    held_index **held = ft_alloc_array(indexes, sizeof(*held));
+    ft_code rc = f->slots && held ? FT_OK : no_room(f, st);
+    for (unsigned i = 0; !rc && i < y->owners_count; i++) {
         const yaml_owner *o = &y->owners[i];
-        f->owners[i] = (ft_owner){.name = o->name,
-                                  .description = o->description ? o->description : "",
-                                  .expert = o->expert ? (int)*o->expert : -1,
-                                  .indexes = (const ft_index *const *)&f->indexes[f->index_count],
-                                  .index_count = o->index_count};
-        ft_code rc = check_owner(f, i, st);
+        rc = check_owner(f, i, st);
         for (unsigned k = 0; !rc && k < o->index_count; k++) {
             rc = check_listed_once(f, o, k, st);
             if (!rc)
-                rc = open_index(f, o, o->index[k], st);
+                rc = open_index(f, held, o, k, st);
         }
-        if (rc)
-            return rc;
     }
-    return FT_OK;
+    if (!rc)
+        return snapshot_new(&f->current, f, held, st);
+    for (size_t i = 0; held && i < indexes; i++)
+        held_index_release(held[i]);
+    free(held);
+    return rc;
 }
 
-static ft_code make_scope(ft_federation *f, ft_status *st)
+static ft_code make_sets(ft_federation *f, ft_status *st)
 {
     static const char *const sentence_ends[] = {"\n", "."};
-    f->scope.tokenizer = f->tokenizer;
-    f->scope.model = f->model;
-    f->scope.owners = f->owners;
-    f->scope.owner_count = f->yaml->owners_count;
-    ft_code rc = ft_token_set_containing(&f->scope.delimiters, f->tokenizer, sentence_ends, 2, st);
+    ft_code rc = ft_token_set_containing(&f->delimiters, f->tokenizer, sentence_ends, 2, st);
     if (!rc)
-        rc = ft_token_set_word_starts(&f->scope.word_starts, f->tokenizer, st);
+        rc = ft_token_set_word_starts(&f->word_starts, f->tokenizer, st);
     return rc;
 }
 
@@ -254,6 +220,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
     ft_federation *f = calloc(1, sizeof(*f));
     if (!f)
         return ft_fail(st, FT_ERR_MEM, "%s: no room for the federation", path);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_mutex_init(&f->opening, NULL);
     ft_code rc = find_file(f, path, st);
     if (!rc)
         rc = yaml_federation_read(&f->yaml, f->path, st);
@@ -266,9 +234,9 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
     if (!rc)
         rc = open_model(f, st);
     if (!rc)
-        rc = open_owners(f, st);
+        rc = make_sets(f, st);
     if (!rc)
-        rc = make_scope(f, st);
+        rc = open_owners(f, st);
     if (rc)
         ft_federation_close(f);
     else
@@ -298,11 +266,6 @@ ft_federation_limits ft_federation_get_limits(const ft_federation *f)
     return f->limits;
 }
 
-const ft_trace_scope *ft_federation_scope(const ft_federation *f)
-{
-    return &f->scope;
-}
-
 const ft_model *ft_federation_model(const ft_federation *f)
 {
     return f->model;
@@ -313,24 +276,17 @@ const ft_tokenizer *ft_federation_tokenizer(const ft_federation *f)
     return f->tokenizer;
 }
 
-const ft_owner *ft_federation_owner(const ft_federation *f, const char *name)
-{
-    for (size_t i = 0; i < f->scope.owner_count; i++)
-        if (!strcmp(f->owners[i].name, name))
-            return &f->owners[i];
-    return NULL;
-}
-
 /* One element of a list: an owner's name or an expert's number. */
 static ft_code find_expert(const ft_federation *f, const char *text, size_t n, uint64_t *bits, ft_status *st)
 {
     const size_t experts = ft_model_get_config(f->model)->experts;
-    for (size_t i = 0; i < f->scope.owner_count; i++) {
-        if (strlen(f->owners[i].name) != n || memcmp(f->owners[i].name, text, n) != 0)
+    for (unsigned i = 0; i < f->yaml->owners_count; i++) {
+        const yaml_owner *o = &f->yaml->owners[i];
+        if (strlen(o->name) != n || memcmp(o->name, text, n) != 0)
             continue;
-        if (f->owners[i].expert < 0)
+        if (!o->expert)
             return ft_fail(st, FT_ERR_ARG, "owner '%.*s' has no expert to leave out", (int)n, text);
-        *bits |= UINT64_C(1) << f->owners[i].expert;
+        *bits |= UINT64_C(1) << *o->expert;
         return FT_OK;
     }
     uint64_t number = 0;

@@ -71,6 +71,8 @@ void ft_routing_shares(const ft_routing *r, size_t start, size_t end, double *sh
  * base64. New reference; NULL when memory is out. */
 json_t *ft_routing_json(const ft_trace_scope *scope, const ft_routing *r, uint64_t without);
 
+/* The owner of that name; NULL: none. */
+const ft_owner *ft_trace_owner(const ft_trace_scope *scope, const char *name);
 /* The name of an expert's owner; "expert N", written into `fallback`, where it has none. */
 enum { FT_EXPERT_NAME = 32 };
 const char *ft_trace_expert_name(const ft_trace_scope *scope, size_t expert, char fallback[FT_EXPERT_NAME]);

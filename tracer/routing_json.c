@@ -52,6 +52,14 @@ int routing_json_fill(json_t *object, const ft_routing *r)
     return !failed;
 }
 
+const ft_owner *ft_trace_owner(const ft_trace_scope *scope, const char *name)
+{
+    for (size_t i = 0; i < scope->owner_count; i++)
+        if (!strcmp(scope->owners[i].name, name))
+            return &scope->owners[i];
+    return NULL;
+}
+
 const char *ft_trace_expert_name(const ft_trace_scope *scope, size_t expert, char fallback[FT_EXPERT_NAME])
 {
     for (size_t o = 0; o < scope->owner_count; o++)

@@ -68,6 +68,7 @@ typedef struct generate {
     uint64_t without;
     /* What they name. The federation owns model and tokenizer where there is one. */
     ft_federation *federation;
+    ft_snapshot *snapshot; /* of its indexes */
     ft_model *own_model;
     ft_tokenizer *own_tokenizer;
     const ft_model *model;
@@ -164,8 +165,10 @@ static ft_code open_source(generate *g, ft_status *st)
     ft_code rc;
     if (is_federation(g->source)) {
         rc = ft_federation_open(&g->federation, g->source, st);
-        if (!rc)
-            g->scope = *ft_federation_scope(g->federation);
+        if (!rc) {
+            g->snapshot = ft_federation_snapshot(g->federation);
+            g->scope = *ft_snapshot_scope(g->snapshot);
+        }
         if (!rc && g->without_list)
             rc = ft_federation_experts(g->federation, g->without_list, &g->without, st);
     } else {
@@ -271,6 +274,7 @@ static void close_all(generate *g)
 {
     ft_generation_close(g->generation);
     ft_pool_free(g->pool);
+    ft_snapshot_release(g->snapshot);
     ft_federation_close(g->federation);
     ft_tokenizer_close(g->own_tokenizer);
     ft_model_close(g->own_model);

@@ -72,6 +72,7 @@ typedef struct tracing {
     long long end_of_text, threads, documents;
 
     ft_federation *federation;
+    ft_snapshot *snapshot; /* of its indexes, for all rows */
     ft_tokenizer *own_tokenizer;
     ft_model *own_model;
     ft_index *indexes[MAX_INDEXES];
@@ -211,8 +212,10 @@ static ft_code open_all(tracing *t, ft_status *st)
     ft_code rc;
     if (t->federation_path) {
         rc = ft_federation_open(&t->federation, t->federation_path, st);
-        if (!rc)
-            t->scope = *ft_federation_scope(t->federation);
+        if (!rc) {
+            t->snapshot = ft_federation_snapshot(t->federation);
+            t->scope = *ft_snapshot_scope(t->snapshot);
+        }
     } else {
         rc = open_loose(t, st);
     }
@@ -242,6 +245,7 @@ static void close_all(tracing *t)
     }
     ft_tokenizer_close(t->own_tokenizer);
     ft_model_close(t->own_model);
+    ft_snapshot_release(t->snapshot);
     ft_federation_close(t->federation);
 }
 
