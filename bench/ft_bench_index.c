@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PASSES = 3, WINDOW = 1000, PAGE = 4096 };
+enum { PASSES = 5, WINDOW = 1000, PAGE = 4096 };
 
 static double now(void)
 {

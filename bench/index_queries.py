@@ -7,6 +7,7 @@ import os
 import numpy
 
 SEED = 20240401
+VOCABULARY = 100_257  # of dolma2, special tokens aside
 QUERIES, RESPONSES, RESPONSE_TOKENS = 5_000, 100, 500
 
 
@@ -21,10 +22,16 @@ def read_set(folder, name):
 
 
 class Sampler:
+    """Draws from one corpus; each set from its own seed, so that one can change without the others."""
+
     def __init__(self, corpus):
         self.tokens = numpy.load(f"{corpus}/tokens.npy", mmap_mode="r")
         self.starts = numpy.load(f"{corpus}/doc_offsets.npy").astype(numpy.int64)
-        self.random = numpy.random.default_rng(SEED)
+        self.random = None
+
+    def seed(self, name):
+        self.random = numpy.random.default_rng([SEED, *name.encode()])
+        return self
 
     def place(self):
         return int(self.random.integers(len(self.tokens)))
@@ -49,12 +56,11 @@ class Sampler:
         return out
 
     def spliced(self):
-        """Verbatim pieces of 5 to 60 tokens, in turn with as many random tokens."""
+        """Verbatim pieces of 5 to 60 tokens, in turn with as many tokens drawn evenly from the vocabulary."""
         pieces, have = [], 0
         while have < RESPONSE_TOKENS:
             n = int(self.random.integers(5, 61))
-            noise = numpy.array([self.tokens[self.place()] for _ in range(n)], dtype=numpy.uint32)
-            pieces += [self.ngram(n), noise]
+            pieces += [self.ngram(n), self.random.integers(VOCABULARY, size=n, dtype=numpy.uint32)]
             have += len(pieces[-2]) + n
         return numpy.concatenate(pieces)[:RESPONSE_TOKENS]
 
@@ -82,11 +88,9 @@ def make(corpus, heldout_folder):
         return folder
     os.makedirs(folder, exist_ok=True)
     s = Sampler(corpus)
-    write_set(folder, "count", s.ngrams(1, 8, 0.3))
-    write_set(folder, "prob", s.ngrams(2, 8, 0.3))
-    write_set(folder, "infgram_prob", s.ngrams(2, 16, 0.5))
-    write_set(folder, "docs", s.ngrams(1, 8, 0))
-    write_set(folder, "ntd", s.ngrams(1, 8, 0.3))
-    write_set(folder, "spliced", [s.spliced() for _ in range(RESPONSES)])
-    write_set(folder, "heldout", heldout(s, heldout_folder))
+    for name, shortest, longest, absent in (("count", 1, 8, 0.3), ("prob", 2, 8, 0.3), ("infgram_prob", 2, 16, 0.5), ("docs", 1, 8, 0),
+                                            ("ntd", 1, 8, 0.3)):
+        write_set(folder, name, s.seed(name).ngrams(shortest, longest, absent))
+    write_set(folder, "spliced", [s.seed(f"spliced {i}").spliced() for i in range(RESPONSES)])
+    write_set(folder, "heldout", heldout(s.seed("heldout"), heldout_folder))
     return folder
