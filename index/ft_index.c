@@ -24,20 +24,25 @@ static ft_code open_parts(ft_index *ix, ft_status *st)
         char *folder = ft_path_join(ix->folder, s->name);
         if (!folder)
             return ft_fail(st, FT_ERR_MEM, "%s: out of memory", ix->folder);
-        ft_code rc = ft_part_open_segment(p, folder, m->vocab_size, st);
+        ft_code rc = ft_part_open_segment(p, folder, m->vocab_size, s->removed, st);
         if (!rc) {
             ix->part_count++;
             p->first_document = ix->info.documents;
-            if (p->documents != s->documents || p->n != s->documents + s->tokens)
+            if (p->documents != s->documents || p->n != s->documents + s->tokens ||
+                p->removed_documents.count != s->removed_documents ||
+                p->removed_ranks.count != s->removed_documents + s->removed_tokens)
                 rc = ft_fail(st, FT_ERR_FORMAT,
-                             "%s: holds %" PRIu64 " documents and %" PRIu64 " positions, not what the manifest says",
-                             folder, p->documents, p->n);
+                             "%s: holds %" PRIu64 " documents and %" PRIu64 " positions, %" PRIu64 " and %" PRIu64
+                             " of them removed, not what the manifest says",
+                             folder, p->documents, p->n, p->removed_documents.count, p->removed_ranks.count);
         }
         free(folder);
         if (rc)
             return rc;
-        ix->info.documents += s->documents;
-        ix->info.tokens += s->tokens;
+        ix->info.documents += s->documents - s->removed_documents;
+        ix->info.tokens += s->tokens - s->removed_tokens;
+        ix->info.removed_documents += s->removed_documents;
+        ix->info.removed_tokens += s->removed_tokens;
         ix->info.text_bytes += s->text_bytes;
     }
     return FT_OK;
@@ -147,17 +152,17 @@ ft_index_info ft_index_get_info(const ft_index *ix)
 
 /* --- Searching --------------------------------------------------------------------- */
 
-static void set_part(ft_match *out, unsigned part, ft_range r)
+static void set_part(const ft_index *ix, ft_match *out, unsigned part, ft_range r)
 {
-    out->part[part] = r;
-    out->count += r.hi - r.lo;
+    out->part[part] = ft_part_live_range(&ix->parts[part], r);
+    out->count += out->part[part].hi - out->part[part].lo;
 }
 
 void ft_index_find(const ft_index *ix, const uint32_t *pat, size_t len, ft_match *out)
 {
     out->count = 0;
     for (unsigned i = 0; i < ix->part_count; i++)
-        set_part(out, i, ft_part_find(&ix->parts[i], pat, len));
+        set_part(ix, out, i, ft_part_find(&ix->parts[i], pat, len));
 }
 
 /* The longest of the parts' own longest matches wins; the parts that have only a
@@ -171,7 +176,7 @@ static size_t combine(const ft_index *ix, const uint32_t *pat, const size_t *own
         return longest;
     out->count = 0;
     for (unsigned i = 0; i < ix->part_count; i++)
-        set_part(out, i, own[i] == longest ? ranges[i] : ft_part_find(&ix->parts[i], pat, longest));
+        set_part(ix, out, i, own[i] == longest ? ranges[i] : ft_part_find(&ix->parts[i], pat, longest));
     return longest;
 }
 
@@ -233,7 +238,7 @@ void ft_index_tokens(const ft_index *ix, unsigned part, uint64_t pos, size_t n, 
 uint64_t ft_index_position(const ft_index *ix, unsigned part, uint64_t rank)
 {
     const ft_part *p = &ix->parts[part];
-    return rank < p->n ? ft_part_position(p, rank) : p->n;
+    return rank < ft_part_live_size(p) ? ft_part_live_position(p, rank) : p->n;
 }
 
 /* --- Documents ------------------------------------------------------------------------ */
@@ -242,9 +247,9 @@ ft_code ft_index_document(const ft_index *ix, uint64_t number, ft_doc_ref *out, 
 {
     for (unsigned i = 0; i < ix->part_count; i++) {
         const ft_part *p = &ix->parts[i];
-        if (number - p->first_document >= p->documents)
+        if (number - p->first_document >= ft_part_live_documents(p))
             continue;
-        ft_code rc = ft_part_document(p, number - p->first_document, out, st);
+        ft_code rc = ft_part_document(p, ft_part_physical_document(p, number - p->first_document), out, st);
         out->part = i;
         return rc;
     }
@@ -261,6 +266,9 @@ ft_code ft_index_document_at(const ft_index *ix, unsigned part, uint64_t pos, ft
         return ft_fail(st, FT_ERR_NOT_FOUND, "%s: position %" PRIu64 " is between two documents", ix->folder, pos);
     uint64_t i;
     ft_code rc = ft_part_document_at(p, pos, &i, st);
+    if (!rc && ft_part_document_is_removed(p, i))
+        return ft_fail(st, FT_ERR_NOT_FOUND, "%s: position %" PRIu64 " is in a document that was removed", ix->folder,
+                       pos);
     if (!rc)
         rc = ft_part_document(p, i, out, st);
     out->part = part;
@@ -285,6 +293,8 @@ ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *
         for (; lo < ids->count && records[lo].hash == hash; lo++) {
             if (records[lo].document >= p->documents)
                 return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, lo);
+            if (ft_part_document_is_removed(p, records[lo].document))
+                continue;
             ft_code rc = ft_part_document(p, records[lo].document, out, st);
             out->part = k;
             if (rc || !strcmp(out->id, id))

@@ -32,6 +32,8 @@ typedef struct ft_index ft_index;
  * manifest's checksum, every file's size, header and directory; data blocks are
  * checked by ft_index_verify. Where the manifest is replaced meanwhile, it is read
  * again: what is opened belongs to one manifest.
+ * manifest's checksum, every file's size, header, the bounds and the upper levels of the
+ * tree; data blocks are checked by ft_index_verify.
  *   FT_ERR_NOT_FOUND  no such folder, or no manifest in it
  *   FT_ERR_IO         also when the manifest was replaced during each of many attempts
  *   FT_ERR_FORMAT     damaged, or from a newer version; names file and place */
@@ -59,10 +61,13 @@ int ft_index_is_current(const ft_index *ix);
 /* Names the manifest in a folder: another one, another number. 0: there is none. */
 uint64_t ft_index_stamp(const char *folder);
 
+/* Removed documents are not counted, and no question finds them; ranks and document
+ * numbers are what they would be without them. */
 typedef struct ft_index_info {
     uint64_t tokens; /* without end-of-document tokens */
     uint64_t documents;
-    uint64_t text_bytes, disk_bytes; /* disk: without the copy of the tokenizer */
+    uint64_t removed_tokens, removed_documents; /* in the files until the index is compacted */
+    uint64_t text_bytes, disk_bytes; /* of what was added, removed or not; disk: without the copy of the tokenizer */
     unsigned parts;
     uint32_t vocab_size, end_of_text;
     unsigned token_bytes; /* 1 to 4, as stored */
@@ -78,7 +83,7 @@ ft_index_info ft_index_get_info(const ft_index *ix);
 
 enum { FT_INDEX_MAX_PARTS = 64 };
 
-/* Half-open range of ranks in one part's suffix array. */
+/* Half-open range of ranks in one part's suffix array, removed documents left out. */
 typedef struct ft_range {
     uint64_t lo, hi;
 } ft_range;

@@ -192,6 +192,48 @@ static ft_code check_bounds(const ft_part *p, ft_status *st)
     return FT_OK;
 }
 
+/* --- What is removed ---------------------------------------------------------------------- */
+
+static ft_code check_numbers(const ft_part *p, ft_section_kind kind, const ft_numbers *v, uint64_t below, ft_status *st)
+{
+    for (uint64_t i = 0, before = 0; i < v->count; i++) {
+        const uint64_t number = ft_packed_get(v->packed, v->bits, i);
+        if (number >= below || (i && number <= before))
+            return ft_fail(st, FT_ERR_FORMAT, "%s: entry %" PRIu64 " is out of order", p->section[kind].path, i);
+        before = number;
+    }
+    return FT_OK;
+}
+
+/* As many ranks as the removed documents have suffixes, all different, each of one of them. */
+static ft_code check_removed(const ft_part *p, ft_pool *pool, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (ft_section_kind k = FT_SECTION_REMOVED_DOCUMENTS; k <= FT_SECTION_REMOVED_RANKS && !rc; k++)
+        rc = ft_section_check_blocks(&p->section[k], pool, st);
+    if (!rc)
+        rc = check_numbers(p, FT_SECTION_REMOVED_DOCUMENTS, &p->removed_documents, p->documents, st);
+    if (!rc)
+        rc = check_numbers(p, FT_SECTION_REMOVED_RANKS, &p->removed_ranks, p->n, st);
+    uint64_t suffixes = 0, start, length, document;
+    for (uint64_t i = 0; i < p->removed_documents.count && !rc; i++, suffixes += length + 1) {
+        length = 0;
+        rc = ft_part_document_range(p, ft_packed_get(p->removed_documents.packed, p->removed_documents.bits, i), &start,
+                                    &length, st);
+    }
+    for (uint64_t i = 0; i < p->removed_ranks.count && !rc; i++) {
+        const uint64_t rank = ft_packed_get(p->removed_ranks.packed, p->removed_ranks.bits, i);
+        rc = ft_part_document_at(p, ft_part_position(p, rank), &document, st);
+        if (!rc && !ft_part_document_is_removed(p, document))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 " is of a document that is not removed",
+                         p->section[FT_SECTION_REMOVED_RANKS].path, rank);
+    }
+    if (!rc && suffixes != p->removed_ranks.count)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: %" PRIu64 " ranks for %" PRIu64 " suffixes of removed documents",
+                     p->section[FT_SECTION_REMOVED_RANKS].path, p->removed_ranks.count, suffixes);
+    return rc;
+}
+
 /* --- All ------------------------------------------------------------------------------- */
 
 static ft_code check_segment(const ft_part *p, ft_pool *pool, ft_status *st)
@@ -207,7 +249,9 @@ static ft_code check_segment(const ft_part *p, ft_pool *pool, ft_status *st)
         rc = check_order(p, st);
     if (!rc)
         rc = check_leaves(p, st);
-    return rc ? rc : check_bounds(p, st);
+    if (!rc)
+        rc = check_bounds(p, st);
+    return rc || !p->removed_documents.count ? rc : check_removed(p, pool, st);
 }
 
 static ft_code check_part(const ft_part *p, ft_pool *pool, ft_status *st)

@@ -7,7 +7,8 @@
 
 enum {
     PARTITIONS_A_THREAD = 12, /* so that threads end at about the same time */
-    LONG_MATCHES = 1 << 12    /* of each thread; a power of two */
+    LONG_BITS = 14,           /* of the number of long matches that each thread remembers */
+    TILE_BITS = 16            /* codes of a tile */
 };
 
 /* --- Comparing ------------------------------------------------------------------------- */
@@ -44,11 +45,12 @@ uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t 
 
 /* Long stretches that stand at several places are met again and again, from another code
  * of them each time. What one comparison found holds for all others at the same distance:
- * from `from` on, `a` and what stands `distance` further are equal up to `end`, and then
- * differ as `sign` says. */
+ * from `from` on, which lies in the tile that the entry is for, the text and what stands
+ * `distance` further are equal up to `end`, and then differ as `sign` says. So each tile
+ * of a repeat is read once for each distance. */
 typedef struct long_match {
     uint64_t distance, from, end;
-    int sign;  /* of (a - b) behind it; 0: both end */
+    int sign; /* 0: both documents end */
 } long_match;
 
 typedef struct merger {
@@ -86,30 +88,54 @@ typedef struct partition {
     unsigned worker;
 } partition;
 
-/* Sign of (suffix a - suffix b), which share `from` codes; *shared receives how many they do. */
-static int compare_long(partition *p, uint64_t a, uint64_t b, uint64_t from, uint64_t *shared)
+static long_match *match_of(const partition *p, uint64_t distance, uint64_t tile)
+{
+    return &p->matches[(distance * 0x9E3779B97F4A7C15u ^ tile * 0xC2B2AE3D27D4EB4Fu) >> (64 - LONG_BITS)];
+}
+
+/* Where the text from `start` on stops being equal to what stands `distance` further. */
+static uint64_t find_end(const partition *p, uint64_t start, uint64_t distance, int *sign)
 {
     const ft_codes *text = p->m->text;
-    const int swapped = a > b;
-    const uint64_t low = swapped ? b : a, high = swapped ? a : b;
-    long_match *known = &p->matches[(high - low) * 0x9E3779B97F4A7C15u >> 52];
-    const int same = known->distance == high - low && low + from < known->end;
-    uint64_t limit = UINT64_MAX;
-    if (same)
-        limit = low + from >= known->from ? from : known->from - low;
-    int equal = 0, sign;
-    uint64_t length = ft_codes_shared(text, low, high, from, limit, &equal);
-    if (same && length == limit && !equal) {
-        length = known->end - low;
-        sign = known->sign;
-        if (low + from < known->from)
-            known->from = low + from;
-    } else {
-        sign = equal ? 0 : ft_codes_get(text, low + length) < ft_codes_get(text, high + length) ? -1 : 1;
-        if (length - from >= FT_SHARED_MAX)
-            *known = (long_match){high - low, low + from, low + length, sign};
+    for (uint64_t at = start;;) {
+        const uint64_t tile = at >> TILE_BITS;
+        uint64_t limit = (tile + 1) << TILE_BITS;
+        const long_match *known = match_of(p, distance, tile);
+        if (known->distance == distance && known->from >> TILE_BITS == tile && at < known->end) {
+            if (at >= known->from) {
+                *sign = known->sign;
+                return known->end;
+            }
+            limit = known->from;
+        }
+        int equal = 0;
+        const uint64_t end = at + ft_codes_shared(text, at, at + distance, 0, limit - at, &equal);
+        if (equal || end < limit) {
+            *sign = equal ? 0 : ft_codes_get(text, end) < ft_codes_get(text, end + distance) ? -1 : 1;
+            return end;
+        }
+        at = end;
     }
-    *shared = length;
+}
+
+/* Sign of (suffix a - suffix b), which share `from` codes; *shared receives how many they do. */
+static int compare_long(const partition *p, uint64_t a, uint64_t b, uint64_t from, uint64_t *shared)
+{
+    const int swapped = a > b;
+    const uint64_t low = swapped ? b : a, distance = swapped ? a - b : b - a;
+    int sign;
+    const uint64_t start = low + from, end = find_end(p, start, distance, &sign);
+    if (end - start >= FT_SHARED_MAX)
+        for (uint64_t tile = start >> TILE_BITS; tile << TILE_BITS < end; tile++) {
+            const uint64_t first = tile << TILE_BITS;
+            long_match *known = match_of(p, distance, tile);
+            const uint64_t now = first > start ? first : start;
+            const int same = known->distance == distance && known->end == end && known->from >> TILE_BITS == tile;
+            if (same && known->from <= now)
+                break; /* so do the tiles behind it */
+            *known = (long_match){distance, now, end, sign};
+        }
+    *shared = end - low;
     if (sign == 0)
         return a < b ? -1 : 1; /* equal suffixes stand by position */
     return swapped ? -sign : sign;
@@ -356,7 +382,7 @@ static ft_code partition_init(partition *p, merger *m, ft_status *st)
         p->leaves *= 2;
     p->inputs = ft_alloc_array(m->count, sizeof(*p->inputs));
     p->losers = ft_alloc_array(p->leaves, sizeof(*p->losers));
-    p->matches = ft_alloc_array(LONG_MATCHES, sizeof(*p->matches));
+    p->matches = ft_alloc_array((size_t)1 << LONG_BITS, sizeof(*p->matches));
     p->stripe = ft_alloc_array(FT_STRIPE, sizeof(*p->stripe));
     int ok = p->inputs && p->losers && p->matches && p->stripe;
     for (size_t i = 0; ok && i < m->count; i++)

@@ -134,11 +134,48 @@ static uint64_t bound(const ft_part *p, ft_range r, const uint32_t *pat, size_t 
     return r.lo;
 }
 
+/* The search finds runs from one end only: forward, longest prefixes; in reversed
+ * parts, longest suffixes. The other is found by trying lengths, since a run that
+ * does not occur is in no longer one. `known` tokens occur, `beyond` do not. */
+static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int prefix, size_t known, size_t beyond,
+                         ft_range *out)
+{
+    size_t step = 1;
+    *out = ft_part_find(p, prefix ? pat : pat + len - known, known);
+    while (beyond - known > 1) {
+        /* First by doubling steps: most runs are short. */
+        const size_t half = (beyond - known) / 2, next = known + (step < half ? step : half);
+        const ft_range r = ft_part_find(p, prefix ? pat : pat + len - next, next);
+        if (ft_part_live(p, r)) {
+            known = next;
+            step *= 2;
+            *out = r;
+        } else {
+            beyond = next;
+            step = len;
+        }
+    }
+    return known;
+}
+
+/* A longest run that stands in removed documents alone is too long. */
+static size_t only_live(const ft_part *p, const uint32_t *pat, size_t len, int prefix, size_t longest, ft_range *out)
+{
+    if (!p->removed_ranks.count || ft_part_live(p, *out))
+        return longest;
+    return by_lengths(p, pat, len, prefix, 0, longest, out);
+}
+
+size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
+{
+    return p->reversed ? by_lengths(p, pat, len, 1, 0, len + 1, out) : ft_part_extend(p, pat, 0, len, out);
+}
+
 size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
 {
     assert(!p->reversed);
     if (!p->bytewise)
-        return ft_segment_longest(p, pat, known, len, out);
+        return only_live(p, pat, len, 1, ft_segment_longest(p, pat, known, len, out), out);
     ft_range r = known ? ft_part_first_token(p, pat[0]) : ft_part_all(p), place;
     if (known > 1) {
         r.lo = bound(p, r, pat, known, 0);
@@ -147,38 +184,9 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
     return run_on(p, pat, len, known, r, out, &place);
 }
 
-/* The search finds runs from one end only: forward, longest prefixes; in reversed
- * parts, longest suffixes. The other is found by trying lengths, since a run that
- * does not occur is in no longer one. */
-static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int prefix, ft_range *out)
-{
-    size_t known = 0, step = 1, beyond = len + 1; /* known occurs, beyond does not */
-    while (known < len && beyond == len + 1) {
-        const size_t next = known + step < len ? known + step : len;
-        if (range_is_empty(ft_part_find(p, prefix ? pat : pat + len - next, next)))
-            beyond = next;
-        else
-            known = next;
-        step *= 2;
-    }
-    while (beyond - known > 1) {
-        const size_t mid = known + (beyond - known) / 2;
-        if (range_is_empty(ft_part_find(p, prefix ? pat : pat + len - mid, mid)))
-            beyond = mid;
-        else
-            known = mid;
-    }
-    *out = ft_part_find(p, prefix ? pat : pat + len - known, known);
-    return known;
-}
-
-size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
-{
-    return p->reversed ? by_lengths(p, pat, len, 1, out) : ft_part_extend(p, pat, 0, len, out);
-}
-
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
     ft_range place;
-    return p->reversed ? run_on(p, pat, len, 0, ft_part_all(p), out, &place) : by_lengths(p, pat, len, 0, out);
+    return p->reversed ? run_on(p, pat, len, 0, ft_part_all(p), out, &place)
+                       : by_lengths(p, pat, len, 0, 0, len + 1, out);
 }

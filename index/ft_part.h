@@ -14,10 +14,17 @@
 #include "index/ft_section.h"
 #include "index/ft_tree.h"
 
+/* Rising numbers of `bits` each. A damaged list gives wrong answers within its bounds. */
+typedef struct ft_numbers {
+    const unsigned char *packed;
+    unsigned bits;
+    uint64_t count;
+} ft_numbers;
+
 typedef struct ft_part {
     uint64_t n; /* tokens + documents */
     uint64_t documents;
-    uint64_t first_document; /* number of this part's document 0 in the index */
+    uint64_t first_document; /* number of this part's first live document in the index */
     uint32_t end;            /* the value that separates documents */
     unsigned token_bytes;    /* what a pointer of infini-gram's kind counts a token as */
     int bytewise; /* infini-gram: ordered by bytes; pointers are byte positions; separators come first */
@@ -32,6 +39,7 @@ typedef struct ft_part {
     const unsigned char *bounds; /* [vocab_size + 1] packed ranks: where the suffixes of each first token begin */
     uint32_t vocab_size;
     const ft_document_record *records; /* [documents + 1] */
+    ft_numbers removed_documents, removed_ranks;
 
     /* Both: a segment's leaves, or infini-gram's table. */
     const unsigned char *suffixes;
@@ -42,8 +50,10 @@ typedef struct ft_part {
     ft_map token_map, suffix_map, offset_map, metadata_map, metaoff_map;
 } ft_part;
 
-/* Opens segment folder `folder`; all that is cheap is checked. */
-FT_CHECKED ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, ft_status *st);
+/* Opens segment folder `folder`; all that is cheap is checked. `removed`: the generation
+ * of its removed-* files, 0 for none. */
+FT_CHECKED ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, uint64_t removed,
+                                        ft_status *st);
 FT_CHECKED ft_code ft_part_open_shard(ft_part *out, const char *folder, unsigned shard,
                                       const ft_infinigram_options *options, ft_status *st);
 void ft_part_close(ft_part *p);
@@ -106,6 +116,54 @@ static inline uint64_t ft_part_query_key(const ft_part *p, uint32_t id)
     return fits && id != p->end ? ft_part_token_key(p, id) : UINT64_MAX;
 }
 
+/* --- What is removed ---------------------------------------------------------------
+ * A part's files keep removed documents until it is compacted. Everything in this header
+ * speaks of physical ranks, positions and documents, those of the files, unless it says
+ * live; what ft_index.h and ft_query.h speak of is live: as if the removed documents had
+ * never been there. Where nothing is removed, both are the same and cost one branch. */
+
+uint64_t ft_numbers_below(const ft_numbers *v, uint64_t number); /* how many are below it */
+/* The number that stands at place `live` of all numbers that are not in the list. */
+uint64_t ft_numbers_select(const ft_numbers *v, uint64_t live);
+
+static inline uint64_t ft_part_live_rank(const ft_part *p, uint64_t rank) /* live ranks before `rank` <= n */
+{
+    return p->removed_ranks.count ? rank - ft_numbers_below(&p->removed_ranks, rank) : rank;
+}
+static inline ft_range ft_part_live_range(const ft_part *p, ft_range r)
+{
+    const uint64_t lo = ft_part_live_rank(p, r.lo), hi = ft_part_live_rank(p, r.hi);
+    return (ft_range){lo, hi < lo ? lo : hi};
+}
+/* Live suffixes of a physical range. */
+static inline uint64_t ft_part_live(const ft_part *p, ft_range r)
+{
+    const ft_range live = p->removed_ranks.count ? ft_part_live_range(p, r) : r;
+    return live.hi - live.lo;
+}
+static inline uint64_t ft_part_live_size(const ft_part *p) /* live tokens + documents */
+{
+    return p->n - p->removed_ranks.count;
+}
+static inline uint64_t ft_part_live_documents(const ft_part *p)
+{
+    return p->documents - p->removed_documents.count;
+}
+/* Physical rank of a live one below ft_part_live_size, and its position. */
+static inline uint64_t ft_part_physical_rank(const ft_part *p, uint64_t live)
+{
+    return p->removed_ranks.count ? ft_numbers_select(&p->removed_ranks, live) : live;
+}
+static inline uint64_t ft_part_live_position(const ft_part *p, uint64_t live)
+{
+    return ft_part_position(p, ft_part_physical_rank(p, live));
+}
+static inline uint64_t ft_part_physical_document(const ft_part *p, uint64_t live)
+{
+    return p->removed_documents.count ? ft_numbers_select(&p->removed_documents, live) : live;
+}
+int ft_part_document_is_removed(const ft_part *p, uint64_t i);
+
 /* --- Searching ------------------------------------------------------------------ */
 
 /* Of suffixes that agree before `depth`, those with this key there; else the empty
@@ -122,12 +180,13 @@ static inline ft_range ft_part_all(const ft_part *p)
 }
 ft_range ft_part_first_token(const ft_part *p, uint32_t id);
 
-/* The same answers as ft_index_find and ft_index_longest_prefix, for one part. */
+/* All that begin with the pattern, live and removed; the empty range where it would stand. */
 ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len);
+/* Longest prefix that a live suffix begins with, and the range of all that do. */
 size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 /* As longest_prefix, where the first `known` tokens are known to occur. */
 size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
-/* Longest suffix of pat[0..len) that occurs. */
+/* Longest suffix of pat[0..len) that occurs in a live document. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 
 /* The first two for segments of ours. */
@@ -136,7 +195,8 @@ size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, s
 
 /* --- Documents -------------------------------------------------------------------- */
 
-/* Tokens of document i < documents: [*start, *start + *length). FT_ERR_FORMAT for a
+/* Documents are numbered as in the files, except in ft_doc_ref.
+ * Tokens of document i < documents: [*start, *start + *length). FT_ERR_FORMAT for a
  * damaged table. */
 FT_CHECKED ft_code ft_part_document_range(const ft_part *p, uint64_t i, uint64_t *start, uint64_t *length,
                                           ft_status *st);

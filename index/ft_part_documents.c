@@ -97,7 +97,8 @@ static ft_code shard_texts(const ft_part *p, uint64_t i, ft_doc_ref *out, ft_sta
 
 ft_code ft_part_document(const ft_part *p, uint64_t i, ft_doc_ref *out, ft_status *st)
 {
-    *out = (ft_doc_ref){.number = p->first_document + i};
+    const uint64_t removed = p->removed_documents.count ? ft_numbers_below(&p->removed_documents, i) : 0;
+    *out = (ft_doc_ref){.number = p->first_document + i - removed};
     ft_code rc = ft_part_document_range(p, i, &out->start, &out->length, st);
     if (!rc)
         rc = p->bytewise ? shard_texts(p, i, out, st) : segment_texts(p, i, out, st);

@@ -89,7 +89,7 @@ static ft_code add_by_runs(const ft_index *ix, const ft_part *p, ft_range r, uin
     while (r.lo < r.hi && !rc) {
         const uint64_t pos = ft_part_position(p, r.lo) + depth;
         const uint64_t next = ft_part_next_key(p, r, depth, ft_part_key(p, pos));
-        rc = add_next(d, reported_id(ix, p, pos), next - r.lo, st);
+        rc = add_next(d, reported_id(ix, p, pos), ft_part_live(p, (ft_range){r.lo, next}), st);
         r.lo = next;
     }
     return rc;
@@ -133,7 +133,7 @@ static ft_code add_part(const ft_index *ix, const ft_part *p, const uint32_t *id
 {
     enum { MANY = 1 << 20 };
     const ft_range r = ft_part_find(p, ids, n);
-    d->prompt_count += r.hi - r.lo;
+    d->prompt_count += ft_part_live(p, r);
     if (!p->reversed || n == 0)
         return add_by_runs(ix, p, r, n, d, st);
     return r.hi - r.lo <= MANY ? add_by_occurrences(ix, p, r, d, st) : add_by_tokens(ix, p, ids, n, r, d, st);

@@ -24,10 +24,16 @@ static uint32_t token_at(const ft_part *p, uint64_t x)
     return ft_part_token(p, coordinate(p, x)); /* it is its own inverse */
 }
 
-/* Coordinate where the occurrence at `rank` begins; n for a damaged pointer. */
+/* Live ranks of an n-gram. */
+static ft_range live_range(const ft_part *p, const ft_ngram *g)
+{
+    return ft_part_live_range(p, ft_part_find(p, g->ids, g->n));
+}
+
+/* Coordinate where the occurrence at a live rank begins; n for a damaged pointer. */
 static uint64_t occurrence(const ft_part *p, uint64_t rank, size_t ngram_tokens)
 {
-    uint64_t pos = ft_part_position(p, rank);
+    uint64_t pos = ft_part_live_position(p, rank);
     if (p->reversed)
         pos += ngram_tokens - 1; /* the suffix begins at the n-gram's last token */
     return pos < p->n ? coordinate(p, pos) : p->n;
@@ -38,7 +44,7 @@ static uint64_t count_in_part(const ft_part *p, const ft_clause *c)
 {
     uint64_t count = 0;
     for (size_t i = 0; i < c->count; i++) {
-        const ft_range r = ft_part_find(p, c->ngrams[i].ids, c->ngrams[i].n);
+        const ft_range r = live_range(p, &c->ngrams[i]);
         count += r.hi - r.lo;
     }
     return count;
@@ -122,7 +128,7 @@ static ft_code prepare(const ft_part *p, const ft_clause *clause, uint64_t ancho
     if (!out->sorted)
         return ft_fail(st, FT_ERR_MEM, "out of memory for a clause that occurs %llu times", (unsigned long long)count);
     for (size_t i = 0; i < clause->count; i++) {
-        const ft_range r = ft_part_find(p, clause->ngrams[i].ids, clause->ngrams[i].n);
+        const ft_range r = live_range(p, &clause->ngrams[i]);
         for (uint64_t rank = r.lo; rank < r.hi && out->count < count; rank++)
             out->sorted[out->count++] = occurrence(p, rank, clause->ngrams[i].n);
     }
@@ -215,7 +221,7 @@ static ft_code search_part(search *s, const ft_clause *clauses, size_t count, si
             rc = prepare(p, &clauses[k], anchors, window, &s->others[s->other_count++], st);
     for (size_t i = 0; i < clauses[anchor].count && !rc && anchors; i++) {
         const ft_ngram *g = &clauses[anchor].ngrams[i];
-        const ft_range r = ft_part_find(p, g->ids, g->n);
+        const ft_range r = live_range(p, g);
         rc = count > 1 ? try_range(s, r, g->n, st) : take_range(s, r, g->n, st);
     }
     for (size_t k = 0; k < s->other_count; k++)

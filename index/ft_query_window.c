@@ -32,10 +32,10 @@ ft_code ft_query_rank(ft_index_set set, uint64_t shard, uint64_t rank, ft_place 
     if (rc)
         return rc;
     const ft_part *p = &set.indexes[out->index]->parts[out->part];
-    if (rank >= p->n)
+    if (rank >= ft_part_live_size(p))
         return ft_fail(st, FT_ERR_ARG, "no rank %" PRIu64 " in shard %" PRIu64 ", which has %" PRIu64, rank, shard,
-                       p->n);
-    out->pos = ft_part_position(p, rank);
+                       ft_part_live_size(p));
+    out->pos = ft_part_live_position(p, rank);
     return FT_OK;
 }
 
@@ -75,10 +75,10 @@ uint64_t ft_query_occurrences(ft_index_set set, const uint32_t *ids, size_t n, s
     for (uint32_t i = 0; i < set.count; i++)
         for (unsigned k = 0; k < set.indexes[i]->part_count; k++) {
             const ft_part *p = &set.indexes[i]->parts[k];
-            const ft_range r = ft_part_find(p, ids, n);
+            const ft_range r = ft_part_live_range(p, ft_part_find(p, ids, n));
             count += r.hi - r.lo;
             for (uint64_t rank = r.lo; rank < r.hi && *found < limit; rank++)
-                out[(*found)++] = (ft_place){.index = i, .part = k, .pos = ft_part_position(p, rank)};
+                out[(*found)++] = (ft_place){.index = i, .part = k, .pos = ft_part_live_position(p, rank)};
         }
     return count;
 }

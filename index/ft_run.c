@@ -28,34 +28,45 @@ static inline void prefetch_code(const ft_codes *text, uint64_t position)
     __builtin_prefetch(text->packed + (position * text->bits >> 3));
 }
 
+/* What a run in memory keeps of a suffix: shared, bit, and the code behind, where a
+ * vocabulary leaves it room. */
+static inline uint32_t pack_shared(unsigned shared, unsigned bit, uint32_t code)
+{
+    return shared | bit << SHARED_BITS | code << (SHARED_BITS + BIT_BITS);
+}
+
+/* Bits of a code that is kept so, else 0: then the text is asked. */
+static unsigned kept_bits(unsigned code_bits)
+{
+    return SHARED_BITS + BIT_BITS + code_bits <= 32 ? code_bits : 0;
+}
+
+static void ask_codes(const ft_run *run, ft_merge_item *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        items[i].code = ft_codes_get(run->text, items[i].position + items[i].shared);
+}
+
 static ft_code memory_read(const ft_merge_source *s, uint64_t from, size_t n, int first, ft_merge_item *out,
                            ft_status *st)
 {
+    (void)first;
     (void)st;
     const ft_run *run = (const ft_run *)(const void *)s;
-    const ft_codes *text = run->text;
     const int32_t *order = run->order + from;
-    uint64_t before = from && !first ? run->base + (uint64_t)order[-1] : UINT64_MAX;
-    for (size_t i = 0; i < n && i < AHEAD; i++)
-        prefetch_code(text, run->base + (uint64_t)order[i]);
     for (size_t i = 0; i < n; i++) {
         if (from + i + AHEAD < s->count)
-            prefetch_code(text, run->base + (uint64_t)order[i + AHEAD]);
-        const uint64_t at = run->base + (uint64_t)order[i];
-        out[i] = (ft_merge_item){.position = at};
-        if (before != UINT64_MAX) {
-            int equal;
-            const uint64_t shared = ft_codes_shared(text, before, at, 0, FT_SHARED_MAX, &equal);
-            if (equal || shared == FT_SHARED_MAX) {
-                out[i].shared = FT_SHARED_MAX;
-            } else {
-                out[i].shared = (unsigned char)shared;
-                out[i].code = ft_codes_get(text, at + shared);
-                out[i].bit = (unsigned char)ft_codes_bit(out[i].code, ft_codes_get(text, before + shared), text->bits);
-            }
-        }
-        before = at;
+            __builtin_prefetch(&run->shared[order[i + AHEAD]]);
+        const uint32_t v = run->shared[order[i]];
+        out[i] = (ft_merge_item){.position = run->base + (uint64_t)order[i],
+                                 .code = v >> (SHARED_BITS + BIT_BITS),
+                                 .shared = v & FT_SHARED_MAX,
+                                 .bit = v >> SHARED_BITS & ((1 << BIT_BITS) - 1)};
+        /* Where it is compared, it is so behind what it shares. */
+        prefetch_code(run->text, out[i].position + out[i].shared);
     }
+    if (!run->kept_bits)
+        ask_codes(run, out, n);
     return FT_OK;
 }
 
@@ -70,19 +81,61 @@ static void *alloc_large(size_t bytes)
     return block;
 }
 
+/* What each suffix shares with the one before it in order, in the order of the text: from
+ * one position to the next it falls by at most one, so that all comparisons together are
+ * linear (Kärkkäinen, Manzini and Puglisi, "Permuted longest-common-prefix array", CPM
+ * 2009). Symbols below `documents` are ends. */
+static void measure(ft_run *run, const uint32_t *text, size_t n, uint32_t documents)
+{
+    uint32_t *shared = run->shared; /* first, the position of the suffix before */
+    for (size_t i = 1; i < n; i++) {
+        if (i + AHEAD < n)
+            __builtin_prefetch(&shared[run->order[i + AHEAD]], 1);
+        shared[run->order[i]] = (uint32_t)run->order[i - 1];
+    }
+    shared[run->order[0]] = UINT32_MAX;
+    size_t length = 0;
+    for (size_t p = 0; p < n; p++) {
+        if (p + AHEAD < n && shared[p + AHEAD] != UINT32_MAX)
+            __builtin_prefetch(&text[shared[p + AHEAD] + length]);
+        const uint32_t before = shared[p];
+        if (before == UINT32_MAX) {
+            shared[p] = 0;
+            length = 0;
+            continue;
+        }
+        while (text[p + length] == text[before + length]) /* no two ends are alike */
+            length++;
+        const uint32_t a = text[before + length], b = text[p + length];
+        if (length >= FT_SHARED_MAX || (a < documents && b < documents)) {
+            shared[p] = FT_SHARED_MAX;
+        } else {
+            const uint32_t old = a < documents ? 0 : a - documents + 1, code = b < documents ? 0 : b - documents + 1;
+            shared[p] =
+                pack_shared((unsigned)length, ft_codes_bit(old, code, run->code_bits), run->kept_bits ? code : 0);
+        }
+        length -= length > 0;
+    }
+}
+
 ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, uint32_t vocab_size,
                     const ft_sort_watch *watch, ft_status *st)
 {
     *out = (ft_run){.fd = -1, .code_bits = ft_bit_width(vocab_size), .position_bits = ft_bit_width(n)};
+    out->kept_bits = kept_bits(out->code_bits);
     out->source = (ft_merge_source){.count = n, .position = memory_position, .read = memory_read};
     /* Each end of a document becomes a symbol of its own, below all tokens. */
     uint32_t end = 0;
     for (size_t i = 0; i < n; i++)
         tokens[i] = tokens[i] == FT_END_TOKEN ? end++ : tokens[i] + (uint32_t)documents;
     out->order = alloc_large(n * sizeof(*out->order));
-    if (!out->order)
-        return ft_fail(st, FT_ERR_MEM, "no memory to sort %zu tokens; give less with --memory", n);
-    ft_code rc = ft_suffix_sort(out->order, tokens, n, documents + vocab_size, watch, st);
+    ft_code rc = out->order ? ft_suffix_sort(out->order, tokens, n, documents + vocab_size, watch, st) : FT_ERR_MEM;
+    if (!rc && !(out->shared = alloc_large(n * sizeof(*out->shared))))
+        rc = FT_ERR_MEM;
+    if (!rc)
+        measure(out, tokens, n, (uint32_t)documents);
+    if (rc == FT_ERR_MEM)
+        rc = ft_fail(st, rc, "no memory to sort %zu tokens; give less with --memory", n);
     if (rc)
         ft_run_close(out);
     return rc;
@@ -92,20 +145,20 @@ ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, u
 
 static void set_shape(ft_run *run)
 {
-    run->bytes = (run->position_bits + run->code_bits + SHARED_BITS + BIT_BITS + 7) / 8;
+    run->bytes = (run->position_bits + run->kept_bits + SHARED_BITS + BIT_BITS + 7) / 8;
 }
 
 static inline uint64_t pack(const ft_run *run, uint64_t position, uint32_t code, unsigned shared, unsigned bit)
 {
-    return position | ((uint64_t)code | ((uint64_t)shared | (uint64_t)bit << SHARED_BITS) << run->code_bits)
+    return position | ((uint64_t)code | ((uint64_t)shared | (uint64_t)bit << SHARED_BITS) << run->kept_bits)
                           << run->position_bits;
 }
 
 static ft_merge_item unpack(const ft_run *run, uint64_t record)
 {
-    const uint64_t rest = record >> run->position_bits, tail = rest >> run->code_bits;
+    const uint64_t rest = record >> run->position_bits, tail = rest >> run->kept_bits;
     return (ft_merge_item){.position = run->base + (record & (((uint64_t)1 << run->position_bits) - 1)),
-                           .code = (uint32_t)(rest & (((uint64_t)1 << run->code_bits) - 1)),
+                           .code = (uint32_t)(rest & (((uint64_t)1 << run->kept_bits) - 1)),
                            .shared = tail & FT_SHARED_MAX,
                            .bit = tail >> SHARED_BITS & ((1 << BIT_BITS) - 1)};
 }
@@ -147,9 +200,10 @@ static ft_code file_read(const ft_merge_source *s, uint64_t from, size_t n, int 
         uint64_t record;
         memcpy(&record, bytes + i * run->bytes, sizeof(record));
         out[i] = unpack(run, record);
-        /* Where it is compared, it is so behind what it shares. */
         prefetch_code(run->text, out[i].position + out[i].shared);
     }
+    if (!rc && !run->kept_bits)
+        ask_codes(run, out, n);
     return rc;
 }
 
@@ -157,23 +211,6 @@ static void become_file(ft_run *run)
 {
     run->source.position = file_position;
     run->source.read = file_read;
-}
-
-/* Record of rank i > 0, from the symbols; those below `documents` are ends. */
-static inline uint64_t record_of(const ft_run *run, const uint32_t *tokens, size_t n, size_t i, uint32_t documents)
-{
-    const uint32_t at = (uint32_t)run->order[i], before = (uint32_t)run->order[i - 1];
-    const uint32_t *a = tokens + before, *b = tokens + at;
-    const size_t room = n - (before > at ? before : at);
-    const unsigned most = room < FT_SHARED_MAX ? (unsigned)room : FT_SHARED_MAX;
-    unsigned shared = 0;
-    while (shared < most && a[shared] == b[shared])
-        shared++;
-    if (shared >= most || (a[shared] < documents && b[shared] < documents)) /* equal: both end */
-        return pack(run, at, 0, FT_SHARED_MAX, 0);
-    const uint32_t old = a[shared] < documents ? 0 : a[shared] - documents + 1;
-    const uint32_t code = b[shared] < documents ? 0 : b[shared] - documents + 1;
-    return pack(run, at, code, shared, ft_codes_bit(old, code, run->code_bits));
 }
 
 static ft_code write_all(const ft_run *run, const unsigned char *bytes, size_t n, ft_status *st)
@@ -190,8 +227,7 @@ static ft_code write_all(const ft_run *run, const unsigned char *bytes, size_t n
     return FT_OK;
 }
 
-static ft_code write_records(ft_run *run, const uint32_t *tokens, uint32_t documents, const ft_sort_watch *watch,
-                             ft_status *st)
+static ft_code write_records(ft_run *run, const ft_sort_watch *watch, ft_status *st)
 {
     const size_t n = (size_t)run->source.count;
     unsigned char *bytes = malloc((size_t)WRITE_RECORDS * run->bytes + 8);
@@ -202,9 +238,10 @@ static ft_code write_records(ft_run *run, const uint32_t *tokens, uint32_t docum
         const size_t to = n - from < WRITE_RECORDS ? n : from + WRITE_RECORDS;
         for (size_t i = from; i < to; i++) {
             if (i + AHEAD < n)
-                __builtin_prefetch(&tokens[run->order[i + AHEAD]]);
-            const uint64_t record =
-                i ? record_of(run, tokens, n, i, documents) : pack(run, (uint32_t)run->order[0], 0, 0, 0);
+                __builtin_prefetch(&run->shared[run->order[i + AHEAD]]);
+            const uint32_t at = (uint32_t)run->order[i], v = run->shared[at];
+            const uint64_t record = pack(run, at, v >> (SHARED_BITS + BIT_BITS), v & FT_SHARED_MAX,
+                                         v >> SHARED_BITS & ((1 << BIT_BITS) - 1));
             memcpy(bytes + (i - from) * run->bytes, &record, sizeof(record));
         }
         rc = write_all(run, bytes, (to - from) * run->bytes, st);
@@ -224,15 +261,16 @@ static ft_code set_path(ft_run *run, const char *path, int flags, ft_status *st)
     return run->fd < 0 ? ft_fail(st, FT_ERR_IO, "%s: cannot open: %s", path, strerror(errno)) : FT_OK;
 }
 
-ft_code ft_run_spill(ft_run *run, const uint32_t *tokens, size_t documents, const char *path, const ft_sort_watch *watch,
-                     ft_status *st)
+ft_code ft_run_spill(ft_run *run, const char *path, const ft_sort_watch *watch, ft_status *st)
 {
     set_shape(run);
     ft_code rc = set_path(run, path, O_CREAT | O_TRUNC, st);
     if (!rc)
-        rc = write_records(run, tokens, (uint32_t)documents, watch, st);
+        rc = write_records(run, watch, st);
     free(run->order);
+    free(run->shared);
     run->order = NULL;
+    run->shared = NULL;
     become_file(run);
     return rc;
 }
@@ -240,6 +278,7 @@ ft_code ft_run_spill(ft_run *run, const uint32_t *tokens, size_t documents, cons
 ft_code ft_run_open(ft_run *out, const char *path, uint64_t n, uint32_t vocab_size, ft_status *st)
 {
     *out = (ft_run){.fd = -1, .code_bits = ft_bit_width(vocab_size), .position_bits = ft_bit_width(n)};
+    out->kept_bits = kept_bits(out->code_bits);
     out->source.count = n;
     set_shape(out);
     become_file(out);
@@ -257,6 +296,7 @@ void ft_run_close(ft_run *run)
     if (run->path && run->fd >= 0)
         close(run->fd);
     free(run->order);
+    free(run->shared);
     free(run->path);
     *run = (ft_run){.fd = -1};
 }

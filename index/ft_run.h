@@ -5,7 +5,7 @@
  *
  *   position in the run | code | shared, 7 bits | bit, 5 bits        low to high
  *
- * with the meaning of ft_merge_item. For a vocabulary of 100,278 and 134 million tokens
+ * with the meaning of ft_merge_item; a code of more than 20 bits is left to the text. For a vocabulary of 100,278 and 134 million tokens
  * that is 7 bytes. Nothing checks them again: a build that finds a run of the right
  * length in its own folder goes on with it. */
 #ifndef FT_RUN_H
@@ -21,14 +21,15 @@ typedef struct ft_run {
     ft_merge_source source; /* first member: a run is a source */
     const ft_codes *text;   /* of the whole segment */
     uint64_t base;          /* the run's first position in it */
-    int32_t *order;         /* in memory; else NULL and: */
+    int32_t *order;         /* in memory; else NULL, and a file */
+    uint32_t *shared;       /* by position: what the suffix shares with the one before it in order */
     int fd;                 /* -1: none */
     char *path;
-    unsigned position_bits, code_bits, bytes; /* of a record */
+    unsigned position_bits, code_bits, kept_bits, bytes; /* kept: of a code in a record, 0 for a large vocabulary */
 } ft_run;
 
-/* Bytes a token that sorting needs: symbols, order, and for the recursion a sixth of that. */
-#define FT_RUN_TOKEN_BYTES 9.5
+/* Bytes a token that sorting needs: symbols, order, and then what is shared. */
+#define FT_RUN_TOKEN_BYTES 12.1
 /* And for each run that is being sorted. */
 enum { FT_RUN_FIXED_BYTES = 9 << 20 };
 
@@ -37,9 +38,8 @@ enum { FT_RUN_FIXED_BYTES = 9 << 20 };
  * must outlive it and hold it from `base` on once it is read. */
 FT_CHECKED ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, uint32_t vocab_size,
                                const ft_sort_watch *watch, ft_status *st);
-/* Writes a sorted run, whose symbols `tokens` still holds, to `path`, and lets go of its memory. */
-FT_CHECKED ft_code ft_run_spill(ft_run *run, const uint32_t *tokens, size_t documents, const char *path,
-                                const ft_sort_watch *watch, ft_status *st);
+/* Writes a sorted run to `path`, and lets go of its memory. */
+FT_CHECKED ft_code ft_run_spill(ft_run *run, const char *path, const ft_sort_watch *watch, ft_status *st);
 /* A run that an earlier process spilled. FT_ERR_FORMAT when the file is not as long as n records. */
 FT_CHECKED ft_code ft_run_open(ft_run *out, const char *path, uint64_t n, uint32_t vocab_size, ft_status *st);
 void ft_run_close(ft_run *run); /* keeps the file; zeroed runs are allowed */

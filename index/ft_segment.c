@@ -54,7 +54,28 @@ static ft_code check_bounds(const ft_part *p, ft_status *st)
     return rc;
 }
 
-ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, ft_status *st)
+/* Lists of what is removed; all their numbers are checked by verify. */
+static ft_code open_removed(ft_part *p, uint64_t generation, ft_status *st)
+{
+    ft_section *s = p->section;
+    ft_numbers *lists[] = {&p->removed_documents, &p->removed_ranks};
+    const uint64_t most[] = {p->documents, p->n};
+    for (unsigned i = 0; i < 2; i++) {
+        const ft_section_kind kind = FT_SECTION_REMOVED_DOCUMENTS + i;
+        ft_code rc = ft_section_open(&s[kind], p->folder, kind, generation, st);
+        if (rc)
+            return rc;
+        if (s[kind].segment != s[FT_SECTION_TOKENS].segment)
+            return disagree(p, kind, "the segment's number", st);
+        if (s[kind].count > most[i] || s[kind].unit_bits != ft_bit_width(most[i]) ||
+            s[kind].payload_bytes != ft_packed_bytes(s[kind].count, s[kind].unit_bits))
+            return disagree(p, kind, "the number of entries", st);
+        *lists[i] = (ft_numbers){s[kind].payload, s[kind].unit_bits, s[kind].count};
+    }
+    return FT_OK;
+}
+
+ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_size, uint64_t removed, ft_status *st)
 {
     *out = (ft_part){.vocab_size = vocab_size, .end = UINT32_MAX, .token_bytes = vocab_size <= 0xFFFF ? 2 : 3};
     ft_part *p = out;
@@ -77,6 +98,8 @@ ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_si
     }
     if (!rc)
         rc = ft_tree_open(&p->tree, &s[FT_SECTION_TREE], p->suffixes, &p->shape, &p->text, st);
+    if (!rc && removed)
+        rc = open_removed(p, removed, st);
     if (rc)
         ft_part_close(p);
     return rc;

@@ -167,9 +167,8 @@ static size_t gather_room(const ft_segment_writer_options *o)
     const uint64_t least = ft_segment_writer_least(threads);
     const uint64_t bytes = o->memory_bytes > least ? o->memory_bytes - least : 0;
     uint64_t room = (uint64_t)((double)bytes / FT_RUN_TOKEN_BYTES);
-    /* A run's record has to fit in 64 bits, and its positions in 31. */
-    const unsigned bits = 64 - 12 - ft_bit_width(o->vocab_size);
-    const uint64_t longest = bits < 31 ? ((uint64_t)1 << bits) - 1 : INT32_MAX - 1 - (uint64_t)o->vocab_size;
+    /* A run's symbols and positions have to fit in 31 bits. */
+    const uint64_t longest = FT_SUFFIX_SORT_MAX - (uint64_t)o->vocab_size;
     if (room > longest / 2 * threads)
         room = longest / 2 * threads; /* pieces end with documents, so they differ in length */
     return room < GATHER_MIN ? GATHER_MIN : (size_t)room;
@@ -286,7 +285,7 @@ static ft_code sort_piece(sort_job *j, size_t i, ft_status *st)
     p->before = p->part;
     p->part = 1 - p->before;
     char *path = run_path(w, w->spilled_count + i);
-    rc = path ? ft_run_spill(&j->runs[i], tokens, documents, path, &watch, st)
+    rc = path ? ft_run_spill(&j->runs[i], path, &watch, st)
               : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     free(path);
     ft_run_close(&j->runs[i]);

@@ -1,0 +1,155 @@
+#include "index/ft_segment_source.h"
+
+#include "base/ft_buffer.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* Where a position of the segment, which is not in a gap, is in the new text. */
+static uint64_t moved(const ft_segment_source *s, uint64_t position)
+{
+    size_t lo = 0, hi = s->gap_count;
+    while (lo < hi) { /* gaps that begin before it */
+        const size_t mid = lo + (hi - lo) / 2;
+        if (s->gaps[mid].from <= position)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    const uint64_t removed = lo ? s->gaps[lo - 1].removed : 0;
+    return s->base + position - (removed < position ? removed : position);
+}
+
+static const ft_segment_source *of(const ft_merge_source *s)
+{
+    return (const ft_segment_source *)(const void *)s;
+}
+
+static ft_code position_at(const ft_merge_source *source, uint64_t i, uint64_t *out, ft_status *st)
+{
+    (void)st;
+    const ft_segment_source *s = of(source);
+    *out = moved(s, ft_part_live_position(s->part, i));
+    return FT_OK;
+}
+
+static void measure(const ft_codes *text, uint64_t before, ft_merge_item *item)
+{
+    int equal;
+    const uint64_t shared = ft_codes_shared(text, before, item->position, 0, FT_SHARED_MAX, &equal);
+    if (equal || shared >= FT_SHARED_MAX) {
+        item->shared = FT_SHARED_MAX;
+        return;
+    }
+    item->shared = (unsigned char)shared;
+    item->code = ft_codes_get(text, item->position + shared);
+    const uint32_t old = ft_codes_get(text, before + shared);
+    item->bit = old != item->code ? (unsigned char)ft_codes_bit(old, item->code, text->bits) : 0;
+}
+
+/* What slot `rank` of the segment says (ft_leaf.h), or FT_SHARED_MAX where it says too
+ * little; *bit FT_LEAF_DEEP: not known. */
+static unsigned slot_shared(const ft_part *p, uint64_t rank, unsigned *bit)
+{
+    const unsigned char *leaf = p->suffixes + rank / FT_LEAF_RANKS * p->shape.bytes + 16 * p->shape.pointer_bits;
+    const unsigned i = rank % FT_LEAF_RANKS, w = p->shape.code_bits, q = 104 / w;
+    const unsigned slot = (unsigned)ft_packed_get(leaf, 7, i), base = (unsigned)ft_packed_get(leaf, 7, 0);
+    *bit = FT_LEAF_DEEP;
+    if (i == 0 || slot == FT_LEAF_DEEP)
+        return FT_SHARED_MAX;
+    if (slot >= w * q)
+        return base + q + (slot - w * q);
+    *bit = slot % w;
+    return base + slot / w;
+}
+
+typedef struct ranks {
+    uint64_t rank[FT_MERGE_READ];
+    unsigned char shared[FT_MERGE_READ], bit[FT_MERGE_READ];
+} ranks;
+
+/* Physical ranks of live ones [from, from + n), one after another. */
+static void find_ranks(const ft_part *p, uint64_t from, size_t n, ranks *r)
+{
+    if (!p->removed_ranks.count) {
+        for (size_t i = 0; i < n; i++)
+            r->rank[i] = from + i;
+        return;
+    }
+    const ft_numbers *gone = &p->removed_ranks;
+    uint64_t rank = ft_part_physical_rank(p, from), at = ft_numbers_below(gone, rank);
+    for (size_t i = 0; i < n; i++, rank++) {
+        for (; at < gone->count && ft_packed_get(gone->packed, gone->bits, at) == rank; at++)
+            rank++;
+        r->rank[i] = rank;
+    }
+}
+
+static ft_code read_items(const ft_merge_source *source, uint64_t from, size_t n, int first, ft_merge_item *out,
+                          ft_status *st)
+{
+    (void)st;
+    const ft_segment_source *s = of(source);
+    const ft_part *p = s->part;
+    ranks r;
+    find_ranks(p, from, n, &r);
+    uint64_t before = UINT64_MAX, before_rank = UINT64_MAX;
+    if (from && !first) {
+        before_rank = ft_part_physical_rank(p, from - 1);
+        before = moved(s, ft_part_position(p, before_rank));
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned bit;
+        const unsigned shared = slot_shared(p, r.rank[i], &bit);
+        out[i] = (ft_merge_item){.position = moved(s, ft_part_position(p, r.rank[i]))};
+        r.shared[i] = (unsigned char)shared;
+        r.bit[i] = (unsigned char)bit;
+        const uint64_t look = out[i].position + (shared < FT_SHARED_MAX ? shared : 0);
+        __builtin_prefetch(s->text->packed + (look * s->text->bits >> 3));
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (before != UINT64_MAX) {
+            /* The slot speaks of the rank before: a removed one tells nothing here. */
+            if (r.shared[i] == FT_SHARED_MAX || r.rank[i] != before_rank + 1) {
+                measure(s->text, before, &out[i]);
+            } else {
+                out[i].shared = r.shared[i];
+                out[i].code = ft_codes_get(s->text, out[i].position + r.shared[i]);
+                const uint32_t old = r.bit[i] == FT_LEAF_DEEP ? ft_codes_get(s->text, before + r.shared[i]) : 0;
+                out[i].bit = r.bit[i] != FT_LEAF_DEEP ? r.bit[i]
+                             : old != out[i].code     ? (unsigned char)ft_codes_bit(old, out[i].code, s->text->bits)
+                                                      : 0;
+            }
+        }
+        before = out[i].position;
+        before_rank = r.rank[i];
+    }
+    return FT_OK;
+}
+
+ft_code ft_segment_source_init(ft_segment_source *out, const ft_part *part, const ft_codes *text, uint64_t base,
+                               ft_status *st)
+{
+    *out = (ft_segment_source){.part = part, .text = text, .base = base};
+    out->source = (ft_merge_source){.count = ft_part_live_size(part), .position = position_at, .read = read_items};
+    const ft_numbers *gone = &part->removed_documents;
+    out->gaps = ft_alloc_array((size_t)gone->count, sizeof(*out->gaps));
+    if (!out->gaps)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", part->folder);
+    uint64_t removed = 0;
+    for (uint64_t i = 0; i < gone->count; i++) {
+        uint64_t start, length;
+        ft_code rc = ft_part_document_range(part, ft_packed_get(gone->packed, gone->bits, i), &start, &length, st);
+        if (rc)
+            return rc;
+        removed += length + 1;
+        out->gaps[out->gap_count++] = (ft_segment_gap){start, removed};
+    }
+    return FT_OK;
+}
+
+void ft_segment_source_release(ft_segment_source *s)
+{
+    free(s->gaps);
+    *s = (ft_segment_source){0};
+}
