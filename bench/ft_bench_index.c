@@ -238,7 +238,7 @@ static json_t *warm(asker *a, const char *folder, const char *name)
 
 /* --- Cold ---------------------------------------------------------------------- */
 
-enum { MAX_FILES = 1024 };
+enum { MAX_FILES = 512 };
 
 typedef struct file_list {
     char *path[MAX_FILES];
@@ -276,8 +276,9 @@ static void drop_files(const file_list *l)
     }
 }
 
-/* Pages of the files that are in the page cache. Looking brings none in. */
-static uint64_t resident_pages(const file_list *l)
+/* Pages of each file that are in the page cache, into pages[] unless it is NULL; gives
+ * their sum. Looking brings none in. */
+static uint64_t resident_pages(const file_list *l, uint32_t *pages)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < l->count; i++) {
@@ -285,18 +286,22 @@ static uint64_t resident_pages(const file_list *l)
         struct stat info;
         if (fd < 0 || fstat(fd, &info))
             die(l->path[i]);
-        const size_t bytes = (size_t)info.st_size, pages = (bytes + PAGE - 1) / PAGE;
-        if (pages) {
-            unsigned char *seen = room(pages, 1);
+        const size_t bytes = (size_t)info.st_size, count = (bytes + PAGE - 1) / PAGE;
+        uint32_t here = 0;
+        if (count) {
+            unsigned char *seen = room(count, 1);
             void *p = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
             if (p == MAP_FAILED || mincore(p, bytes, seen))
                 die(strerror(errno));
-            for (size_t j = 0; j < pages; j++)
-                total += seen[j] & 1;
+            for (size_t j = 0; j < count; j++)
+                here += seen[j] & 1;
             munmap(p, bytes);
             free(seen);
         }
         close(fd);
+        total += here;
+        if (pages)
+            pages[i] = here;
     }
     return total;
 }
@@ -325,12 +330,14 @@ typedef struct cold_cost {
     double open_us, query_us;
     uint64_t left_pages; /* that could not be dropped */
     uint64_t open_pages, query_pages, open_faults, query_faults, query_bytes;
+    uint64_t answer;
+    uint32_t file_pages[MAX_FILES];
 } cold_cost;
 
 static cold_cost cold_one(const char *index, const file_list *files, ask *f, uint64_t max_cnt, const uint32_t *ids,
                           size_t n)
 {
-    cold_cost c = {.left_pages = resident_pages(files)};
+    cold_cost c = {.left_pages = resident_pages(files, NULL)};
     ft_status st = {0};
     asker *a = room(1, sizeof(*a));
     ft_index *ix;
@@ -343,17 +350,34 @@ static cold_cost cold_one(const char *index, const file_list *files, ask *f, uin
     a->index = ix;
     a->set = (ft_index_set){list, 1};
     a->max_cnt = max_cnt;
-    const uint64_t opened = resident_pages(files), bytes = storage_bytes();
+    uint32_t *opened_pages = room(MAX_FILES, sizeof(*opened_pages));
+    const uint64_t opened = resident_pages(files, opened_pages), bytes = storage_bytes();
     const long middle = major_faults();
     const double asked = now();
-    f(a, ids, n);
+    c.answer = f(a, ids, n);
     c.query_us = (now() - asked) * 1e6;
     c.open_faults = (uint64_t)(middle - before);
     c.query_faults = (uint64_t)(major_faults() - middle);
     c.query_bytes = storage_bytes() - bytes;
     c.open_pages = opened - c.left_pages;
-    c.query_pages = resident_pages(files) - opened;
+    c.query_pages = resident_pages(files, c.file_pages) - opened;
+    for (size_t i = 0; i < files->count; i++)
+        c.file_pages[i] -= opened_pages[i];
     return c;
+}
+
+/* One query as [tokens, answer, microseconds, {file: pages read}]. */
+static json_t *cold_row(const cold_cost *c, const file_list *files, size_t n)
+{
+    json_t *by_file = json_object();
+    for (size_t i = 0; i < files->count; i++) {
+        const char *slash = strrchr(files->path[i], '/');
+        const char *name = slash ? slash + 1 : files->path[i];
+        const json_int_t so_far = json_integer_value(json_object_get(by_file, name));
+        if (c->file_pages[i])
+            json_object_set_new(by_file, name, json_integer(so_far + (json_int_t)c->file_pages[i]));
+    }
+    return json_pack("[I,I,f,o]", (json_int_t)n, (json_int_t)c->answer, c->query_us, by_file);
 }
 
 static json_t *cold(const char *index, const char *folder, const char *name, size_t want)
@@ -369,6 +393,7 @@ static json_t *cold(const char *index, const char *folder, const char *name, siz
     double *took = room(many, sizeof(*took)), *pages = room(many, sizeof(*pages)), *opens = room(many, sizeof(*opens));
     cold_cost sum = {0};
     size_t tokens = 0;
+    json_t *each = json_array();
     sync();
     for (size_t i = 0; i < many; i++) {
         int pipe_fds[2];
@@ -392,6 +417,7 @@ static json_t *cold(const char *index, const char *folder, const char *name, siz
         opens[i] = c.open_us;
         pages[i] = (double)c.query_pages;
         tokens += n;
+        json_array_append_new(each, cold_row(&c, files, n));
         sum.left_pages += c.left_pages;
         sum.open_pages += c.open_pages;
         sum.query_pages += c.query_pages;
@@ -404,11 +430,11 @@ static json_t *cold(const char *index, const char *folder, const char *name, siz
     qsort(pages, many, sizeof(*pages), by_value);
     const double k = (double)many;
     json_t *out = json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I}", "p50_us", took[many / 2], "p99_us", took[many * 99 / 100],
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "p50_us", took[many / 2], "p99_us", took[many * 99 / 100],
         "open_us", opens[many / 2], "pages", (double)sum.query_pages / k, "pages_max", pages[many - 1], "faults",
         (double)sum.query_faults / k, "bytes", (double)sum.query_bytes / k, "open_pages", (double)sum.open_pages / k,
         "open_faults", (double)sum.open_faults / k, "left_pages", (double)sum.left_pages / k, "tokens",
-        (double)tokens / k, "queries", (json_int_t)many);
+        (double)tokens / k, "queries", (json_int_t)many, "each", each);
     set_close(&s);
     return out;
 }
