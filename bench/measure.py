@@ -1,7 +1,7 @@
 """Runs a command and says what it cost: time, memory of all its processes, disk."""
 import os
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 
@@ -79,7 +79,8 @@ def measure(command, folder=None, check=True, env=None):
     seen = []
     load = os.getloadavg()[0]
     start = time.monotonic()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr, env=env)
+    errors = tempfile.TemporaryFile()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env)
     done = threading.Event()
 
     def watch():
@@ -105,7 +106,9 @@ def measure(command, folder=None, check=True, env=None):
     done.set()
     watcher.join()
     if check and child.returncode:
-        raise SystemExit(f"bench/index: exit {child.returncode}: {' '.join(map(str, command))}")
+        errors.seek(0)
+        last = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise SystemExit(f"bench/index: exit {child.returncode}: {' '.join(map(str, command))}: {''.join(last)}")
     final = disk_files(folder) if folder else {}
     return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "own_bytes": own, "rss_bytes": rss,
             "peak_bytes": max((sum(s.values()) for s in seen), default=0),
