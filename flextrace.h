@@ -9,6 +9,8 @@
  *   ft_token_source_…   documents that are tokens       index/ft_token_source.h
  *   ft_index_open       where a token sequence stands   index/ft_index.h
  *   ft_query_…          infini-gram's questions         index/ft_query.h
+ *   ft_text_match       text, whatever its tokens       index/ft_text_match.h
+ *   ft_index_stat_make  what is in a corpus             index/ft_index_stat.h
  *   ft_model_open       a FlexOlmo checkpoint           model/ft_model.h
  *   ft_session_read     its forward pass, with routing  model/ft_session.h
  *   ft_generation_open  a completion, step by step      model/ft_generate.h
@@ -21,7 +23,9 @@
 #include "base/ft_npy.h"
 #include "base/ft_progress.h"
 #include "index/ft_index_build.h"
+#include "index/ft_index_stat.h"
 #include "index/ft_query.h"
+#include "index/ft_text_match.h"
 #include "index/ft_token_source.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"

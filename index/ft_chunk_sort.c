@@ -13,7 +13,7 @@ enum {
     GATHER = 1 << 18, /* chunks that are sorted with their keys beside them */
     FEW = 24,         /* sorted by insertion */
     MANY = 1024,      /* sorted by bytes */
-    AHEAD = 16,
+    AHEAD = 40,
     REPORT = 1 << 19  /* chunks between two looks at the watch */
 };
 
@@ -37,6 +37,17 @@ typedef struct sorter {
  * A key's lowest bit or what follows the mark tells whether the chunk ends in it. */
 static uint64_t key_at(const sorter *s, size_t at)
 {
+    const uint32_t *t = s->text + at;
+    const unsigned bits = s->bits;
+    if (s->per_key == 3 && at + 3 <= (size_t)s->n) {
+        const uint32_t a = t[0], b = t[1], c = t[2];
+        const uint64_t x = ((uint64_t)(a & ~FT_CHUNK_MARK) + 1) << 1 | a >> 31;
+        uint64_t y = ((uint64_t)(b & ~FT_CHUNK_MARK) + 1) << 1 | b >> 31;
+        uint64_t z = ((uint64_t)(c & ~FT_CHUNK_MARK) + 1) << 1 | c >> 31;
+        y = a >> 31 ? 0 : y;
+        z = (a | b) >> 31 ? 0 : z;
+        return (x << bits | y) << bits | z;
+    }
     uint64_t key = 0;
     unsigned i = 0;
     for (; i < s->per_key && at + i < (size_t)s->n; i++) {

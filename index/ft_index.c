@@ -1,5 +1,6 @@
 #include "index/ft_index.h"
 
+#include "base/ft_buffer.h"
 #include "index/ft_manifest.h"
 #include "index/ft_part.h"
 
@@ -201,20 +202,67 @@ size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t l
     return longest;
 }
 
+/* One position after another: what infini-gram's parts need, and all do without memory. */
+static void match_part_singly(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+{
+    ft_range ignored;
+    for (size_t i = 0, known = 0; i < count; i++) {
+        own[i] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, ranges ? &ranges[i] : &ignored)
+                             : ft_part_extend(p, ids + i, known, count - i, ranges ? &ranges[i] : &ignored);
+        known = own[i] ? own[i] - 1 : 0;
+    }
+}
+
+/* Own longest matches of one part; ranges (may be NULL unless something is removed) get theirs. */
+static void match_part(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+{
+    if (p->bytewise) {
+        match_part_singly(p, ids, count, own, ranges);
+        return;
+    }
+    ft_segment_match_all(p, ids, count, own, ranges);
+    for (size_t i = 0; i < count && p->removed_ranks.count; i++)
+        own[i] = ft_part_only_live(p, ids + i, count - i, own[i], &ranges[i]);
+}
+
+static void match_singly(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
+{
+    for (size_t i = 0; i < count; i++)
+        longest[i] = ft_index_longest_prefix(ix, ids + i, count - i, matches ? &matches[i] : NULL);
+}
+
 void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
 {
-    size_t known[FT_INDEX_MAX_PARTS] = {0};
-    for (size_t i = 0; i < count; i++) {
-        size_t own[FT_INDEX_MAX_PARTS];
-        ft_range ranges[FT_INDEX_MAX_PARTS];
+    /* Each part's own longest matches, and the ranges of one part. */
+    size_t *own = count < SIZE_MAX / FT_INDEX_MAX_PARTS ? ft_alloc_array(count * ix->part_count, sizeof(*own)) : NULL;
+    ft_range *ranges = ft_alloc_array(count, sizeof(*ranges));
+    if (!own || !ranges) {
+        free(own);
+        free(ranges);
+        match_singly(ix, ids, count, longest, matches);
+        return;
+    }
+    memset(longest, 0, count * sizeof(*longest));
+    for (unsigned k = 0; k < ix->part_count; k++) {
+        const ft_part *p = &ix->parts[k];
+        size_t *here = own + k * count;
+        match_part(p, ids, count, here, matches || p->removed_ranks.count ? ranges : NULL);
+        for (size_t i = 0; i < count; i++) {
+            longest[i] = here[i] > longest[i] ? here[i] : longest[i];
+            if (matches)
+                matches[i].part[k] = ranges[i];
+        }
+    }
+    for (size_t i = 0; i < count && matches; i++) {
+        matches[i].count = 0;
         for (unsigned k = 0; k < ix->part_count; k++) {
             const ft_part *p = &ix->parts[k];
-            own[k] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, &ranges[k])
-                                 : ft_part_extend(p, ids + i, known[k], count - i, &ranges[k]);
-            known[k] = own[k] ? own[k] - 1 : 0;
+            const int best = own[k * count + i] == longest[i];
+            set_part(ix, &matches[i], k, best ? matches[i].part[k] : ft_part_find(p, ids + i, longest[i]));
         }
-        longest[i] = combine(ix, ids + i, own, ranges, matches ? &matches[i] : NULL);
     }
+    free(own);
+    free(ranges);
 }
 
 uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)
@@ -275,32 +323,64 @@ ft_code ft_index_document_at(const ft_index *ix, unsigned part, uint64_t pos, ft
     return rc;
 }
 
-ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st)
+/* First record of a part whose hash is not below `hash`. */
+static uint64_t first_id_record(const ft_section *ids, uint64_t hash)
+{
+    const ft_id_record *records = (const ft_id_record *)(const void *)ids->payload;
+    uint64_t lo = 0, hi = ids->count;
+    while (lo < hi) {
+        const uint64_t mid = lo + (hi - lo) / 2;
+        if (records[mid].hash < hash)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                                 uint64_t *found, ft_status *st)
 {
     const uint64_t hash = XXH3_64bits(id, strlen(id));
+    *found = 0;
     for (unsigned k = 0; k < ix->part_count; k++) {
         const ft_part *p = &ix->parts[k];
-        const ft_section *ids = &p->section[FT_SECTION_IDS];
+        const ft_section *ids = &p->section[FT_SECTION_IDS]; /* infini-gram's has none */
         const ft_id_record *records = (const ft_id_record *)(const void *)ids->payload;
-        uint64_t lo = 0, hi = ids->count;
-        while (lo < hi) {
-            const uint64_t mid = lo + (hi - lo) / 2;
-            if (records[mid].hash < hash)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        for (; lo < ids->count && records[lo].hash == hash; lo++) {
-            if (records[lo].document >= p->documents)
-                return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, lo);
-            if (ft_part_document_is_removed(p, records[lo].document))
+        for (uint64_t i = first_id_record(ids, hash); i < ids->count && records[i].hash == hash; i++) {
+            ft_doc_ref doc;
+            if (records[i].document >= p->documents)
+                return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, i);
+            if (ft_part_document_is_removed(p, records[i].document))
                 continue;
-            ft_code rc = ft_part_document(p, records[lo].document, out, st);
-            out->part = k;
-            if (rc || !strcmp(out->id, id))
+            ft_code rc = ft_part_document(p, records[i].document, &doc, st);
+            doc.part = k;
+            if (!rc && strcmp(doc.id, id) != 0)
+                continue;
+            (*found)++;
+            if (!rc)
+                rc = visit(context, &doc, st);
+            if (rc)
                 return rc;
         }
     }
+    return FT_OK;
+}
+
+/* Keeps the document and ends the search. */
+static ft_code keep_first(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    (void)st;
+    *(ft_doc_ref *)context = *doc;
+    return FT_ERR_CANCELLED;
+}
+
+ft_code ft_index_document_by_id(const ft_index *ix, const char *id, ft_doc_ref *out, ft_status *st)
+{
+    uint64_t found;
+    const ft_code rc = ft_index_documents_by_id(ix, id, keep_first, out, &found, st);
+    if (rc)
+        return rc == FT_ERR_CANCELLED ? FT_OK : rc;
     return ft_fail(st, FT_ERR_NOT_FOUND, "%s: no document '%s'%s", ix->folder, id,
                    ix->info.is_infinigram ? "; infini-gram folders are not searched by id" : "");
 }

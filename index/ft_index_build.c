@@ -157,14 +157,14 @@ static ft_code write_batch(build *s, batch *b, ft_status *st)
 
 static ft_code stopped(ft_status *st)
 {
-    return ft_fail(st, FT_ERR_CANCELLED, "stopped; run the same command again to go on");
+    return ft_fail(st, FT_ERR_CANCELLED, "stopped");
 }
 
 static ft_code report_progress(const build *s, ft_status *st)
 {
     const ft_corpus_counts c = ft_corpus_progress(s->corpus);
     return ft_progress_report(&s->options->progress, "tokenize", c.input_bytes, c.input_total, "bytes") ? stopped(st)
-                                                                                                      : FT_OK;
+                                                                                                        : FT_OK;
 }
 
 static ft_code read_corpus(build *s, ft_status *st)
@@ -208,21 +208,27 @@ static int is_tokens(const char *operand)
     return is_array(operand) || ft_index_is_infinigram(operand);
 }
 
-static ft_code open_array(const build *s, const char *path, ft_token_source **out, ft_status *st)
+/* The array of documents' starts that goes with an array of tokens; the caller frees it. */
+static char *offsets_path(const build *s, const char *path)
 {
     if (s->options->doc_offsets)
-        return ft_token_source_open_arrays(out, path, s->options->doc_offsets, s->options->documents, s->vocab_size, st);
+        return strdup(s->options->doc_offsets);
     const char *slash = strrchr(path, '/');
-    char *folder = strndup(path, slash ? (size_t)(slash + 1 - path) : 0), *offsets = NULL;
-    if (folder)
-        offsets = *folder ? ft_path_join(folder, "doc_offsets.npy") : strdup("doc_offsets.npy");
+    char *folder = strndup(path, slash ? (size_t)(slash + 1 - path) : 0);
+    char *offsets = !folder ? NULL : *folder ? ft_path_join(folder, "doc_offsets.npy") : strdup("doc_offsets.npy");
+    free(folder);
+    return offsets;
+}
+
+static ft_code open_array(const build *s, const char *path, ft_token_source **out, ft_status *st)
+{
+    char *offsets = offsets_path(s, path);
     ft_code rc = offsets ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
-    if (!rc && !ft_path_exists(offsets))
+    if (!rc && !s->options->doc_offsets && !ft_path_exists(offsets))
         rc = ft_fail(st, FT_ERR_NOT_FOUND,
                      "%s: where do its documents start? No %s there; name the array with --doc-offsets", path, offsets);
     if (!rc)
         rc = ft_token_source_open_arrays(out, path, offsets, s->options->documents, s->vocab_size, st);
-    free(folder);
     free(offsets);
     return rc;
 }
@@ -337,9 +343,10 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
     uint64_t fixed = 0;
     if (s->corpus)
         fixed = TOKENIZER_BYTES + (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2);
-    if (memory < fixed + ((uint64_t)24 << 20))
+    const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
+    if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",
-                       memory >> 20, threads, (fixed >> 20) + 32 + 16 * (uint64_t)threads);
+                       memory >> 20, threads, (least >> 20) + 1);
     *writer_bytes = memory - fixed;
     return FT_OK;
 }
@@ -379,7 +386,8 @@ static ft_code open_inputs(build *s, const char *const *corpus, size_t count, in
         tokens += (size_t)is_tokens(corpus[i]);
     *arrays = tokens > 0;
     if (tokens && tokens < count)
-        return ft_fail(st, FT_ERR_ARG, "token arrays and texts cannot be read in one call; use 'index add' for the others");
+        return ft_fail(st, FT_ERR_ARG,
+                       "token arrays and texts cannot be read in one call; use 'index add' for the others");
     if (tokens)
         return s->vocab_size ? FT_OK : find_vocabulary(s, corpus, count, st);
     if (!s->tokenizer)
@@ -392,16 +400,45 @@ static ft_code open_inputs(build *s, const char *const *corpus, size_t count, in
     return rc ? rc : open_encoders(s, st);
 }
 
-/* What an interrupted build must share to be gone on with: inputs, and the ids' meaning. */
+/* All files that are read: the operands, and what goes with arrays. */
+static ft_code fingerprint_inputs(const build *s, const char *const *corpus, size_t count, uint64_t *out, ft_status *st)
+{
+    size_t n = 0;
+    const char **all = ft_alloc_array(2 * count + 1, sizeof(*all));
+    char **offsets = ft_alloc_array(count, sizeof(*offsets));
+    ft_code rc = all && offsets ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+    for (size_t i = 0; i < count && !rc; i++) {
+        all[n++] = corpus[i];
+        offsets[i] = is_array(corpus[i]) ? offsets_path(s, corpus[i]) : NULL;
+        if (offsets[i] && ft_path_exists(offsets[i])) /* a missing one is told of when it is opened */
+            all[n++] = offsets[i];
+    }
+    if (!rc && s->options->documents)
+        all[n++] = s->options->documents;
+    if (!rc)
+        rc = ft_input_fingerprint(all, n, out, st);
+    for (size_t i = 0; i < count && offsets; i++)
+        free(offsets[i]);
+    free(offsets);
+    free(all);
+    return rc;
+}
+
+/* What an interrupted build must share to be gone on with: inputs, how they are read, and
+ * the ids' meaning. */
 static ft_code fingerprint(const build *s, const char *const *corpus, size_t count, uint64_t *out, ft_status *st)
 {
-    ft_code rc = ft_input_fingerprint(corpus, count, out, st);
+    ft_code rc = fingerprint_inputs(s, corpus, count, out, st);
+    const uint64_t reading[] = {s->vocab_size, s->options->max_document_bytes,
+                                (uint64_t)s->options->infinigram_version};
     ft_digest d = {{0}};
     if (s->tokenizer)
         d = ft_tokenizer_digest(s->tokenizer);
     for (size_t i = 0; i < sizeof(d.bytes); i++)
         *out = (*out ^ d.bytes[i]) * 0x100000001B3u; /* FNV-1a */
-    *out = (*out ^ s->vocab_size) | 1; /* 0 says "none" */
+    for (size_t i = 0; i < sizeof(reading) / sizeof(*reading); i++)
+        *out = (*out ^ reading[i]) * 0x100000001B3u;
+    *out |= 1; /* 0 says "none" */
     return rc;
 }
 
@@ -488,6 +525,8 @@ static ft_code build_or_add(const char *folder, int add, const char *const *corp
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     s->options = options;
     ft_code rc = run(s, folder, add, corpus, corpus_count, report, st);
+    if (rc == FT_ERR_CANCELLED) /* wherever it was */
+        rc = ft_fail(st, rc, "%s: stopped; run the same command again to go on", folder);
     close_all(s);
     free(s);
     return rc;

@@ -85,6 +85,8 @@ typedef struct ft_index_writer_options {
     void *context;
 } ft_index_writer_options;
 
+/* The least memory_bytes for this many threads. */
+uint64_t ft_index_writer_least(unsigned threads, uint32_t vocab_size);
 /* Locks the index, or "FOLDER.building": a second writer gets FT_ERR_ARG. FT_ERR_ARG also
  * when `folder` is not empty and is not to be replaced. `options` and what it points to
  * must outlive the writer. */

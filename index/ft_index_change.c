@@ -27,11 +27,17 @@ static int is_named(const ft_manifest *m, const char *name, int folder)
 /* Our own kind of names: nothing else in the folder is touched. */
 static int is_ours(const char *name)
 {
-    return !strncmp(name, "segment-", 8) || !strncmp(name, "removed-", 8) || !strncmp(name, "manifest.json.tmp.", 18) ||
-           !strcmp(name, "work");
+    static const char *const copies[] = {"tokenizer.json", "tokenizer_config.json"};
+    if (!strncmp(name, "segment-", 8) && name[8] >= '0' && name[8] <= '9')
+        return 1;
+    for (size_t i = 0; i < sizeof(copies) / sizeof(*copies); i++)
+        if (!strcmp(name, copies[i]))
+            return 1;
+    return strstr(name, ".json.tmp.") != NULL; /* ft_file_write's, before the rename */
 }
 
-static void remove_unnamed_in(const ft_index_change *c, const char *within)
+/* What the manifest does not name. `also` is a further name that goes, in the folder itself. */
+static void remove_unnamed_in(const ft_index_change *c, const char *within, const char *also)
 {
     char *path = ft_path_join(c->folder, within);
     DIR *dir = path ? opendir(path) : NULL;
@@ -42,11 +48,11 @@ static void remove_unnamed_in(const ft_index_change *c, const char *within)
             continue;
         snprintf(name, sizeof(name), "%s%s%s", within, *within ? "/" : "", e->d_name);
         if (!*within && is_named(&c->manifest, name, 1)) {
-            remove_unnamed_in(c, name);
+            remove_unnamed_in(c, name, "");
             continue;
         }
         ft_status ignored; /* the next change tries again */
-        if (is_named(&c->manifest, name, 0) || (!*within && !is_ours(e->d_name)))
+        if (is_named(&c->manifest, name, 0) || (!*within && !is_ours(name) && strcmp(name, also) != 0))
             continue;
         char *whole = ft_path_join(c->folder, name);
         if (whole && ft_folder_remove(whole, &ignored) != FT_OK)
@@ -71,7 +77,7 @@ static ft_code lock_folder(ft_index_change *c, ft_status *st)
     return FT_OK;
 }
 
-ft_code ft_index_change_begin_new(ft_index_change *out, const char *folder, ft_pool *pool, ft_status *st)
+static ft_code begin(ft_index_change *out, const char *folder, ft_pool *pool, ft_status *st)
 {
     *out = (ft_index_change){.lock = -1, .pool = pool};
     out->folder = strdup(folder);
@@ -81,14 +87,22 @@ ft_code ft_index_change_begin_new(ft_index_change *out, const char *folder, ft_p
         rc = lock_folder(out, st);
     if (rc)
         ft_index_change_end(out);
-    else
-        out->manifest.generation = 1;
     return rc;
+}
+
+ft_code ft_index_change_begin_new(ft_index_change *out, const char *folder, ft_pool *pool, ft_status *st)
+{
+    ft_code rc = begin(out, folder, pool, st);
+    if (rc)
+        return rc;
+    out->manifest.generation = 1;
+    remove_unnamed_in(out, "", "manifest.json"); /* also of an index that another one had replaced */
+    return FT_OK;
 }
 
 ft_code ft_index_change_begin(ft_index_change *out, const char *folder, ft_pool *pool, ft_status *st)
 {
-    ft_code rc = ft_index_change_begin_new(out, folder, pool, st);
+    ft_code rc = begin(out, folder, pool, st);
     if (rc)
         return rc;
     rc = ft_manifest_read(&out->manifest, folder, st);
@@ -96,6 +110,7 @@ ft_code ft_index_change_begin(ft_index_change *out, const char *folder, ft_pool 
         ft_index_change_end(out);
         return rc;
     }
+    remove_unnamed_in(out, "", "");
     out->manifest.generation++;
     return FT_OK;
 }
@@ -215,6 +230,6 @@ ft_code ft_index_change_commit(ft_index_change *c, ft_status *st)
     if (!rc)
         rc = ft_manifest_write(&c->manifest, c->folder, st);
     if (!rc)
-        remove_unnamed_in(c, "");
+        remove_unnamed_in(c, "", "work");
     return rc;
 }

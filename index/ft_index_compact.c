@@ -35,7 +35,7 @@ static ft_code flush_copied(compaction *c, ft_status *st)
     c->copied_count = 0;
     if (!rc && ft_progress_report(&c->options->progress, "copy", c->done, c->ix->info.tokens + c->ix->info.documents,
                                   "tokens"))
-        rc = ft_fail(st, FT_ERR_CANCELLED, "%s: stopped; the index is what it was", c->change.folder);
+        rc = ft_fail(st, FT_ERR_CANCELLED, "%s: stopped", c->change.folder);
     return rc;
 }
 
@@ -151,6 +151,7 @@ static ft_code make_segment(compaction *c, ft_segment_report *report, ft_status 
         rc = ft_spool_commit(&c->spool, memory / IDS_MEMORY_SHARE, NULL, NULL, &segment, st);
     if (rc || !report->documents)
         return rc;
+    ft_spool_remove(c->folder);
     rc = ft_section_open(&tokens, c->folder, FT_SECTION_TOKENS, 0, st);
     if (!rc) {
         const ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
@@ -214,6 +215,8 @@ ft_code ft_index_compact(const char *folder, const ft_index_compact_options *opt
     ft_code rc = begin(&c, folder, st);
     if (!rc)
         rc = compact(&c, report, st);
+    if (rc == FT_ERR_CANCELLED) /* wherever it was */
+        rc = ft_fail(st, rc, "%s: stopped; the index is what it was", folder);
     ft_spool_close(&c.spool);
     ft_status ignored_status;
     if (c.change.work && c.ix && ft_folder_remove(c.change.work, &ignored_status) != FT_OK)

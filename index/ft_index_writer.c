@@ -111,17 +111,28 @@ static ft_code begin_addition(ft_index_writer *w, const ft_index_writer_options 
     return FT_OK;
 }
 
+/* What a vocabulary takes while its suffixes are counted. */
+static uint64_t vocabulary_bytes(uint32_t vocab_size)
+{
+    return (uint64_t)vocab_size * 32;
+}
+
+uint64_t ft_index_writer_least(unsigned threads, uint32_t vocab_size)
+{
+    return ft_segment_writer_least(threads) + vocabulary_bytes(vocab_size);
+}
+
 static ft_code open_segment(ft_index_writer *w, ft_status *st)
 {
     const ft_index_writer_options *o = &w->options;
     const uint64_t memory = o->memory_bytes ? o->memory_bytes : (uint64_t)2 << 30;
-    const uint64_t least = ft_segment_writer_least(ft_pool_size(o->pool)) + (uint64_t)w->vocab_size * 32;
+    const uint64_t least = ft_index_writer_least(ft_pool_size(o->pool), w->vocab_size);
     if (memory < least)
         return ft_fail(st, FT_ERR_ARG,
                        "%s: --memory %" PRIu64 "M is too little; give at least %" PRIu64 "M for this number of threads",
                        w->folder, memory >> 20, (least >> 20) + 1);
     const ft_segment_writer_options options = {.vocab_size = w->vocab_size,
-                                               .memory_bytes = memory - (uint64_t)w->vocab_size * 32,
+                                               .memory_bytes = memory - vocabulary_bytes(w->vocab_size),
                                                .fingerprint = o->fingerprint,
                                                .pool = o->pool,
                                                .progress = o->progress};
@@ -154,14 +165,16 @@ ft_code ft_index_writer_new(ft_index_writer **out, const char *folder, const ft_
     ft_code rc = w->folder ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     if (!rc)
         rc = options->add ? begin_addition(w, options, st) : begin_new(w, options, st);
-    if (!rc)
-        rc = open_segment(w, st);
     if (rc) {
-        ft_index_writer_suspend(w);
+        ft_index_writer_suspend(w); /* what stands there may be another writer's */
         return rc;
     }
-    *out = w;
-    return FT_OK;
+    rc = open_segment(w, st);
+    if (rc)
+        ft_index_writer_fail(w);
+    else
+        *out = w;
+    return rc;
 }
 
 uint64_t ft_index_writer_resumed(const ft_index_writer *w, int *complete)
@@ -183,18 +196,18 @@ static ft_code tell_repeated(ft_index_writer *w, const char *id, ft_status *st)
     return w->options.repeated ? w->options.repeated(w->options.context, id, st) : FT_OK;
 }
 
-/* An id that the index holds already. */
+static ft_code take_place(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    ft_index_writer *w = context;
+    return w->options.replace_documents ? ft_removal_list_add(&w->removals, w->old, doc, st) : FT_OK;
+}
+
+/* An id that the index holds already, perhaps more than once. */
 static ft_code look_for_id(ft_index_writer *w, const char *id, ft_status *st)
 {
-    ft_doc_ref doc;
-    ft_code rc = ft_index_document_by_id(w->old, id, &doc, st);
-    if (rc == FT_ERR_NOT_FOUND)
-        return FT_OK;
-    if (!rc)
-        rc = tell_repeated(w, id, st);
-    if (!rc && w->options.replace_documents)
-        rc = ft_removal_list_add(&w->removals, w->old, &doc, st);
-    return rc;
+    uint64_t found;
+    ft_code rc = ft_index_documents_by_id(w->old, id, take_place, w, &found, st);
+    return rc || !found ? rc : tell_repeated(w, id, st);
 }
 
 ft_code ft_index_writer_add(ft_index_writer *w, const uint32_t *tokens, size_t n, const char *id, const char *metadata,

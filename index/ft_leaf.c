@@ -79,14 +79,20 @@ static uint64_t spread(uint64_t v)
     return (v & 0x007F007F007F007F) | (v & 0x3F803F803F803F80) << 1;
 }
 
+/* Slots [8 i, 8 i + 8), one a byte. Reads one byte more than it uses: behind the last leaf
+ * stand checksums. */
+static uint64_t slots_at(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned i)
+{
+    uint64_t v;
+    memcpy(&v, bytes + FT_LEAF_RANKS / 8 * shape->pointer_bits + i * SLOT_BITS, sizeof(v));
+    return spread(v & 0x00FFFFFFFFFFFFFF);
+}
+
 void ft_leaf_open(ft_leaf *leaf, const unsigned char *bytes, const ft_leaf_shape *shape, const ft_codes *text,
                   unsigned count)
 {
-    const unsigned char *slots = bytes + FT_LEAF_RANKS / 8 * shape->pointer_bits;
     for (unsigned i = 0; i < FT_LEAF_RANKS / 8; i++) {
-        uint64_t v; /* one byte more than is used: checksums stand behind the last leaf */
-        memcpy(&v, slots + i * SLOT_BITS, sizeof(v));
-        v = spread(v & 0x00FFFFFFFFFFFFFF);
+        const uint64_t v = slots_at(bytes, shape, i);
         memcpy(leaf->slot + i * 8, &v, sizeof(v));
     }
     leaf->pointers = bytes;
@@ -97,11 +103,6 @@ void ft_leaf_open(ft_leaf *leaf, const unsigned char *bytes, const ft_leaf_shape
     leaf->shared = leaf->slot[0];
     leaf->known = known_codes(shape->code_bits, leaf->shared);
     leaf->exact = exact_codes(shape->code_bits) < leaf->known ? exact_codes(shape->code_bits) : leaf->known;
-}
-
-static uint64_t position_of(const ft_leaf *leaf, unsigned i)
-{
-    return ft_packed_get(leaf->pointers, leaf->pointer_bits, i);
 }
 
 int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *ids, size_t length, size_t *shared)
@@ -117,7 +118,7 @@ int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *id
 
 static int compare(const ft_leaf *leaf, unsigned i, const uint32_t *ids, size_t length, size_t *shared)
 {
-    return ft_codes_compare(leaf->text, position_of(leaf, i), ids, length, shared);
+    return ft_codes_compare(leaf->text, ft_leaf_position_in(leaf, i), ids, length, shared);
 }
 
 /* --- Finding ------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
         unsigned lo = 0, hi = children, found = leaf->count;
         while (lo < hi) {
             const unsigned mid = lo + (hi - lo) / 2;
-            const uint32_t code = ft_codes_get(leaf->text, position_of(leaf, child[mid]) + p.shared);
+            const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared);
             if (code < ids[p.shared] + 1)
                 lo = mid + 1;
             else
@@ -237,13 +238,23 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
     }
 }
 
-ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t length, size_t known)
+unsigned ft_leaf_candidate(const ft_leaf *leaf, const uint32_t *ids, size_t length)
 {
     uint64_t bits[2];
     pattern_bits(leaf, ids, length, bits);
+    return candidate(leaf, bits);
+}
+
+ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t length, size_t known)
+{
+    return ft_leaf_find_from(leaf, ft_leaf_candidate(leaf, ids, length), ids, length, known);
+}
+
+ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint32_t *ids, size_t length, size_t known)
+{
     /* The candidate's group shares what is known; how much of it the candidate itself does,
      * is only known as far as slots tell bits. */
-    ft_leaf_place p = {.at = candidate(leaf, bits), .shared = leaf->shared + leaf->exact};
+    ft_leaf_place p = {.at = first, .shared = leaf->shared + leaf->exact};
     p.shared = known < p.shared ? known : p.shared;
     p.shared = length < p.shared ? length : p.shared;
     const int sign = compare(leaf, p.at, ids, length, &p.shared);
@@ -263,7 +274,7 @@ ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t leng
         p.lower = p.at;
         return sign > 0 ? p : find_in_group(leaf, ids, length, p);
     }
-    const uint32_t code = ft_codes_get(leaf->text, position_of(leaf, p.at) + p.shared);
+    const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, p.at) + p.shared);
     const unsigned differs = slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
     p.lower = sign > 0 ? left_of(leaf, p.at, differs + 1) : right_of(leaf, p.at + 1, differs + 1);
     return p;
@@ -300,4 +311,29 @@ void ft_leaf_around(const ft_leaf *leaf, const uint32_t *ids, size_t length, uns
         return;
     *lo = deep_bound(leaf, ids, length, *lo, at, 0);
     *hi = deep_bound(leaf, ids, length, at + 1, *hi, 1);
+}
+
+/* --- Turns ------------------------------------------------------------------------------ */
+
+unsigned ft_leaf_turns(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned from, unsigned to, size_t depth,
+                       unsigned char turns[FT_LEAF_RANKS])
+{
+    const uint64_t ones = 0x0101010101010101, highs = ones << 7;
+    const unsigned shared = slots_at(bytes, shape, 0) & 127;
+    if (depth < shared)
+        return 0;
+    const size_t more = depth + 1 - shared;
+    const unsigned told = more <= known_codes(shape->code_bits, shared);
+    const uint64_t least = told ? slot_of_depth(shape->code_bits, more) : FT_LEAF_DEEP + 1; /* no turn from it on */
+    unsigned count = 0;
+    for (unsigned i = from / 8; i * 8 < to; i++) {
+        /* Eight comparisons at once: the high bit of each byte goes where the slot is below. */
+        uint64_t below = least > FT_LEAF_DEEP ? highs : ~((slots_at(bytes, shape, i) | highs) - least * ones) & highs;
+        for (; below; below &= below - 1) {
+            const unsigned at = i * 8 + (unsigned)__builtin_ctzll(below) / 8;
+            turns[count] = (unsigned char)at;
+            count += at >= from && at < to;
+        }
+    }
+    return count;
 }

@@ -126,8 +126,23 @@ typedef struct ft_leaf_place {
 /* `known` tokens are known to be shared by some suffix here. One look at the text, but
  * where the leaf repeats itself for long. */
 ft_leaf_place ft_leaf_find(const ft_leaf *leaf, const uint32_t *ids, size_t length, size_t known);
+/* The same in two steps, so that texts can be fetched between them for many leaves: the
+ * suffix whose text is looked at, and what follows from it. */
+unsigned ft_leaf_candidate(const ft_leaf *leaf, const uint32_t *ids, size_t length);
+ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned candidate, const uint32_t *ids, size_t length,
+                                size_t known);
+static inline uint64_t ft_leaf_position_in(const ft_leaf *leaf, unsigned i)
+{
+    return ft_packed_get(leaf->pointers, leaf->pointer_bits, i);
+}
 /* The suffixes that begin with ids[0..length), as suffix `at` does. */
 void ft_leaf_around(const ft_leaf *leaf, const uint32_t *ids, size_t length, unsigned at, unsigned *lo, unsigned *hi);
+
+/* Ranks, counted in the leaf, of [from, to) whose suffix may go on with another code
+ * behind the first `depth` than the one before: all that do, and where slots do not tell
+ * some that do not. The suffixes share `depth` codes. Returns how many. */
+unsigned ft_leaf_turns(const unsigned char *bytes, const ft_leaf_shape *shape, unsigned from, unsigned to, size_t depth,
+                       unsigned char turns[FT_LEAF_RANKS]);
 
 /* Compares the suffix at `position` with ids[0..length): negative, 0 (it begins with
  * them) or positive. *shared: in, tokens known to be equal; out, all that are. */

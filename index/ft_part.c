@@ -159,11 +159,11 @@ static size_t by_lengths(const ft_part *p, const uint32_t *pat, size_t len, int 
 }
 
 /* A longest run that stands in removed documents alone is too long. */
-static size_t only_live(const ft_part *p, const uint32_t *pat, size_t len, int prefix, size_t longest, ft_range *out)
+size_t ft_part_only_live(const ft_part *p, const uint32_t *pat, size_t len, size_t longest, ft_range *out)
 {
     if (!p->removed_ranks.count || ft_part_live(p, *out))
         return longest;
-    return by_lengths(p, pat, len, prefix, 0, longest, out);
+    return by_lengths(p, pat, len, 1, 0, longest, out);
 }
 
 size_t ft_part_longest_prefix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
@@ -175,7 +175,7 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 {
     assert(!p->reversed);
     if (!p->bytewise)
-        return only_live(p, pat, len, 1, ft_segment_longest(p, pat, known, len, out), out);
+        return ft_part_only_live(p, pat, len, ft_segment_longest(p, pat, known, len, out), out);
     ft_range r = known ? ft_part_first_token(p, pat[0]) : ft_part_all(p), place;
     if (known > 1) {
         r.lo = bound(p, r, pat, known, 0);

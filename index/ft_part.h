@@ -9,6 +9,7 @@
  * "no token here": behind the array's end, or a damaged pointer. */
 #ifndef FT_PART_H
 #define FT_PART_H
+#include "index/ft_fetch.h"
 #include "index/ft_index.h"
 #include "index/ft_leaf.h"
 #include "index/ft_section.h"
@@ -40,6 +41,7 @@ typedef struct ft_part {
     uint32_t vocab_size;
     const ft_document_record *records; /* [documents + 1] */
     ft_numbers removed_documents, removed_ranks;
+    ft_residence residence;
 
     /* Both: a segment's leaves, or infini-gram's table. */
     const unsigned char *suffixes;
@@ -173,6 +175,13 @@ ft_range ft_part_narrow(const ft_part *p, ft_range r, uint64_t depth, uint64_t k
  * grows with the logarithm of the distance. */
 uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t key);
 
+/* Suffixes of a range that go on with the same token. */
+typedef ft_code ft_run_fn(void *context, uint32_t token, ft_range run, ft_status *st);
+/* Calls `fn` for each run of r, whose suffixes share `depth` tokens, in order: what
+ * follows them, p->end where a document ends. Ours only. Reads the text once a run or so. */
+FT_CHECKED ft_code ft_segment_runs(const ft_part *p, ft_range r, size_t depth, ft_run_fn *fn, void *context,
+                                   ft_status *st);
+
 /* All ranks, and those whose suffixes begin with `id`. */
 static inline ft_range ft_part_all(const ft_part *p)
 {
@@ -189,9 +198,13 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 /* Longest suffix of pat[0..len) that occurs in a live document. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 
-/* The first two for segments of ours. */
+/* For segments of ours, removed documents or not. Longest matches of all positions, and
+ * their ranges where `ranges` is not NULL; all ranks where the longest has no token. */
 ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
+void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, size_t *longest, ft_range *ranges);
+/* longest[i], or less, where only removed documents hold the match; *r is its range. */
+size_t ft_part_only_live(const ft_part *p, const uint32_t *pat, size_t len, size_t longest, ft_range *r);
 
 /* --- Documents -------------------------------------------------------------------- */
 

@@ -81,11 +81,36 @@ static uint32_t reported_id(const ft_index *ix, const ft_part *p, uint64_t pos)
     return token != p->end ? token : ix->info.end_of_text != UINT32_MAX ? ix->info.end_of_text : p->end;
 }
 
+typedef struct adding {
+    const ft_index *ix;
+    const ft_part *part;
+    ft_distribution *out;
+} adding;
+
+static ft_code add_run(void *context, uint32_t token, ft_range run, ft_status *st)
+{
+    const adding *a = context;
+    const uint32_t end = a->ix->info.end_of_text != UINT32_MAX ? a->ix->info.end_of_text : a->part->end;
+    return add_next(a->out, token == a->part->end ? end : token, ft_part_live(a->part, run), st);
+}
+
+/* Nothing before it: each token of the vocabulary, and the ends of documents. */
+static ft_code add_vocabulary(const adding *a, ft_status *st)
+{
+    ft_code rc = add_run((void *)(uintptr_t)a, a->part->end, (ft_range){0, a->part->documents}, st);
+    for (uint32_t id = 0; id < a->part->vocab_size && !rc; id++)
+        rc = add_run((void *)(uintptr_t)a, id, ft_part_first_token(a->part, id), st);
+    return rc;
+}
+
 /* The suffixes of a range stand sorted by the token at `depth`: one step a distinct token. */
 static ft_code add_by_runs(const ft_index *ix, const ft_part *p, ft_range r, uint64_t depth, ft_distribution *d,
                            ft_status *st)
 {
     ft_code rc = FT_OK;
+    adding a = {ix, p, d};
+    if (!p->bytewise)
+        return depth ? ft_segment_runs(p, r, (size_t)depth, add_run, &a, st) : add_vocabulary(&a, st);
     while (r.lo < r.hi && !rc) {
         const uint64_t pos = ft_part_position(p, r.lo) + depth;
         const uint64_t next = ft_part_next_key(p, r, depth, ft_part_key(p, pos));
@@ -139,23 +164,45 @@ static ft_code add_part(const ft_index *ix, const ft_part *p, const uint32_t *id
     return r.hi - r.lo <= MANY ? add_by_occurrences(ix, p, r, d, st) : add_by_tokens(ix, p, ids, n, r, d, st);
 }
 
-static int by_id(const void *a, const void *b)
+/* Stable, byte by byte from the lowest, bytes that never differ left out: by rising id, or
+ * by falling count. `other` has as much room. */
+static void sort_next(ft_next_token *next, ft_next_token *other, size_t n, int by_count)
 {
-    const ft_next_token *x = a, *y = b;
-    return x->id < y->id ? -1 : x->id > y->id;
+    ft_next_token *from = next, *to = other;
+    uint64_t differing = 0;
+    for (size_t i = 1; i < n; i++)
+        differing |= by_count ? next[i].count ^ next[0].count : next[i].id ^ next[0].id;
+    for (unsigned shift = 0; shift < 64 && differing >> shift; shift += 8) {
+        size_t at[256] = {0}, sum = 0;
+        if (!(differing >> shift & 255))
+            continue;
+        for (size_t i = 0; i < n; i++)
+            at[(by_count ? ~from[i].count : from[i].id) >> shift & 255]++;
+        for (size_t b = 0; b < 256; b++) {
+            const size_t here = at[b];
+            at[b] = sum;
+            sum += here;
+        }
+        for (size_t i = 0; i < n; i++)
+            to[at[(by_count ? ~from[i].count : from[i].id) >> shift & 255]++] = from[i];
+        ft_next_token *t = from;
+        from = to;
+        to = t;
+    }
+    if (from != next)
+        memcpy(next, from, n * sizeof(*next));
 }
 
-static int by_count(const void *a, const void *b)
+static ft_code merge_equal_ids(ft_distribution *d, ft_status *st)
 {
-    const ft_next_token *x = a, *y = b;
-    return x->count != y->count ? (x->count > y->count ? -1 : 1) : by_id(a, b);
-}
-
-static void merge_equal_ids(ft_distribution *d)
-{
-    size_t kept = 0;
-    if (d->count)
-        qsort(d->next, d->count, sizeof(*d->next), by_id);
+    size_t kept = 0, falling = 0;
+    ft_next_token few[64], *other = d->count <= 64 ? few : ft_alloc_array(d->count, sizeof(*other));
+    if (!other)
+        return ft_fail(st, FT_ERR_MEM, "next tokens: out of memory");
+    for (size_t i = 1; i < d->count; i++)
+        falling += d->next[i].id <= d->next[i - 1].id;
+    if (falling) /* several parts, or one that does not stand by id */
+        sort_next(d->next, other, d->count, 0);
     for (size_t i = 0; i < d->count; i++) {
         if (kept && d->next[kept - 1].id == d->next[i].id)
             d->next[kept - 1].count += d->next[i].count;
@@ -163,8 +210,10 @@ static void merge_equal_ids(ft_distribution *d)
             d->next[kept++] = d->next[i];
     }
     d->count = kept;
-    if (kept)
-        qsort(d->next, kept, sizeof(*d->next), by_count);
+    sort_next(d->next, other, kept, 1);
+    if (other != few)
+        free(other);
+    return FT_OK;
 }
 
 ft_code ft_query_ntd(ft_index_set set, const uint32_t *ids, size_t n, int infgram, ft_distribution *out, ft_status *st)
@@ -175,9 +224,9 @@ ft_code ft_query_ntd(ft_index_set set, const uint32_t *ids, size_t n, int infgra
     for (size_t i = 0; i < set.count && !rc; i++)
         for (unsigned k = 0; k < set.indexes[i]->part_count && !rc; k++)
             rc = add_part(set.indexes[i], &set.indexes[i]->parts[k], prompt, out->suffix_len, out, st);
+    if (!rc)
+        rc = merge_equal_ids(out, st);
     if (rc)
         ft_distribution_release(out);
-    else
-        merge_equal_ids(out);
     return rc;
 }

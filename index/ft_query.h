@@ -88,8 +88,11 @@ FT_CHECKED ft_code ft_query_rank(ft_index_set set, uint64_t shard, uint64_t rank
 FT_CHECKED ft_code ft_query_pointer(ft_index_set set, uint64_t shard, uint64_t ptr, ft_place *out, ft_status *st);
 uint64_t ft_place_pointer(ft_index_set set, const ft_place *place);
 size_t ft_place_shard(ft_index_set set, const ft_place *place);
-/* First `limit` occurrences, in rank order, shard after shard; *found receives how many
- * were stored. Returns the count of all. */
+/* Occurrences [from, from + limit), in rank order, shard after shard; *found receives
+ * how many were stored. Returns the count of all. */
+uint64_t ft_query_occurrences_from(ft_index_set set, const uint32_t *ids, size_t n, uint64_t from, size_t limit,
+                                   ft_place *out, size_t *found);
+/* The first `limit`. */
 uint64_t ft_query_occurrences(ft_index_set set, const uint32_t *ids, size_t n, size_t limit, ft_place *out,
                               size_t *found);
 

@@ -67,8 +67,8 @@ size_t ft_place_shard(ft_index_set set, const ft_place *place)
     return shard;
 }
 
-uint64_t ft_query_occurrences(ft_index_set set, const uint32_t *ids, size_t n, size_t limit, ft_place *out,
-                              size_t *found)
+uint64_t ft_query_occurrences_from(ft_index_set set, const uint32_t *ids, size_t n, uint64_t from, size_t limit,
+                                   ft_place *out, size_t *found)
 {
     uint64_t count = 0;
     *found = 0;
@@ -76,11 +76,18 @@ uint64_t ft_query_occurrences(ft_index_set set, const uint32_t *ids, size_t n, s
         for (unsigned k = 0; k < set.indexes[i]->part_count; k++) {
             const ft_part *p = &set.indexes[i]->parts[k];
             const ft_range r = ft_part_live_range(p, ft_part_find(p, ids, n));
-            count += r.hi - r.lo;
-            for (uint64_t rank = r.lo; rank < r.hi && *found < limit; rank++)
+            const uint64_t here = r.hi - r.lo, passed = from > count ? from - count : 0;
+            count += here;
+            for (uint64_t rank = r.lo + passed; passed < here && rank < r.hi && *found < limit; rank++)
                 out[(*found)++] = (ft_place){.index = i, .part = k, .pos = ft_part_live_position(p, rank)};
         }
     return count;
+}
+
+uint64_t ft_query_occurrences(ft_index_set set, const uint32_t *ids, size_t n, size_t limit, ft_place *out,
+                              size_t *found)
+{
+    return ft_query_occurrences_from(set, ids, n, 0, limit, out, found);
 }
 
 /* --- Windows ----------------------------------------------------------------------------- */

@@ -9,13 +9,14 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 enum {
-    RUN_MIN = 1 << 18,                   /* smaller gathers are sorted by one thread */
-    GATHER_MIN = 1 << 16,                /* tokens */
-    THREAD_BYTES = 4 << 20,              /* merging and writing */
+    RUN_MIN = 1 << 18,      /* smaller gathers are sorted by one thread */
+    GATHER_MIN = 1 << 16,   /* tokens */
+    THREAD_BYTES = 4 << 20, /* merging and writing */
     MARK_BYTES_MAX = 1 << 20
 };
 
@@ -57,22 +58,35 @@ int ft_segment_writer_has_mark(const char *folder)
     return has;
 }
 
+/* Runs and tokens are not synced: a mark is worth something as long as the machine that
+ * wrote them is up. Fits in 40 bytes; "" where the system does not tell. */
+static void boot_id(char *out)
+{
+    ft_buffer text = {0};
+    ft_status ignored;
+    const ft_code rc = ft_file_read("/proc/sys/kernel/random/boot_id", 64, &text, &ignored);
+    snprintf(out, 40, "%.*s", rc ? 0 : (int)strcspn(text.data, "\n"), rc ? "" : text.data);
+    ft_buffer_release(&text);
+}
+
 static ft_code write_mark(const ft_segment_writer *w, ft_status *st)
 {
     const ft_spool_mark *m = &w->spool.mark;
-    char fingerprint[17];
+    char fingerprint[17], boot[40];
     snprintf(fingerprint, sizeof(fingerprint), "%016" PRIx64, w->options.fingerprint);
+    boot_id(boot);
     json_t *runs = json_array();
     for (size_t i = 0; runs && i < w->spilled_count; i++)
         json_array_append_new(runs, json_pack("{s:I,s:I}", "base", (json_int_t)w->spilled[i].base, "codes",
                                               (json_int_t)w->spilled[i].codes));
-    json_t *mark = json_pack("{s:s,s:I,s:I,s:I,s:I,s:b,s:o}", "fingerprint", fingerprint, "documents",
-                             (json_int_t)m->documents, "codes", (json_int_t)m->codes, "text_bytes",
-                             (json_int_t)m->text_bytes, "texts", (json_int_t)m->texts, "complete", w->complete, "runs",
-                             runs);
+    json_t *mark =
+        json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:o}", "fingerprint", fingerprint, "boot", boot, "documents",
+                  (json_int_t)m->documents, "codes", (json_int_t)m->codes, "text_bytes", (json_int_t)m->text_bytes,
+                  "texts", (json_int_t)m->texts, "complete", w->complete, "runs", runs);
     ft_buffer text = {0};
     char *path = mark_path(w->folder);
-    ft_code rc = path && mark ? ft_json_write(mark, &text, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+    ft_code rc =
+        path && mark ? ft_json_write(mark, &text, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc)
         rc = ft_file_write(path, text.data, text.size, st);
     free(path);
@@ -98,19 +112,22 @@ static ft_code read_runs(ft_segment_writer *w, const json_t *runs, ft_status *st
     return rc;
 }
 
-/* FT_ERR_NOT_FOUND: none, or one of another input. */
+/* FT_ERR_NOT_FOUND: none, or one of another input or from before a restart of the machine. */
 static ft_code read_mark(ft_segment_writer *w, ft_spool_mark *out, ft_status *st)
 {
     json_t *mark = NULL;
     int64_t documents = 0, codes = 0, text_bytes = 0, texts = 0;
-    const char *fingerprint = "";
-    char expected[17], *path = mark_path(w->folder);
+    const char *fingerprint = "", *boot = "";
+    char expected[17], now[40], *path = mark_path(w->folder);
     ft_code rc = path ? ft_json_read_file(&mark, path, MARK_BYTES_MAX, st)
                       : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc)
         rc = ft_json_get_string(mark, "fingerprint", &fingerprint, st);
+    if (!rc)
+        rc = ft_json_get_string(mark, "boot", &boot, st);
     snprintf(expected, sizeof(expected), "%016" PRIx64, w->options.fingerprint);
-    if (!rc && strcmp(fingerprint, expected) != 0)
+    boot_id(now);
+    if (!rc && (strcmp(fingerprint, expected) != 0 || strcmp(boot, now) != 0))
         rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: of another input", path);
     if (!rc)
         rc = ft_json_get_int(mark, "documents", 0, INT64_MAX, &documents, st);
@@ -285,8 +302,7 @@ static ft_code sort_piece(sort_job *j, size_t i, ft_status *st)
     p->before = p->part;
     p->part = 1 - p->before;
     char *path = run_path(w, w->spilled_count + i);
-    rc = path ? ft_run_spill(&j->runs[i], path, &watch, st)
-              : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
+    rc = path ? ft_run_spill(&j->runs[i], path, &watch, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     free(path);
     ft_run_close(&j->runs[i]);
     return rc;
@@ -316,8 +332,7 @@ static size_t cut_pieces(const ft_segment_writer *w, piece *pieces, size_t most)
             to = i == most ? w->gathered : from;
         while (to < w->gathered && (to == from || w->gather[to - 1] != FT_END_TOKEN))
             to++;
-        if (to > from)
-            {
+        if (to > from) {
             pieces[count].from = from;
             pieces[count++].to = to;
         }
@@ -348,7 +363,8 @@ static ft_code sort_gather(ft_segment_writer *w, int spill, ft_status *st)
     for (size_t i = 0; i < j.count && !rc && spill; i++) {
         rc = ft_array_grow((void **)&w->spilled, &w->spilled_capacity, w->spilled_count + 1, sizeof(*w->spilled), st);
         if (!rc)
-            w->spilled[w->spilled_count++] = (spilled_run){w->base + j.pieces[i].from, j.pieces[i].to - j.pieces[i].from};
+            w->spilled[w->spilled_count++] =
+                (spilled_run){w->base + j.pieces[i].from, j.pieces[i].to - j.pieces[i].from};
     }
     for (size_t i = 0; i < j.count && !spill; i++)
         j.runs[i].base = w->base + j.pieces[i].from;
@@ -495,18 +511,20 @@ static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
     return rc;
 }
 
+/* The mark first: without the others it would lead nowhere. */
 static void remove_leftovers(const ft_segment_writer *w)
 {
+    char *mark = mark_path(w->folder);
+    if (mark)
+        (void)unlink(mark);
+    free(mark);
+    ft_spool_remove(w->folder);
     for (size_t i = 0; i < w->spilled_count; i++) {
         char *path = run_path(w, i);
         if (path)
             (void)unlink(path);
         free(path);
     }
-    char *mark = mark_path(w->folder);
-    if (mark)
-        (void)unlink(mark);
-    free(mark);
 }
 
 ft_code ft_segment_writer_finish(ft_segment_writer *w, ft_spool_twice *twice, void *context, ft_segment_report *report,

@@ -46,7 +46,8 @@ static ft_code reopen_tokens(ft_spool *s, ft_status *st)
     char *path = ft_path_join(s->folder, "tokens");
     uint64_t *checksums = ft_alloc_array(blocks, sizeof(*checksums));
     ft_map map = {0};
-    ft_code rc = path && checksums ? ft_map_open(&map, path, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
+    ft_code rc =
+        path && checksums ? ft_map_open(&map, path, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
     const uint64_t needed = FT_SECTION_PAYLOAD + ft_packed_bytes(s->mark.codes, s->bits);
     if (!rc && map.bytes < needed)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: shorter than what was written", path);
@@ -351,12 +352,15 @@ static ft_code map_spool(const ft_spool *s, const char *name, ft_map *out, ft_st
     return rc;
 }
 
-static void remove_spool(const ft_spool *s, const char *name)
+void ft_spool_remove(const char *folder)
 {
-    char *path = ft_path_join(s->folder, name);
-    if (path)
-        (void)unlink(path); /* what stays is removed with the folder of the build */
-    free(path);
+    static const char *const names[] = {"spool-documents", "spool-texts"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        char *path = ft_path_join(folder, names[i]);
+        if (path)
+            (void)unlink(path); /* what stays is removed as a file that no manifest names */
+        free(path);
+    }
 }
 
 /* The four sections; their blocks first, since the segment's number follows from them. */
@@ -397,8 +401,8 @@ ft_code ft_spool_commit(ft_spool *s, uint64_t memory_bytes, ft_spool_twice *twic
 {
     ft_map documents = {0}, texts = {0};
     const ft_document_record sentinel = {s->mark.codes, s->mark.texts};
-    ft_code rc = fwrite(&sentinel, sizeof(sentinel), 1, s->documents) == 1 ? FT_OK
-                                                                           : file_failed(s, "spool-documents", st);
+    ft_code rc =
+        fwrite(&sentinel, sizeof(sentinel), 1, s->documents) == 1 ? FT_OK : file_failed(s, "spool-documents", st);
     if (!rc)
         rc = ft_spool_flush(s, st);
     if (!rc)
@@ -411,9 +415,5 @@ ft_code ft_spool_commit(ft_spool *s, uint64_t memory_bytes, ft_spool_twice *twic
         rc = write_sections(s, &j, &documents, &texts, memory_bytes, segment, st);
     ft_map_close(&documents);
     ft_map_close(&texts);
-    if (!rc) {
-        remove_spool(s, "spool-documents");
-        remove_spool(s, "spool-texts");
-    }
     return rc;
 }

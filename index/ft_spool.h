@@ -4,7 +4,7 @@
  * Internal to index/.
  *
  * Files     FOLDER/tokens (a section without its header yet), spool-documents,
- *           spool-texts: removed by ft_spool_commit, or with the folder.
+ *           spool-texts: removed by ft_spool_remove, or with the folder.
  * Threads   one owner; the pool works inside the calls. */
 #ifndef FT_SPOOL_H
 #define FT_SPOOL_H
@@ -55,10 +55,12 @@ FT_CHECKED ft_code ft_spool_read(const ft_spool *s, uint64_t from, size_t n, uin
 /* Two documents with one id; numbers in the segment, earlier < later. */
 typedef ft_code ft_spool_twice(void *context, uint64_t earlier, uint64_t later, const char *id, ft_status *st);
 
-/* Makes TOKENS, DOCUMENTS, TEXTS and IDS, and removes the spool's own files. The number
- * that tells the segment from others follows from its content. `memory_bytes` is for
- * sorting ids. Tells of ids that stand twice (`twice` may be NULL). */
+/* Makes TOKENS, DOCUMENTS, TEXTS and IDS. The number that tells the segment from others
+ * follows from its content. `memory_bytes` is for sorting ids. Tells of ids that stand
+ * twice (`twice` may be NULL). The spool's own files stay, so that a process that is
+ * killed later on can be gone on with from the last mark. */
 FT_CHECKED ft_code ft_spool_commit(ft_spool *s, uint64_t memory_bytes, ft_spool_twice *twice, void *context,
                                    uint64_t *segment, ft_status *st);
-void ft_spool_close(ft_spool *s); /* keeps the files; zeroed and committed spools are allowed */
+void ft_spool_remove(const char *folder); /* the spool's own files; those that are missing are none */
+void ft_spool_close(ft_spool *s);         /* keeps the files; zeroed and committed spools are allowed */
 #endif

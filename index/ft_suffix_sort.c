@@ -230,8 +230,11 @@ static ft_code sort_names(const sorter *s, int32_t m, int32_t names, ft_status *
         return rc;
     list l = {order + s->n};
     (void)each_lms(s, put_in_list, &l); /* the names are not needed any more: now the positions */
-    for (int32_t i = 0; i < m; i++)
+    for (int32_t i = 0; i < m; i++) {
+        if (i < m - AHEAD)
+            __builtin_prefetch(&reduced[order[i + AHEAD]]);
         order[i] = reduced[order[i]];
+    }
     return FT_OK;
 }
 

@@ -3,7 +3,6 @@
 
 #include "index/ft_tree_node.h"
 
-#include <limits.h>
 
 /* --- Opening --------------------------------------------------------------------------- */
 
@@ -153,6 +152,11 @@ static unsigned count_below(const ft_tree *t, const node *v, const uint32_t *ids
         if (ids[i] + 1 != code)
             return *open = ids[i] + 1 < code ? 0 : v->count;
     }
+    if (v->common == FT_TREE_CODES) {
+        const unsigned whole = v->count && !(v->info[0] & FT_TREE_CUT); /* only the first may not be cut */
+        *open = length > v->common || upper ? v->count : whole;
+        return length == v->common && upper ? v->count : whole;
+    }
     const uint64_t head = pattern_head(ids, length, v->common, per_head, t->code_bits, upper);
     unsigned at = first_head(v, head), tail = 0;
     if (at == v->count || head_of(v, at) != head)
@@ -213,26 +217,27 @@ static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, u
     return from;
 }
 
+void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d)
+{
+    const node v = node_at(t, level, d->leaf);
+    unsigned open;
+    unsigned entries = count_below(t, &v, ids, length, upper, &open);
+    if (entries < open)
+        entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, d);
+    const uint64_t below = level ? t->count[level - 1] : t->leaves, number = v.first_child + (entries ? entries - 1 : 0);
+    d->leaf = number < below ? number : below - 1;
+    if (level == 0 && entries < v.count) {
+        const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;
+        d->next_least = cut ? FT_TREE_CODES : codes - (codes > 0);
+        d->next_most = cut ? UINT_MAX : d->next_least;
+    }
+}
+
 static ft_descent descend(const ft_tree *t, const uint32_t *ids, size_t length, int upper)
 {
-    ft_descent d = {.next_most = UINT_MAX};
-    uint64_t number = 0;
-    for (unsigned level = t->levels; level-- > 0;) {
-        const node v = node_at(t, level, number);
-        unsigned open;
-        unsigned entries = count_below(t, &v, ids, length, upper, &open);
-        if (entries < open)
-            entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, &d);
-        const uint64_t below = level ? t->count[level - 1] : t->leaves;
-        number = v.first_child + (entries ? entries - 1 : 0);
-        number = number < below ? number : below - 1;
-        if (level == 0 && entries < v.count) {
-            const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;
-            d.next_least = cut ? FT_TREE_CODES : codes - (codes > 0);
-            d.next_most = cut ? UINT_MAX : d.next_least;
-        }
-    }
-    d.leaf = number;
+    ft_descent d = ft_tree_top();
+    for (unsigned level = t->levels; level-- > 0;)
+        ft_tree_step(t, level, ids, length, upper, &d);
     return d;
 }
 
@@ -244,4 +249,54 @@ ft_descent ft_tree_lower(const ft_tree *t, const uint32_t *ids, size_t length)
 ft_descent ft_tree_upper(const ft_tree *t, const uint32_t *ids, size_t length)
 {
     return descend(t, ids, length, 1);
+}
+
+/* --- Walking over separators ------------------------------------------------------------- */
+
+ft_tree_cursor ft_tree_seek(const ft_tree *t, uint64_t leaf)
+{
+    uint64_t lo = 0, hi = t->count[0]; /* the first child of lo is not behind the leaf, that of hi is */
+    while (hi - lo > 1) {
+        const uint64_t mid = lo + (hi - lo) / 2;
+        if (node_at(t, 0, mid).first_child <= leaf)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    const uint64_t first = node_at(t, 0, lo).first_child, entry = leaf - first;
+    return (ft_tree_cursor){lo, entry < FT_TREE_NODE ? (unsigned)entry : 0};
+}
+
+/* Code `depth` of entries [from, to). */
+static void node_codes(const ft_tree *t, const node *v, unsigned from, unsigned to, unsigned depth, uint32_t *codes)
+{
+    const unsigned per_head = ft_tree_per_head(t->code_bits);
+    const uint64_t mask = ((uint64_t)1 << t->code_bits) - 1;
+    for (unsigned i = from; i < to; i++, codes++) {
+        *codes = UINT32_MAX;
+        if (depth >= (v->info[i] & FT_TREE_LENGTH))
+            continue;
+        if (depth < v->common)
+            memcpy(codes, v->bytes + sizeof(ft_tree_node_head) + depth * sizeof(*codes), sizeof(*codes));
+        else if (depth < v->common + per_head)
+            *codes = (uint32_t)(head_of(v, i) >> t->code_bits * (per_head - 1 - (depth - v->common)) & mask);
+    }
+}
+
+void ft_tree_codes(const ft_tree *t, ft_tree_cursor *c, unsigned depth, size_t count, uint32_t *codes)
+{
+    while (count) {
+        if (c->node >= t->count[0]) { /* damaged: there are fewer than leaves */
+            memset(codes, 0xFF, count * sizeof(*codes));
+            return;
+        }
+        const node v = node_at(t, 0, c->node);
+        const unsigned left = c->entry < v.count ? v.count - c->entry : 0, take = left < count ? left : (unsigned)count;
+        node_codes(t, &v, c->entry, c->entry + take, depth, codes);
+        codes += take;
+        count -= take;
+        c->entry += take;
+        if (c->entry >= v.count)
+            *c = (ft_tree_cursor){c->node + 1, 0};
+    }
 }

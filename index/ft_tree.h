@@ -14,12 +14,13 @@
 #include "index/ft_leaf.h"
 #include "index/ft_section.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
     FT_TREE_NODE = 4096,
-    FT_TREE_CODES = 16,      /* most codes of a separator that are kept */
+    FT_TREE_CODES = 8,      /* most codes of a separator that are kept */
     FT_TREE_LEVELS_MAX = 16,
     FT_TREE_RESIDENT = 1 << 20 /* upper levels that are not larger are checked when the tree is opened */
 };
@@ -89,4 +90,26 @@ ft_descent ft_tree_lower(const ft_tree *t, const uint32_t *ids, size_t length);
 /* Last leaf whose separator is not above all that begins with the pattern: the first
  * suffix that is above all that is in it, or the next one's first. */
 ft_descent ft_tree_upper(const ft_tree *t, const uint32_t *ids, size_t length);
+
+/* The same level by level, for many patterns at once: from *d = ft_tree_top on, one step
+ * for each level from levels - 1 to 0. Before a step on `level`, d->leaf is a node's number. */
+static inline ft_descent ft_tree_top(void)
+{
+    return (ft_descent){.next_most = UINT_MAX};
+}
+void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d);
+static inline const unsigned char *ft_tree_node(const ft_tree *t, unsigned level, uint64_t number)
+{
+    return t->nodes + (t->start[level] + number) * FT_TREE_NODE;
+}
+
+/* Walks over the separators of leaves, in order. */
+typedef struct ft_tree_cursor {
+    uint64_t node; /* on level 0 */
+    unsigned entry;
+} ft_tree_cursor;
+
+ft_tree_cursor ft_tree_seek(const ft_tree *t, uint64_t leaf);
+/* Code `depth` of the next `count` separators; UINT32_MAX where it is not kept. Moves on. */
+void ft_tree_codes(const ft_tree *t, ft_tree_cursor *c, unsigned depth, size_t count, uint32_t *codes);
 #endif

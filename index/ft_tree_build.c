@@ -67,7 +67,9 @@ static unsigned node_bytes(unsigned common, unsigned entries, unsigned tails, un
 static int take(ft_tree_level *v, const ft_separator *s, unsigned bits)
 {
     const unsigned per_head = ft_tree_per_head(bits);
-    const unsigned common = v->entries ? common_codes(&v->entry[0], s, v->common) : s->length;
+    unsigned common = v->entries ? common_codes(&v->entry[0], s, v->common) : s->length;
+    if (common < FT_TREE_CODES && common > FT_TREE_CODES - per_head)
+        common = FT_TREE_CODES - per_head;
     unsigned tails = v->tail_codes;
     if (common != v->common) {
         tails = 0;

@@ -6,7 +6,11 @@
  *       heads: for each entry the next 64 / W codes, at most 16, as one u64, the first
  *       one highest, zeros behind the separator's end
  *       for each entry its length in codes (bits 0..4) and whether it is cut (bit 7)
- *       the codes behind the heads, W bits each, lowest bit first */
+ *       the codes behind the heads, W bits each, lowest bit first
+ *
+ * A cut separator goes on behind what is kept of it, so it must fill its head: c is at
+ * most FT_TREE_CODES less the codes of a head, or FT_TREE_CODES where all separators of
+ * a node are the same but for the texts they are cut from. */
 #ifndef FT_TREE_NODE_H
 #define FT_TREE_NODE_H
 #include "index/ft_tree.h"

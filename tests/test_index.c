@@ -189,33 +189,44 @@ static void answers_agree_with_a_plain_scan(void **state)
     }
 }
 
+/* Documents [from, to) of the corpus: a new index, or one more segment of it. */
+static void write_part(const corpus *c, size_t from, size_t to, ft_index_build_report *report)
+{
+    ft_status st;
+    ft_index_writer *w;
+    const ft_index_writer_options o = {.add = from > 0, .vocab_size = from ? 0 : VOCAB, .end_of_text = END};
+    assert_ok(ft_index_writer_new(&w, c->folder, &o, &st), st);
+    for (size_t d = from; d < to; d++) {
+        char id[40];
+        snprintf(id, sizeof(id), "doc/%zu", d);
+        assert_ok(ft_index_writer_add(w, c->tokens + c->starts[d], c->starts[d + 1] - c->starts[d] - 1, id, NULL, 10,
+                                      &st),
+                  st);
+    }
+    assert_ok(ft_index_writer_finish(w, report, &st), st);
+}
+
 static void several_segments_are_searched_as_one(void **state)
 {
     (void)state;
     ft_random r;
     ft_random_init(&r, 12);
     corpus c;
-    corpus_random(&c, &r, 3000, 40, VOCAB);
-    ft_index_writer *w;
     ft_status st;
-    snprintf(c.folder, sizeof(c.folder), "%s", ft_test_path("segments"));
-    const ft_index_writer_options o = {.vocab_size = VOCAB, .end_of_text = END, .memory_bytes = 10400000};
-    assert_ok(ft_index_writer_new(&w, c.folder, &o, &st), st);
-    for (size_t d = 0; d < c.documents; d++) {
-        char id[40], metadata[600] = "";
-        snprintf(id, sizeof(id), "doc/%zu", d);
-        memset(metadata, ' ', 520);
-        snprintf(metadata + 500, sizeof(metadata) - 500, "{\"number\":%zu}", d);
-        assert_ok(
-            ft_index_writer_add(w, c.tokens + c.starts[d], c.starts[d + 1] - c.starts[d] - 1, id, metadata, 10, &st),
-            st);
-    }
     ft_index_build_report report;
-    assert_ok(ft_index_writer_finish(w, &report, &st), st);
-    assert_in_range(report.segments, 2, 10);
+    corpus_random(&c, &r, 3000, 40, VOCAB);
+    snprintf(c.folder, sizeof(c.folder), "%s", ft_test_path("segments"));
+    static const size_t ends[] = {0, 1700, 1701, 2500, 3000};
+    for (unsigned i = 1; i < sizeof(ends) / sizeof(*ends); i++) {
+        write_part(&c, ends[i - 1], ends[i], &report);
+        assert_int_equal(report.segments, i);
+        assert_int_equal(report.documents, ends[i] - ends[i - 1]);
+        assert_int_equal(report.repeated_ids, 0);
+    }
     assert_ok(ft_index_open(&c.ix, c.folder, &st), st);
     assert_int_equal(ft_index_get_info(c.ix).parts, report.segments);
     assert_int_equal(ft_index_get_info(c.ix).documents, c.documents);
+    assert_int_equal(ft_index_get_info(c.ix).disk_bytes, report.disk_bytes);
     for (unsigned i = 0; i < 100; i++) {
         uint32_t pat[16];
         const size_t len = some_pattern(&c, &r, pat, 12);
@@ -325,16 +336,17 @@ static void a_folder_that_is_not_empty_is_refused_with_a_remedy(void **state)
     assert_true(ft_path_exists(ft_test_path("letters/a.txt")));
 }
 
-static void a_second_writer_is_refused_and_a_dead_ones_folder_is_removed(void **state)
+static void a_second_writer_is_refused_and_what_a_dead_one_left_is_removed(void **state)
 {
     (void)state;
     ft_status st;
     ft_index_writer *w, *second;
-    char folder[4096], building[4200], left[4300];
+    char folder[4096], building[4200], segment[4300], left[4400];
     snprintf(folder, sizeof(folder), "%s", ft_test_path("locked"));
     snprintf(building, sizeof(building), "%s.building", folder);
-    snprintf(left, sizeof(left), "%s/left", building);
-    assert_ok(ft_folder_make(building, &st), st);
+    snprintf(segment, sizeof(segment), "%s/work/segment", building);
+    snprintf(left, sizeof(left), "%s/run-000001", segment);
+    assert_ok(ft_folder_make(segment, &st), st);
     ft_test_write(left, "x", 1);
     assert_ok(ft_index_writer_new(&w, folder, &plain, &st), st);
     assert_false(ft_path_exists(left));
@@ -400,7 +412,7 @@ int main(void)
         cmocka_unit_test(ids_that_cannot_occur_have_count_zero),
         cmocka_unit_test(the_same_corpus_gives_the_same_root_and_another_one_another),
         cmocka_unit_test(a_folder_that_is_not_empty_is_refused_with_a_remedy),
-        cmocka_unit_test(a_second_writer_is_refused_and_a_dead_ones_folder_is_removed),
+        cmocka_unit_test(a_second_writer_is_refused_and_what_a_dead_one_left_is_removed),
         cmocka_unit_test(a_token_beyond_the_vocabulary_is_refused),
         cmocka_unit_test(an_allocation_that_fails_leaves_no_folder),
     };

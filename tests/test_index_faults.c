@@ -329,9 +329,9 @@ static void a_document_that_memory_cannot_hold_is_named(void **state)
     (void)state;
     ft_status st;
     ft_index_writer *w;
-    enum { N = 200000 };
+    enum { N = 400000 };
     uint32_t *tokens = calloc(N, sizeof(*tokens));
-    const ft_index_writer_options o = {.vocab_size = VOCAB, .memory_bytes = 10 << 20};
+    const ft_index_writer_options o = {.vocab_size = VOCAB, .memory_bytes = 20 << 20};
     assert_ok(ft_index_writer_new(&w, ft_test_path("large"), &o, &st), st);
     assert_int_equal(ft_index_writer_add(w, tokens, N, "giant", NULL, 1, &st), FT_ERR_LIMIT);
     assert_non_null(strstr(st.msg, "giant"));
@@ -339,6 +339,8 @@ static void a_document_that_memory_cannot_hold_is_named(void **state)
     ft_index_writer_abandon(w);
     const ft_index_writer_options little = {.vocab_size = VOCAB, .memory_bytes = 1 << 20};
     assert_int_equal(ft_index_writer_new(&w, ft_test_path("large"), &little, &st), FT_ERR_ARG);
+    assert_non_null(strstr(st.msg, "give at least 18M"));
+    assert_nothing_remains(ft_test_path("large"));
     free(tokens);
 }
 

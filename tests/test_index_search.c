@@ -7,6 +7,7 @@
 #include "base/ft_threads.h"
 #include "index/ft_index.h"
 #include "index/ft_index_build.h"
+#include "index/ft_query.h"
 
 enum { END = UINT32_MAX };
 
@@ -154,6 +155,31 @@ static void check_response(const corpus *c, ft_random *r)
     free(matches);
 }
 
+/* What follows a pattern, counted plainly. */
+static void check_distribution(const corpus *c, const uint32_t *pat, size_t len)
+{
+    const ft_index *ix = c->ix;
+    const ft_index_set set = {&ix, 1};
+    ft_distribution d;
+    ft_status st;
+    uint64_t *counts = calloc((size_t)c->vocab + 1, sizeof(*counts)), distinct = 0;
+    const size_t lo = len ? bound(c, pat, len, 0) : 0, hi = len ? bound(c, pat, len, 1) : c->n;
+    for (size_t rank = lo; rank < hi; rank++) {
+        const uint32_t next = c->tokens[c->order[rank] + len];
+        distinct += counts[next == END ? 0 : next]++ == 0; /* the end is reported as id 0 */
+    }
+    assert_ok(ft_query_ntd(set, pat, len, 0, &d, &st), st);
+    assert_int_equal(d.prompt_count, hi - lo);
+    assert_int_equal(d.count, distinct);
+    for (size_t i = 0; i < d.count; i++) {
+        assert_int_equal(d.next[i].count, counts[d.next[i].id]);
+        assert_true(i == 0 || d.next[i].count < d.next[i - 1].count ||
+                    (d.next[i].count == d.next[i - 1].count && d.next[i].id > d.next[i - 1].id));
+    }
+    ft_distribution_release(&d);
+    free(counts);
+}
+
 static void check_corpus(corpus *c, const char *name, ft_random *r, unsigned rounds)
 {
     uint32_t pat[400];
@@ -167,6 +193,11 @@ static void check_corpus(corpus *c, const char *name, ft_random *r, unsigned rou
     }
     for (unsigned i = 0; i < rounds / 100; i++)
         check_response(c, r);
+    check_distribution(c, NULL, 0);
+    for (unsigned i = 0; i < rounds / 4 && c->vocab < 0xFFFFFF; i++) {
+        size_t len = some_pattern(c, r, pat, 200);
+        check_distribution(c, pat, i % 2 && len > 2 ? len % 3 : len);
+    }
     for (uint32_t id = 0; id < c->vocab + 2 && id < 400; id++)
         check_pattern(c, &id, 1);
     corpus_release(c);
@@ -312,6 +343,42 @@ static void a_corpus_of_many_stripes(void **state)
     check_corpus(&c, "stripes", &r, 1500);
 }
 
+/* Few tokens, each followed by many others: next tokens change at the edges of leaves too. */
+static void frequent_tokens_with_many_next_ones(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 78);
+    for (unsigned round = 0; round < 3; round++) {
+        corpus c = {.vocab = 5000};
+        while (c.n < 120000) {
+            push(&c, (uint32_t)ft_random_below(&r, round + 1));
+            push(&c, (uint32_t)(ft_random_unit(&r) * ft_random_unit(&r) * (round == 2 ? 60 : 5000)));
+            if (ft_random_below(&r, 100) == 0)
+                push(&c, END);
+        }
+        push(&c, END);
+        check_corpus(&c, "frequent", &r, 200);
+    }
+}
+
+/* Whole nodes of the tree hold nothing but the same cut separator. */
+static void more_copies_than_a_node_has_leaves(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 79);
+    corpus c = {.vocab = 100278};
+    for (unsigned k = 0; k < 100000; k++) {
+        for (uint32_t i = 0; i < 9; i++)
+            push(&c, 1000 + i);
+        for (unsigned i = 0; i < 2; i++)
+            push(&c, (uint32_t)ft_random_below(&r, 50));
+        push(&c, END);
+    }
+    check_corpus(&c, "nodes", &r, 3000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +389,8 @@ int main(void)
         cmocka_unit_test(periodic_text_and_long_runs),
         cmocka_unit_test(one_token_and_empty_documents),
         cmocka_unit_test(a_corpus_of_many_stripes),
+        cmocka_unit_test(frequent_tokens_with_many_next_ones),
+        cmocka_unit_test(more_copies_than_a_node_has_leaves),
     };
     return cmocka_run_group_tests_name("index_search", tests, NULL, NULL);
 }

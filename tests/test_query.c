@@ -1,61 +1,9 @@
 /* flextrace index build | query | stat | verify, as a user types them. */
-#include "tests/ft_test.h"
+#include "tests/query_fixture.h"
 
 #include "base/ft_file.h"
-#include "base/ft_json.h"
 
 enum { SEPARATOR = UINT32_MAX };
-
-static json_t *parse_rows(const char *text, size_t n)
-{
-    ft_status st;
-    json_t *rows = json_array(), *row;
-    for (const char *line = text, *end; line && line < text + n; line = end + 1) {
-        end = strchr(line, '\n');
-        assert_non_null(end);
-        assert_ok(ft_json_parse(&row, line, (size_t)(end - line), "row", &st), st);
-        json_array_append_new(rows, row);
-    }
-    return rows;
-}
-
-static json_t *read_rows(const char *shared)
-{
-    size_t n;
-    char *text = ft_test_read(ft_test_shared(shared), &n);
-    json_t *rows = parse_rows(text, n);
-    free(text);
-    return rows;
-}
-
-/* Answers of `flextrace index query ARGUMENTS` to all rows. */
-static json_t *ask(const char *arguments, const json_t *rows)
-{
-    ft_buffer in = {0};
-    ft_status st;
-    char command[9000], *out, *err;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        assert_ok(ft_json_write(json_array_get(rows, i), &in, &st), st);
-        assert_ok(ft_buffer_append_str(&in, "\n", &st), st);
-    }
-    const char *path = ft_test_write("rows.jsonl", in.data, in.size);
-    snprintf(command, sizeof(command), "$FLEXTRACE index query %s < %s", arguments, path);
-    if (ft_test_shell(command, &out, &err) != 0)
-        fail_msg("%s: %s", command, err);
-    json_t *answers = parse_rows(out, strlen(out));
-    assert_int_equal(json_array_size(answers), json_array_size(rows));
-    ft_buffer_release(&in);
-    free(out);
-    free(err);
-    return answers;
-}
-
-static char *folder_of(const char *name)
-{
-    static char path[4096];
-    snprintf(path, sizeof(path), "%s/%s", ft_test_shared("golden/index"), name);
-    return path;
-}
 
 static int holds_separator(const json_t *ids)
 {
@@ -63,15 +11,6 @@ static int holds_separator(const json_t *ids)
         if (json_integer_value(json_array_get(ids, i)) == SEPARATOR)
             return 1;
     return 0;
-}
-
-static void assert_same(const json_t *want, const json_t *got, const char *field, size_t row)
-{
-    const json_t *a = json_object_get(want, field), *b = json_object_get(got, field);
-    const int same =
-        json_is_number(a) && json_is_number(b) ? json_number_value(a) == json_number_value(b) : json_equal(a, b);
-    if (!same)
-        fail_msg("row %zu, %s: %s, expected %s", row, field, json_dumps(got, 0), json_dumps(want, JSON_ENCODE_ANY));
 }
 
 static json_t *op_of(const char *op, const json_t *ids)
@@ -212,14 +151,6 @@ static void golden_documents_are_shown(void **state)
     json_decref(golden);
 }
 
-static void shell_ok(const char *command)
-{
-    char *err;
-    if (ft_test_shell(command, NULL, &err) != 0)
-        fail_msg("%s: %s", command, err);
-    free(err);
-}
-
 static void an_index_built_from_text_answers_the_golden_queries(void **state)
 {
     (void)state;
@@ -266,33 +197,6 @@ static void an_index_built_from_text_answers_the_golden_queries(void **state)
 static const char corpus[] = "{\"id\":\"a\",\"text\":\"the cat sat on the mat\",\"year\":1910}\n"
                              "{\"id\":\"b\",\"text\":\"the cat ran\"}\n"
                              "{\"id\":\"c\",\"text\":\"\"}\n";
-
-/* Builds ft_test_path(name) with `more` options; the exit code, and what was said. */
-static int build(const char *name, const char *more, const char *text, char **out, char **err)
-{
-    char command[9000];
-    const char *file = ft_test_write("small.jsonl", text, strlen(text));
-    snprintf(command, sizeof(command), "$FLEXTRACE index build %s -t %s %s %s", ft_test_path(name),
-             ft_test_shared("tokenizers/bytebpe-4k"), more, file);
-    return ft_test_shell(command, out, err);
-}
-
-static json_t *row_of(const char *json)
-{
-    ft_status st;
-    json_t *row;
-    assert_ok(ft_json_parse(&row, json, strlen(json), "test", &st), st);
-    return row;
-}
-
-static json_t *ask_one(const char *arguments, const char *json)
-{
-    json_t *rows = json_pack("[o]", row_of(json)), *answers = ask(arguments, rows);
-    json_t *answer = json_incref(json_array_get(answers, 0));
-    json_decref(answers);
-    json_decref(rows);
-    return answer;
-}
 
 static void text_questions_use_the_copy_of_the_tokenizer(void **state)
 {
@@ -469,31 +373,39 @@ static void verify_exits_1_and_names_the_first_fault(void **state)
     free(err);
 }
 
-static void a_small_memory_gives_more_segments_and_the_same_answers(void **state)
+static void a_small_memory_spills_runs_and_gives_the_same_bytes(void **state)
 {
     (void)state;
     ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
     ft_buffer text = {0};
     ft_status st;
-    char *out, folder[4096];
-    for (unsigned i = 0; i < 6000; i++)
-        assert_ok(ft_buffer_printf(&text, &st, "{\"id\":\"d%u\",\"text\":\"%s %u %s\",\"note\":\"%03000u\"}\n", i,
+    char *out, command[9000], folder[4096];
+    for (unsigned i = 0; i < 12000; i++)
+        assert_ok(ft_buffer_printf(&text, &st, "{\"id\":\"d%u\",\"text\":\"%s %u %s\",\"note\":\"%0200u\"}\n", i,
                                    "the quick brown fox jumps over the lazy dog and", i,
                                    "goes home to sleep until the morning comes", i),
                   st);
-    assert_int_equal(build("tight", "--threads 1 --memory 80M --json", text.data, &out, NULL), 0);
+    assert_int_equal(build("tight", "--threads 2 --memory 89M --json", text.data, &out, NULL), 0);
     json_t *summary = row_of(out);
-    assert_true(json_integer_value(json_object_get(summary, "segments")) > 1);
-    assert_int_equal(json_integer_value(json_object_get(summary, "documents")), 6000);
-    snprintf(folder, sizeof(folder), "%s", ft_test_path("tight"));
-    json_t *got = ask_one(folder, "{\"op\":\"count\",\"text\":\" lazy dog\"}");
-    assert_int_equal(json_integer_value(json_object_get(got, "count")), 6000);
-    json_decref(got);
-    got = ask_one(folder, "{\"op\":\"doc\",\"ix\":5999}");
-    assert_string_equal(json_string_value(json_object_get(got, "id")), "d5999");
-    json_decref(got);
+    assert_int_equal(json_integer_value(json_object_get(summary, "segments")), 1);
+    assert_true(json_integer_value(json_object_get(summary, "runs")) > 2);
+    assert_int_equal(json_integer_value(json_object_get(summary, "documents")), 12000);
     json_decref(summary);
     free(out);
+    assert_int_equal(build("roomy", "--threads 1 --json", text.data, &out, NULL), 0);
+    summary = row_of(out);
+    assert_int_equal(json_integer_value(json_object_get(summary, "runs")), 0);
+    json_decref(summary);
+    free(out);
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("tight"));
+    snprintf(command, sizeof(command), "diff -r %s %s", folder, ft_test_path("roomy"));
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+    json_t *got = ask_one(folder, "{\"op\":\"count\",\"text\":\" lazy dog\"}");
+    assert_int_equal(json_integer_value(json_object_get(got, "count")), 12000);
+    json_decref(got);
+    got = ask_one(folder, "{\"op\":\"doc\",\"ix\":11999}");
+    assert_string_equal(json_string_value(json_object_get(got, "id")), "d11999");
+    json_decref(got);
     ft_buffer_release(&text);
 }
 
@@ -509,7 +421,7 @@ int main(void)
         cmocka_unit_test(usage_errors_exit_2_and_name_a_remedy),
         cmocka_unit_test(output_that_does_not_arrive_is_a_failure_of_the_system),
         cmocka_unit_test(verify_exits_1_and_names_the_first_fault),
-        cmocka_unit_test(a_small_memory_gives_more_segments_and_the_same_answers),
+        cmocka_unit_test(a_small_memory_spills_runs_and_gives_the_same_bytes),
     };
     return cmocka_run_group_tests_name("query", tests, NULL, NULL);
 }

@@ -42,8 +42,7 @@ enum { DOCUMENTS = 200, LENGTH = 30, VOCABULARY = 300 };
 static ft_code write_corpus(const char *folder, uint32_t c, ft_status *st)
 {
     ft_index_writer *w;
-    const ft_index_writer_options o = {
-        .vocab_size = 2 * VOCABULARY, .end_of_text = FT_NO_TOKEN, .memory_bytes = 12 << 20, .replace = 1};
+    const ft_index_writer_options o = {.vocab_size = 2 * VOCABULARY, .end_of_text = FT_NO_TOKEN, .replace = 1};
     ft_code rc = ft_index_writer_new(&w, folder, &o, st);
     if (rc)
         return rc;

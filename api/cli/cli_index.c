@@ -10,7 +10,10 @@ static const struct {
     cli_command *run;
     const char *summary;
 } verbs[] = {
-    {"build", cli_index_build, "a new index out of corpus files"},
+    {"build", cli_index_build, "a new index out of corpus files or tokens"},
+    {"add", cli_index_add, "more documents, as one more segment"},
+    {"remove", cli_index_remove, "documents out of an index, by id, metadata or text"},
+    {"compact", cli_index_compact, "one segment out of all, without what was removed"},
     {"query", cli_index_query, "answers to JSON lines: count, find, prob, ntd, cnf, docs, doc, …"},
     {"stat", cli_index_stat, "what an index holds"},
     {"verify", cli_index_verify, "every checksum, the order of the suffix array, the Merkle root"},

@@ -13,22 +13,35 @@ static const char help[] =
     "An INDEX is one of ours or an infini-gram folder; several are searched as one. A row\n"
     "is {\"op\":…} with \"ids\":[…] or \"text\":\"…\":\n"
     "  count         {\"count\",\"approx\"}; with \"cnf\" as below, of its matches\n"
-    "  find          {\"cnt\",\"segment_by_shard\":[[lo,hi],…]}: ranks in each part\n"
+    "  find          {\"cnt\",\"segment_by_shard\":[[lo,hi],…]}: ranks in each part; with \"limit\"\n"
+    "                also \"occurrences\":[{\"doc_ix\",\"id\",\"token\",\"tokens\",\"s\",\"ptr\"},…]\n"
     "  prob          {\"prob\",\"prompt_cnt\",\"cont_cnt\"} of the last token after the others\n"
     "  ntd           {\"prompt_cnt\",\"result_by_token_id\",\"approx\"}: what follows\n"
     "  infgram_prob, infgram_ntd   with the longest suffix that occurs: \"suffix_len\"\n"
     "  cnf           \"cnf\":[[ids,…],…], an AND of ORs; \"max_diff_tokens\" (100):\n"
     "                {\"cnt\",\"count\",\"approx\",\"ptrs_by_shard\"}\n"
-    "  docs          the first \"maxnum\" (10) occurrences: {\"cnt\",\"idxs\",\"documents\"}\n"
+    "  docs          the documents of the occurrences: {\"cnt\",\"idxs\",\"documents\"}\n"
     "  doc           by \"rank\" or \"ptr\" with \"s\" (part, 0), or by \"ix\" (document number)\n"
-    "docs and doc show \"max_disp_len\" (1000) tokens around the match; with \"max_ctx_len\",\n"
-    "that many on both sides of its \"needle_len\" tokens. A ptr is a byte position: the\n"
-    "token's place in its part times \"token_bytes\" of 'index stat'. Counts are exact.\n\n"
+    "Counts are exact.\n\n"
+    "\"match\":\"text\" with count, find or docs looks for the text's bytes instead of its\n"
+    "tokens: every byte position, inside and across tokens. \"ignore_case\":true folds case as\n"
+    "Unicode does, character by character. find answers {\"cnt\",\"occurrences\":[{\"doc_ix\",\"id\",\n"
+    "\"byte\",\"bytes\",\"token\",\"tokens\"},…]}; docs adds these four to each document.\n"
+    "\"leading_space\":\"both\" with count: {\"count\",\"with_space\",\"without_space\"}.\n\n"
+    "Pages: find and docs list \"maxnum\" or \"limit\" (docs 10, text find 100, at most 10000)\n"
+    "occurrences from \"offset\" (0) on; \"next_offset\" asks for the next page, null after the\n"
+    "last.\n\n"
+    "What docs and doc show: \"max_ctx_len\" tokens on both sides of the match, a snippet; else\n"
+    "\"max_disp_len\" (1000) tokens around it; of \"ix\" the first max_disp_len, the whole\n"
+    "document where it is no longer. doc by rank or ptr: \"needle_len\" tokens are the match. A\n"
+    "ptr is a byte position: the token's place in its part times \"token_bytes\" of 'index stat'.\n"
+    "docs/index-queries.md shows a question and its answer of each kind.\n\n"
     "  -t, --tokenizer TOK    for \"text\" (default: the copy in the first index of ours)\n"
     "      --infini-gram V    version of infini-gram folders, which do not record it (default 4)\n"
     "      --eot ID           their end-of-text id (default: TOK's)\n\n"
     "Examples:\n"
     "  echo '{\"op\":\"count\",\"text\":\" the sea\"}' | flextrace index query farm.index\n"
+    "  echo '{\"op\":\"find\",\"text\":\"the sea\",\"match\":\"text\"}' | flextrace index query farm.index\n"
     "  echo '{\"op\":\"ntd\",\"ids\":[374]}' | flextrace index query v4-u32 --eot 100257\n";
 
 static const cli_option options[] = {
@@ -84,6 +97,7 @@ static void close_all(index_asker *a)
     for (size_t i = 0; i < a->set.count; i++)
         ft_index_close(a->indexes[i]);
     free(a->indexes);
+    ft_text_matcher_free(a->matcher);
     ft_encoding_release(&a->encoding);
     ft_encoder_free(a->encoder);
     ft_tokenizer_close(a->tokenizer);

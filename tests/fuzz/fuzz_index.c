@@ -8,6 +8,8 @@
 #include "index/ft_index.h"
 #include "index/ft_index_build.h"
 #include "index/ft_query.h"
+#include "index/ft_text_match.h"
+#include "text/ft_tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +70,40 @@ static void prepare(void)
     need(ft_folder_make(in_root("gram"), NULL));
 }
 
+/* Texts of one to three letters for the 20 ids, so that text is found across tokens. */
+static const ft_tokenizer *tokenizer(void)
+{
+    static const char text[] =
+        "{\"version\":\"1.0\",\"added_tokens\":[],\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+        "\"trim_offsets\":true,\"use_regex\":true},\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\","
+        "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"ba\":3,\"aa\":4,\"bb\":5,\"c\":6,\"abc\":7,\"cab\":8,\"bab\":9,"
+        "\"k\":10,\"K\":11,\"s\":12,\"ka\":13,\"d\":14,\"e\":15,\"f\":16,\"g\":17,\"aba\":19},\"merges\":[]}}";
+    static ft_tokenizer *t;
+    if (!t) {
+        put("tokenizer.json", text, sizeof(text) - 1);
+        need(ft_tokenizer_open(&t, in_root("tokenizer.json"), NULL));
+    }
+    return t;
+}
+
+static void ask_text(ft_index_set set)
+{
+    static const char *const queries[] = {"a", "ba", "abab", "bbaabba"};
+    ft_text_matcher *m;
+    need(ft_text_matcher_new(&m, set, tokenizer(), NULL));
+    for (size_t i = 0; i < 8; i++) {
+        ft_text_matches found;
+        const char *text = queries[i / 2];
+        const ft_text_query q = {.text = text, .bytes = strlen(text), .ignore_case = (int)(i & 1), .limit = 30};
+        if (ft_text_match(m, set, &q, &found, NULL) == FT_OK) {
+            if (found.listed > found.count)
+                abort();
+            ft_text_matches_release(&found);
+        }
+    }
+    ft_text_matcher_free(m);
+}
+
 static void ask(const ft_index *ix)
 {
     const ft_index_set set = {&ix, 1};
@@ -99,6 +135,7 @@ static void ask(const ft_index *ix)
     ft_cnf_result r;
     if (ft_query_cnf(set, clauses, 2, 3, 1, &r, NULL) == FT_OK)
         ft_cnf_result_release(&r);
+    ask_text(set);
     if (ft_index_verify(ix, NULL) == FT_OK && info.tokens > (uint64_t)1 << 40)
         abort();
 }
