@@ -16,6 +16,7 @@
 
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
+#include "index/ft_fetch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -326,11 +327,22 @@ static long major_faults(void)
     return u.ru_majflt;
 }
 
+/* Rounds in which a query asks the disk for pages: the linker puts this before the index's own. */
+static uint64_t rounds;
+void __real_ft_fetch_send(ft_fetch *f);
+void __wrap_ft_fetch_send(ft_fetch *f);
+void __wrap_ft_fetch_send(ft_fetch *f)
+{
+    const size_t before = f->missing;
+    __real_ft_fetch_send(f);
+    rounds += f->missing > before;
+}
+
 typedef struct cold_cost {
     double open_us, query_us;
     uint64_t left_pages; /* that could not be dropped */
     uint64_t open_pages, query_pages, open_faults, query_faults, query_bytes;
-    uint64_t answer;
+    uint64_t answer, rounds;
     uint32_t file_pages[MAX_FILES];
 } cold_cost;
 
@@ -353,9 +365,11 @@ static cold_cost cold_one(const char *index, const file_list *files, ask *f, uin
     uint32_t *opened_pages = room(MAX_FILES, sizeof(*opened_pages));
     const uint64_t opened = resident_pages(files, opened_pages), bytes = storage_bytes();
     const long middle = major_faults();
+    rounds = 0;
     const double asked = now();
     c.answer = f(a, ids, n);
     c.query_us = (now() - asked) * 1e6;
+    c.rounds = rounds;
     c.open_faults = (uint64_t)(middle - before);
     c.query_faults = (uint64_t)(major_faults() - middle);
     c.query_bytes = storage_bytes() - bytes;
@@ -424,14 +438,16 @@ static json_t *cold(const char *index, const char *folder, const char *name, siz
         sum.open_faults += c.open_faults;
         sum.query_faults += c.query_faults;
         sum.query_bytes += c.query_bytes;
+        sum.rounds += c.rounds;
     }
     qsort(took, many, sizeof(*took), by_value);
     qsort(opens, many, sizeof(*opens), by_value);
     qsort(pages, many, sizeof(*pages), by_value);
     const double k = (double)many;
     json_t *out = json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "p50_us", took[many / 2], "p99_us", took[many * 99 / 100],
-        "open_us", opens[many / 2], "pages", (double)sum.query_pages / k, "pages_max", pages[many - 1], "faults",
+        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "p50_us", took[many / 2], "p99_us", took[many * 99 / 100],
+        "open_us", opens[many / 2], "pages", (double)sum.query_pages / k, "pages_max", pages[many - 1], "rounds",
+        (double)sum.rounds / k, "faults",
         (double)sum.query_faults / k, "bytes", (double)sum.query_bytes / k, "open_pages", (double)sum.open_pages / k,
         "open_faults", (double)sum.open_faults / k, "left_pages", (double)sum.left_pages / k, "tokens",
         (double)tokens / k, "queries", (json_int_t)many, "each", each);
