@@ -29,11 +29,23 @@ static atomic_uint *calm_of(const ft_residence *residence)
     return &((ft_residence *)(uintptr_t)residence)->calm;
 }
 
+void *ft_fetch_scratch(size_t bytes)
+{
+    void *p = bytes ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
+    return p != MAP_FAILED ? p : NULL;
+}
+
+void ft_fetch_scratch_free(void *scratch, size_t bytes)
+{
+    if (scratch)
+        munmap(scratch, bytes);
+}
+
 int ft_fetch_begin(ft_fetch *f, const ft_residence *residence, size_t pages)
 {
     *f = (ft_fetch){.residence = (ft_residence *)(uintptr_t)residence, .faults = major_faults()};
     if (atomic_load_explicit(calm_of(residence), memory_order_relaxed) < CALM && pages < SIZE_MAX / sizeof(*f->pages)) {
-        f->pages = malloc(pages * sizeof(*f->pages)); /* without memory: prefetches */
+        f->pages = ft_fetch_scratch(pages * sizeof(*f->pages)); /* without memory: prefetches */
         f->capacity = f->pages ? pages : 0;
     }
     return f->pages != NULL;
@@ -47,7 +59,7 @@ void ft_fetch_end(ft_fetch *f)
         atomic_store_explicit(calm, 0, memory_order_relaxed);
     else if (f->pages)
         atomic_fetch_add_explicit(calm, 1, memory_order_relaxed);
-    free(f->pages);
+    ft_fetch_scratch_free(f->pages, f->capacity * sizeof(*f->pages));
     *f = (ft_fetch){0};
 }
 

@@ -5,6 +5,8 @@
  * asked for together, so that the disk sees one batch a step instead of one page after
  * another. Which it is, is remembered for each mapping: looking costs system calls.
  *
+ * Memory   straight from the system, and only where the disk is waited for: that queries
+ *          allocate nothing else is part of what they promise.
  * Threads  any number share one residence. */
 #ifndef FT_FETCH_H
 #define FT_FETCH_H
@@ -30,6 +32,10 @@ typedef struct ft_fetch {
  * that only prefetches. */
 int ft_fetch_begin(ft_fetch *f, const ft_residence *residence, size_t pages);
 void ft_fetch_end(ft_fetch *f);
+
+/* Zeroed memory for such a batch; NULL when there is none. NULL may be freed. */
+void *ft_fetch_scratch(size_t bytes);
+void ft_fetch_scratch_free(void *scratch, size_t bytes);
 
 void ft_fetch_ask_pages(ft_fetch *f, const unsigned char *bytes, size_t n);
 static inline void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n)

@@ -1,6 +1,5 @@
 #include "index/ft_index.h"
 
-#include "base/ft_buffer.h"
 #include "index/ft_manifest.h"
 #include "index/ft_part.h"
 
@@ -202,67 +201,64 @@ size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t l
     return longest;
 }
 
-/* One position after another: what infini-gram's parts need, and all do without memory. */
-static void match_part_singly(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+/* The longest match of the parts so far; matches[i].count keeps, until all parts are
+ * through, which of them have one as long. */
+typedef struct combining {
+    const ft_part *part;
+    unsigned number;
+    const uint32_t *ids;
+    size_t count;
+    size_t *longest;
+    ft_match *matches;
+} combining;
+static_assert(FT_INDEX_MAX_PARTS <= 64, "a bit for each part");
+
+static void combine_position(void *context, size_t at, size_t own, ft_range range)
 {
-    ft_range ignored;
-    for (size_t i = 0, known = 0; i < count; i++) {
-        own[i] = p->reversed ? ft_part_longest_prefix(p, ids + i, count - i, ranges ? &ranges[i] : &ignored)
-                             : ft_part_extend(p, ids + i, known, count - i, ranges ? &ranges[i] : &ignored);
-        known = own[i] ? own[i] - 1 : 0;
+    const combining *c = context;
+    own = ft_part_only_live(c->part, c->ids + at, c->count - at, own, &range);
+    if (c->matches) {
+        ft_match *m = &c->matches[at];
+        m->part[c->number] = range;
+        m->count = (own > c->longest[at] ? 0 : m->count) |
+                   (own >= c->longest[at] ? (uint64_t)1 << c->number : 0);
     }
+    c->longest[at] = own > c->longest[at] ? own : c->longest[at];
 }
 
-/* Own longest matches of one part; ranges (may be NULL unless something is removed) get theirs. */
-static void match_part(const ft_part *p, const uint32_t *ids, size_t count, size_t *own, ft_range *ranges)
+/* One position after another. */
+static void match_table(combining *c)
 {
-    if (p->bytewise) {
-        match_part_singly(p, ids, count, own, ranges);
-        return;
+    for (size_t i = 0, known = 0; i < c->count; i++) {
+        const size_t left = c->count - i;
+        ft_range r;
+        const size_t own = c->part->reversed ? ft_part_longest_prefix(c->part, c->ids + i, left, &r)
+                                             : ft_part_extend(c->part, c->ids + i, known, left, &r);
+        known = own ? own - 1 : 0;
+        combine_position(c, i, own, r);
     }
-    ft_segment_match_all(p, ids, count, own, ranges);
-    for (size_t i = 0; i < count && p->removed_ranks.count; i++)
-        own[i] = ft_part_only_live(p, ids + i, count - i, own[i], &ranges[i]);
-}
-
-static void match_singly(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
-{
-    for (size_t i = 0; i < count; i++)
-        longest[i] = ft_index_longest_prefix(ix, ids + i, count - i, matches ? &matches[i] : NULL);
 }
 
 void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches)
 {
-    /* Each part's own longest matches, and the ranges of one part. */
-    size_t *own = count < SIZE_MAX / FT_INDEX_MAX_PARTS ? ft_alloc_array(count * ix->part_count, sizeof(*own)) : NULL;
-    ft_range *ranges = ft_alloc_array(count, sizeof(*ranges));
-    if (!own || !ranges) {
-        free(own);
-        free(ranges);
-        match_singly(ix, ids, count, longest, matches);
-        return;
-    }
     memset(longest, 0, count * sizeof(*longest));
+    for (size_t i = 0; i < count && matches; i++)
+        matches[i].count = 0;
     for (unsigned k = 0; k < ix->part_count; k++) {
         const ft_part *p = &ix->parts[k];
-        size_t *here = own + k * count;
-        match_part(p, ids, count, here, matches || p->removed_ranks.count ? ranges : NULL);
-        for (size_t i = 0; i < count; i++) {
-            longest[i] = here[i] > longest[i] ? here[i] : longest[i];
-            if (matches)
-                matches[i].part[k] = ranges[i];
-        }
+        combining c = {p, k, ids, count, longest, matches};
+        if (p->bytewise)
+            match_table(&c);
+        else
+            ft_segment_match_all(p, ids, count, matches || p->removed_ranks.count, combine_position, &c);
     }
     for (size_t i = 0; i < count && matches; i++) {
+        const uint64_t best = matches[i].count;
         matches[i].count = 0;
-        for (unsigned k = 0; k < ix->part_count; k++) {
-            const ft_part *p = &ix->parts[k];
-            const int best = own[k * count + i] == longest[i];
-            set_part(ix, &matches[i], k, best ? matches[i].part[k] : ft_part_find(p, ids + i, longest[i]));
-        }
+        for (unsigned k = 0; k < ix->part_count; k++)
+            set_part(ix, &matches[i], k,
+                     best >> k & 1 ? matches[i].part[k] : ft_part_find(&ix->parts[k], ids + i, longest[i]));
     }
-    free(own);
-    free(ranges);
 }
 
 uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)

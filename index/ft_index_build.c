@@ -112,7 +112,7 @@ static void batch_read(build *s)
 static ft_code encode_document(build *s, batch *b, batch_document *d, unsigned worker, ft_status *st)
 {
     ft_encoding *e = &s->encodings[worker];
-    ft_code rc = ft_encoder_encode(s->encoders[worker], b->bytes.data + d->text, d->text_bytes, e, st);
+    ft_code rc = ft_encoder_encode_ids(s->encoders[worker], b->bytes.data + d->text, d->text_bytes, e, st);
     if (rc)
         return rc;
     d->ids = malloc((e->count + 1) * sizeof(*d->ids));

@@ -154,24 +154,22 @@ static void describe_lengths(ft_stat_lengths *out, uint64_t *lengths, uint64_t n
 static ft_code measure_lengths(ft_stat_work *w, ft_status *st)
 {
     const uint64_t documents = ft_index_get_info(w->ix).documents;
-    uint64_t *sorted = ft_alloc_array((size_t)documents, sizeof(*sorted)), live = 0;
+    uint64_t *sorted = ft_alloc_array((size_t)documents, sizeof(*sorted));
     w->lengths = ft_alloc_array((size_t)documents, sizeof(*w->lengths));
     ft_code rc = sorted && w->lengths ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for %" PRIu64 " lengths", documents);
     for (uint64_t i = 0; i < documents && !rc; i++) {
         ft_doc_ref doc;
-        if (!live_document(w->ix, i))
-            continue;
         rc = ft_index_document(w->ix, i, &doc, st);
         if (rc)
             break;
-        sorted[live++] = w->lengths[i] = doc.length;
+        sorted[i] = w->lengths[i] = doc.length;
         w->out->tokens += doc.length;
         if (i % 65536 == 0)
             rc = ft_stat_report(w, "lengths", i, documents, "documents", st);
     }
     if (!rc) {
-        w->out->documents = live;
-        describe_lengths(&w->out->lengths, sorted, live, w->out->tokens);
+        w->out->documents = documents;
+        describe_lengths(&w->out->lengths, sorted, documents, w->out->tokens);
     }
     free(sorted);
     return rc;

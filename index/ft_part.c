@@ -70,68 +70,94 @@ ft_range ft_part_first_token(const ft_part *p, uint32_t id)
                       ft_packed_get(p->bounds, p->shape.pointer_bits, (uint64_t)id + 1)};
 }
 
-static int range_is_empty(ft_range r)
+/* Sign of (suffix at `rank`) - pattern; *shared: in, tokens known to be equal, out, all that are. */
+static int compare_suffix(const ft_part *p, uint64_t rank, const uint32_t *pat, size_t len, size_t *shared)
 {
-    return r.lo == r.hi;
-}
-
-/* Goes on from `known` tokens, in the order of the search, and their range r. Returns
- * how many tokens occur, with their range; *place is where all of pat stands or would. */
-static size_t run_on(const ft_part *p, const uint32_t *pat, size_t len, size_t known, ft_range r, ft_range *longest,
-                     ft_range *place)
-{
-    for (size_t i = known; i < len; i++) {
-        const uint32_t id = token_of(p, pat, len, i);
-        *longest = r;
-        r = i ? ft_part_narrow(p, r, i, ft_part_query_key(p, id)) : ft_part_first_token(p, id);
-        if (range_is_empty(r)) {
-            *place = r;
-            return i;
-        }
-    }
-    *longest = *place = r;
-    return len;
-}
-
-ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
-{
-    if (!p->bytewise)
-        return ft_segment_find(p, pat, len);
-    ft_range longest, place;
-    (void)run_on(p, pat, len, 0, ft_part_all(p), &longest, &place);
-    return place;
-}
-
-/* Sign of (suffix at pos) - pat over tokens [from, len). */
-static int compare_suffix(const ft_part *p, uint64_t pos, const uint32_t *pat, size_t *from, size_t len)
-{
-    for (; *from < len; ++*from) {
-        const uint64_t have = ft_part_key(p, pos + *from), want = ft_part_query_key(p, pat[*from]);
+    const uint64_t pos = ft_part_position(p, rank);
+    for (; *shared < len; ++*shared) {
+        const uint64_t have = ft_part_key(p, pos + *shared);
+        const uint64_t want = ft_part_query_key(p, token_of(p, pat, len, *shared));
         if (have != want)
             return have < want ? -1 : 1;
     }
     return 0;
 }
 
-/* One bound of pat[0..len) in [lo, hi): the first suffix that is not below it, or
- * that is above it. Tokens shared with both ends need no second look (Manber and
- * Myers, section 2). */
-static uint64_t bound(const ft_part *p, ft_range r, const uint32_t *pat, size_t len, int upper)
+/* Where a search stands: the ranks left, and what the ranks just outside share with the
+ * pattern, which all between share too (Manber and Myers, section 2). */
+typedef struct fence {
+    ft_range r;
+    size_t low, high;
+} fence;
+
+static int halve(const ft_part *p, fence *f, const uint32_t *pat, size_t len, uint64_t *mid)
 {
-    size_t low_shared = 1, high_shared = 1; /* all of r begin with pat[0] */
-    while (r.lo < r.hi) {
-        const uint64_t mid = r.lo + (r.hi - r.lo) / 2;
-        size_t shared = low_shared < high_shared ? low_shared : high_shared;
-        const int sign = compare_suffix(p, ft_part_position(p, mid), pat, &shared, len);
-        if (sign < 0 || (upper && sign == 0)) {
-            r.lo = mid + 1;
-            low_shared = shared;
-        } else {
-            r.hi = mid;
-            high_shared = shared;
-        }
+    *mid = f->r.lo + (f->r.hi - f->r.lo) / 2;
+    const uint64_t quarter = (f->r.hi - f->r.lo) / 4;
+    __builtin_prefetch(p->suffixes + (f->r.lo + quarter) * p->pointer_bytes);
+    __builtin_prefetch(p->suffixes + (*mid + quarter) * p->pointer_bytes);
+    size_t shared = f->low < f->high ? f->low : f->high;
+    const int sign = compare_suffix(p, *mid, pat, len, &shared);
+    if (sign < 0) {
+        f->r.lo = *mid + 1;
+        f->low = shared;
+    } else if (sign > 0) {
+        f->r.hi = *mid;
+        f->high = shared;
     }
-    return r.lo;
+    return sign;
+}
+
+/* One end of the ranks that begin with all of the pattern: behind, or at, those that do not. */
+static uint64_t bound(const ft_part *p, fence f, const uint32_t *pat, size_t len, int upper)
+{
+    uint64_t mid;
+    while (f.r.lo < f.r.hi)
+        if (halve(p, &f, pat, len, &mid) == 0) {
+            if (upper) {
+                f.r.lo = mid + 1;
+                f.low = len;
+            } else {
+                f.r.hi = mid;
+                f.high = len;
+            }
+        }
+    return f.r.lo;
+}
+
+/* Range of the pattern in infini-gram's table, or the place where it would stand. Returns
+ * the most tokens that any suffix shares with it: those beside the place do. */
+static size_t search_table(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
+{
+    fence f = {.r = ft_part_all(p)};
+    uint64_t mid;
+    while (f.r.lo < f.r.hi)
+        if (halve(p, &f, pat, len, &mid) == 0) {
+            const fence below = {{f.r.lo, mid}, f.low, len}, above = {{mid + 1, f.r.hi}, len, f.high};
+            *out = (ft_range){bound(p, below, pat, len, 0), bound(p, above, pat, len, 1)};
+            return len;
+        }
+    *out = f.r;
+    return f.low > f.high ? f.low : f.high;
+}
+
+ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
+{
+    if (!p->bytewise)
+        return ft_segment_find(p, pat, len);
+    ft_range r = ft_part_all(p);
+    if (len)
+        (void)search_table(p, pat, len, &r);
+    return r;
+}
+
+/* Longest run from the search's beginning: the pattern's begin, or in reversed parts its end. */
+static size_t longest_run(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
+{
+    ft_range place = ft_part_all(p);
+    const size_t longest = len ? search_table(p, pat, len, &place) : 0;
+    *out = longest == len ? place : ft_part_find(p, p->reversed ? pat + len - longest : pat, longest);
+    return longest;
 }
 
 /* The search finds runs from one end only: forward, longest prefixes; in reversed
@@ -176,17 +202,11 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
     assert(!p->reversed);
     if (!p->bytewise)
         return ft_part_only_live(p, pat, len, ft_segment_longest(p, pat, known, len, out), out);
-    ft_range r = known ? ft_part_first_token(p, pat[0]) : ft_part_all(p), place;
-    if (known > 1) {
-        r.lo = bound(p, r, pat, known, 0);
-        r.hi = bound(p, r, pat, known, 1);
-    }
-    return run_on(p, pat, len, known, r, out, &place);
+    return longest_run(p, pat, len, out);
 }
 
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
-    ft_range place;
-    return p->reversed ? run_on(p, pat, len, 0, ft_part_all(p), out, &place)
+    return p->reversed ? longest_run(p, pat, len, out)
                        : by_lengths(p, pat, len, 0, 0, len + 1, out);
 }

@@ -198,12 +198,16 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 /* Longest suffix of pat[0..len) that occurs in a live document. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 
-/* For segments of ours, removed documents or not. Longest matches of all positions, and
- * their ranges where `ranges` is not NULL; all ranks where the longest has no token. */
+/* For segments of ours, removed documents or not. */
 ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
-void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, size_t *longest, ft_range *ranges);
-/* longest[i], or less, where only removed documents hold the match; *r is its range. */
+/* Called with the longest match at each position, in order, and its range: all ranks where
+ * the longest has no token. */
+typedef void ft_longest_fn(void *context, size_t at, size_t longest, ft_range range);
+/* Searches all positions together. Without `ranges`, ranges mean nothing. */
+void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
+                          void *context);
+/* `longest`, or less, where only removed documents hold the match; *r is its range. */
 size_t ft_part_only_live(const ft_part *p, const uint32_t *pat, size_t len, size_t longest, ft_range *r);
 
 /* --- Documents -------------------------------------------------------------------- */

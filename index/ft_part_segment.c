@@ -1,9 +1,5 @@
 /* Searching a segment of ours: the tree leads to a leaf, the leaf to the ranks. */
-#include "base/ft_buffer.h"
-#include "index/ft_fetch.h"
 #include "index/ft_part.h"
-
-#include <stdlib.h>
 
 /* Ids behind one that is outside the vocabulary are never matched. */
 static size_t known_ids(const ft_part *p, const uint32_t *pat, size_t len)
@@ -248,49 +244,53 @@ size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, s
     return b.longest;
 }
 
-/* Patterns from one id that is outside the vocabulary to the next. */
-static void match_stretch(const ft_part *p, const uint32_t *ids, size_t from, size_t to, size_t *longest,
-                          ft_range *ranges, probe *probes, size_t room, ft_fetch *f)
+typedef struct matching {
+    const ft_part *part;
+    const uint32_t *ids;
+    int ranges;
+    ft_longest_fn *fn;
+    void *context;
+    probe *probes;
+    size_t room;
+    ft_fetch fetch;
+} matching;
+
+/* Positions [from, to), in front of an id that is outside the vocabulary. */
+static void match_stretch(matching *m, size_t from, size_t to)
 {
     for (size_t at = from, before = 0; at < to;) {
-        const size_t count = to - at < room ? to - at : room;
+        const size_t count = to - at < m->room ? to - at : m->room;
         for (size_t i = 0; i < count; i++) {
-            probes[i].ids = ids + at + i;
-            probes[i].length = to - at - i;
+            m->probes[i].ids = m->ids + at + i;
+            m->probes[i].length = to - at - i;
         }
-        match_together(p, probes, count, before, ranges != NULL, f);
-        for (size_t i = 0; i < count; i++) {
-            longest[at + i] = probes[i].longest;
-            if (ranges)
-                ranges[at + i] = probes[i].range;
-        }
-        before = longest[at + count - 1];
+        match_together(m->part, m->probes, count, before, m->ranges, &m->fetch);
+        for (size_t i = 0; i < count; i++)
+            m->fn(m->context, at + i, m->probes[i].longest, m->probes[i].range);
+        before = m->probes[count - 1].longest;
         at += count;
     }
 }
 
-void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, size_t *longest, ft_range *ranges)
+void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
+                          void *context)
 {
-    probe few[TOGETHER], *probes = few;
-    size_t room = TOGETHER;
-    ft_fetch f;
-    if (ft_fetch_begin(&f, &p->residence, count * 4)) { /* pages are missing: all patterns take each step together */
-        probe *many = ft_alloc_array(count, sizeof(*many));
-        probes = many ? many : few;
-        room = many ? count : room;
+    enum { STEP_PAGES = 4 }; /* of one position */
+    probe few[TOGETHER];
+    matching m = {p, ids, ranges, fn, context, few, TOGETHER, {0}};
+    void *scratch = NULL;
+    if (ft_fetch_begin(&m.fetch, &p->residence, count * STEP_PAGES) && count > TOGETHER) {
+        scratch = ft_fetch_scratch(count * sizeof(*m.probes));
+        m.probes = scratch ? scratch : few;
+        m.room = scratch ? count : TOGETHER;
     }
     for (size_t from = 0; from < count;) {
         const size_t to = from + known_ids(p, ids + from, count - from);
-        match_stretch(p, ids, from, to, longest, ranges, probes, room, &f);
-        from = to;
-        if (from < count) {
-            longest[from] = 0;
-            if (ranges)
-                ranges[from] = ft_part_all(p);
-            from++;
-        }
+        match_stretch(&m, from, to);
+        if (to < count)
+            fn(context, to, 0, ft_part_all(p));
+        from = to + 1;
     }
-    ft_fetch_end(&f);
-    if (probes != few)
-        free(probes);
+    ft_fetch_end(&m.fetch);
+    ft_fetch_scratch_free(scratch, count * sizeof(*m.probes));
 }

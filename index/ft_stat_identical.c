@@ -19,8 +19,6 @@ static ft_code hash_document(void *context, uint64_t number, unsigned worker, ft
     hashing *h = context;
     const uint32_t *ids;
     h->hashes[number].document = (uint32_t)number;
-    if (!live_document(h->w->ix, number))
-        return FT_OK;
     ft_code rc = ft_stat_tokens(h->w, number, worker, &ids, st);
     if (!rc)
         h->hashes[number].hash = XXH3_128bits(ids, (size_t)h->w->lengths[number] * sizeof(*ids));
@@ -69,12 +67,12 @@ static ft_code group_equals(ft_stat_work *w, const text_hash *h, size_t n, ft_st
     for (size_t i = 0; i < n && !rc; i++) {
         const uint32_t leader = h[i].document;
         ft_stat_group g = {.documents = 1, .shown = 1, .number = {leader}, .similarity = {1}};
-        if (w->leaders[leader] != NO_LEADER || !live_document(w->ix, leader))
+        if (w->leaders[leader] != NO_LEADER)
             continue;
         w->leaders[leader] = leader;
         for (size_t k = i + 1; k < n && !rc; k++) {
             int same = 0;
-            if (w->leaders[h[k].document] != NO_LEADER || !live_document(w->ix, h[k].document))
+            if (w->leaders[h[k].document] != NO_LEADER)
                 continue;
             rc = same_tokens(w, leader, h[k].document, &same, st);
             if (!same)

@@ -34,22 +34,6 @@ typedef struct ft_stat_work {
     ft_stat_scratch *scratch;
 } ft_stat_work;
 
-/* --- Removed documents --------------------------------------------------------------
- * The two places that know which documents a statistic counts. */
-
-static inline uint64_t live_count(const ft_part *part, uint64_t lo, uint64_t hi)
-{
-    (void)part;
-    return hi - lo;
-}
-
-static inline int live_document(const ft_index *ix, uint64_t number)
-{
-    (void)ix;
-    (void)number;
-    return 1;
-}
-
 /* --- Documents by all threads ------------------------------------------------------- */
 
 typedef ft_code ft_stat_document_fn(void *context, uint64_t item, unsigned worker, ft_status *st);

@@ -259,8 +259,6 @@ static void read_task(void *context, size_t task, unsigned worker)
     for (uint64_t i = task * TASK; i < r->count && i < (task + 1) * TASK; i++) {
         ft_doc_ref doc;
         r->code[i] = FT_OK;
-        if (!live_document(r->w->ix, r->from + i))
-            continue;
         r->code[i] = ft_index_document(r->w->ix, r->from + i, &doc, NULL);
         if (!r->code[i])
             r->code[i] = read_values(&doc, &r->found[i], NULL);
@@ -272,8 +270,6 @@ static ft_code count_batch(reading *r, value_table *sources, value_table *licenc
     ft_pool_run(r->w->pool, (size_t)(r->count + TASK - 1) / TASK, read_task, r);
     ft_code rc = FT_OK;
     for (uint64_t i = 0; i < r->count && !rc; i++) {
-        if (!live_document(r->w->ix, r->from + i))
-            continue;
         if (r->code[i])
             return ft_fail(st, r->code[i], "the metadata of document %llu: %s", (unsigned long long)(r->from + i),
                            ft_code_name(r->code[i]));

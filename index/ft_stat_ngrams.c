@@ -113,7 +113,8 @@ static void cursor_begin(const walk *k, cursor *c, const ft_range *ranges, unsig
 }
 
 /* The next child that is a token: its key, id, count and ranges. 0 when there is none.
- * Key 0 (no token) and the ends of documents are passed over. */
+ * Key 0 (no token), the ends of documents, and what stands in removed ones alone are
+ * passed over. */
 static int cursor_next(const walk *k, cursor *c, unsigned depth, first_token *out, ft_range *ranges)
 {
     for (;;) {
@@ -134,11 +135,11 @@ static int cursor_next(const walk *k, cursor *c, unsigned depth, first_token *ou
                 is_token = out->id != p->end;
             }
             ranges[i].hi = ft_part_next_key(p, c->left[i], depth, key);
-            out->count += live_count(p, ranges[i].lo, ranges[i].hi);
+            out->count += ft_part_live(p, ranges[i]);
             c->left[i].lo = ranges[i].hi;
             load_key(k, c, i, depth);
         }
-        if (is_token)
+        if (is_token && out->count)
             return 1;
     }
 }

@@ -28,7 +28,9 @@ void ft_tokenizer_close(ft_tokenizer *t)
     free(t->decoded);
     free(t->flags);
     free(t->by_spelling);
+    free(t->by_bytes);
     free(t->merges);
+    free(t->merges_seen);
     free(t->added);
     free(t->by_content);
     free(t->raw.nodes);
@@ -111,72 +113,51 @@ void ft_encoder_free(ft_encoder *e)
     free(e);
 }
 
-/* Room for `more` further tokens. */
-static ft_code grow_encoding(ft_encoding *out, size_t more, ft_status *st)
+ft_code ft_encoding_grow(ft_encoding *out, size_t more, int offsets, ft_status *st)
 {
-    if (out->capacity - out->count >= more)
-        return FT_OK;
-    size_t a = out->capacity, b = out->capacity, c = out->capacity;
     const size_t needed = out->count + more;
-    ft_code rc = ft_array_grow((void **)&out->ids, &a, needed, sizeof(*out->ids), st);
+    if (needed <= out->capacity && (!offsets || needed <= out->offsets_capacity))
+        return FT_OK;
+    size_t starts = out->offsets_capacity, ends = starts;
+    ft_code rc = ft_array_grow((void **)&out->ids, &out->capacity, needed, sizeof(*out->ids), st);
+    if (rc || !offsets)
+        return rc;
+    rc = ft_array_grow((void **)&out->starts, &starts, needed, sizeof(*out->starts), st);
     if (!rc)
-        rc = ft_array_grow((void **)&out->starts, &b, needed, sizeof(*out->starts), st);
+        rc = ft_array_grow((void **)&out->ends, &ends, needed, sizeof(*out->ends), st);
     if (!rc)
-        rc = ft_array_grow((void **)&out->ends, &c, needed, sizeof(*out->ends), st);
-    if (!rc)
-        out->capacity = a;
+        out->offsets_capacity = ends;
     return rc;
 }
 
-static void put_token(ft_encoding *out, uint32_t id, size_t start, size_t end)
+static ft_code put_token(ft_encoding *out, uint32_t id, ft_span32 span, int offsets, ft_status *st)
 {
-    out->ids[out->count] = id;
-    out->starts[out->count] = start;
-    out->ends[out->count++] = end;
-}
-
-/* Tokens of a piece whose layer is the text itself: ranges are bytes, widened to characters. */
-static void put_plain(const ft_encoder *e, const ft_layer *l, size_t at, ft_encoding *out)
-{
-    const ft_bpe *b = &e->bpe;
-    for (size_t i = 0; i < b->count; i++) {
-        size_t start = at, end = at + b->sizes[i];
-        at = end;
-        while (((unsigned char)l->text[start] & 0xC0) == 0x80)
-            start--;
-        while (end < l->size && ((unsigned char)l->text[end] & 0xC0) == 0x80)
-            end++;
-        put_token(out, b->ids[i], start, end);
-    }
-}
-
-static ft_code encode_piece(ft_encoder *e, const ft_piece *p, int bytes, int plain, ft_encoding *out, ft_status *st)
-{
-    const ft_layer *l = ft_work_layer(&e->work);
-    if (p->token != FT_NO_TOKEN) {
-        ft_code rc = grow_encoding(out, 1, st);
-        if (rc)
-            return rc;
-        const ft_span32 span = ft_piece_origin(l, p, p->start, p->end);
-        put_token(out, p->token, span.start, span.end);
-        return FT_OK;
-    }
-    ft_code rc = ft_bpe_piece(&e->bpe, l->text + p->start, p->end - p->start, bytes, st);
-    if (!rc)
-        rc = grow_encoding(out, e->bpe.count, st);
+    ft_code rc = ft_encoding_grow(out, 1, offsets, st);
     if (rc)
         return rc;
-    if (plain) {
-        put_plain(e, l, p->start, out);
-        return FT_OK;
+    out->ids[out->count] = id;
+    if (offsets) {
+        out->starts[out->count] = span.start;
+        out->ends[out->count] = span.end;
     }
+    out->count++;
+    return FT_OK;
+}
+
+/* A piece that is an added token, or one that the splitters have left. */
+static ft_code encode_piece(ft_encoder *e, const ft_piece *p, int bytes, int offsets, ft_encoding *out, ft_status *st)
+{
+    const ft_layer *l = ft_work_layer(&e->work);
+    if (p->token != FT_NO_TOKEN)
+        return put_token(out, p->token, ft_piece_origin(l, p, p->start, p->end), offsets, st);
+    ft_code rc = ft_bpe_piece(&e->bpe, l->text + p->start, p->end - p->start, bytes, st);
     uint32_t at = p->start;
-    for (size_t i = 0; i < e->bpe.count; i++) {
-        const ft_span32 span = ft_piece_origin(l, p, at, at + e->bpe.sizes[i]);
-        put_token(out, e->bpe.ids[i], span.start, span.end);
+    for (size_t i = 0; !rc && i < e->bpe.count; i++) {
+        const ft_span32 span = offsets ? ft_piece_origin(l, p, at, at + e->bpe.sizes[i]) : (ft_span32){0};
+        rc = put_token(out, e->bpe.ids[i], span, offsets, st);
         at += e->bpe.sizes[i];
     }
-    return FT_OK;
+    return rc;
 }
 
 /* Spaces at one end of a token's spelling, as the post-processor counts them. */
@@ -233,10 +214,10 @@ static void trim_offsets(const ft_encoder *e, const char *text, const ft_pieces 
         }
 }
 
-static ft_code encode_valid(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st)
+static ft_code encode_valid(ft_encoder *e, const char *text, size_t n, int offsets, ft_encoding *out, ft_status *st)
 {
     ft_work *w = &e->work;
-    int bytes;
+    const int trims = offsets && e->t->trims_count;
     ft_code rc = ft_work_start(w, text, n, st);
     if (!rc)
         rc = ft_work_split_added(w, &e->t->raw, st);
@@ -244,23 +225,26 @@ static ft_code encode_valid(ft_encoder *e, const char *text, size_t n, ft_encodi
         rc = ft_work_normalize(w, st);
     if (!rc)
         rc = ft_work_split_added(w, &e->t->normalized, st);
-    if (!rc)
+    const int cut = e->t->cutter && e->t->byte_level && !ft_work_layer(w)->gaps;
+    int bytes = cut;
+    if (!rc && !cut)
         rc = ft_work_split(w, &bytes, st);
     if (rc)
         return rc;
-    const int plain = bytes && ft_work_layer(w)->text == text;
     w->next.count = 0;
     for (size_t i = 0; !rc && i < w->pieces.count; i++) {
         ft_piece p = w->pieces.items[i];
-        if (p.token != FT_NO_TOKEN && e->t->trims_count) {
+        if (p.token != FT_NO_TOKEN && trims) {
             ft_piece mark = p; /* which tokens are added ones: their number in the encoding */
             mark.token = (uint32_t)out->count;
             rc = ft_pieces_push(&w->next, mark, st);
         }
-        if (!rc)
-            rc = encode_piece(e, &p, bytes, plain, out, st);
+        if (!rc && p.token == FT_NO_TOKEN && cut)
+            rc = ft_bpe_encode(&e->bpe, ft_work_layer(w), p.start, p.end, offsets, out, st);
+        else if (!rc)
+            rc = encode_piece(e, &p, bytes, offsets, out, st);
     }
-    if (!rc && e->t->trims_count)
+    if (!rc && trims)
         trim_offsets(e, text, &w->next, out);
     return rc;
 }
@@ -302,19 +286,29 @@ static int is_valid_utf8(const char *text, size_t n)
     return 1;
 }
 
-ft_code ft_encoder_encode(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st)
+static ft_code encode(ft_encoder *e, const char *text, size_t n, int offsets, ft_encoding *out, ft_status *st)
 {
     out->count = 0;
     if (n > INT32_MAX)
         return ft_fail(st, FT_ERR_LIMIT, "a text of %zu bytes is too long: at most 2147483647", n);
     if (is_valid_utf8(text, n))
-        return encode_valid(e, text, n, out, st);
+        return encode_valid(e, text, n, offsets, out, st);
     ft_code rc = repair(e, text, n, st);
     if (!rc)
-        rc = encode_valid(e, e->repaired.data, e->repaired.size, out, st);
-    for (size_t i = 0; !rc && i < out->count; i++) {
+        rc = encode_valid(e, e->repaired.data, e->repaired.size, offsets, out, st);
+    for (size_t i = 0; !rc && offsets && i < out->count; i++) {
         out->starts[i] = e->positions[out->starts[i]];
         out->ends[i] = e->positions[out->ends[i]];
     }
     return rc;
+}
+
+ft_code ft_encoder_encode(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st)
+{
+    return encode(e, text, n, 1, out, st);
+}
+
+ft_code ft_encoder_encode_ids(ft_encoder *e, const char *text, size_t n, ft_encoding *out, ft_status *st)
+{
+    return encode(e, text, n, 0, out, st);
 }

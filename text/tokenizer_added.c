@@ -43,6 +43,9 @@ ft_code ft_trie_add(ft_trie *trie, const char *text, size_t n, uint32_t token, i
                 trie->nodes[node].child = child;
             } else {
                 trie->first[byte] = child;
+                if (trie->firsts_count < FT_TRIE_FEW)
+                    trie->firsts[trie->firsts_count] = byte;
+                trie->firsts_count++;
             }
         }
         node = child;
@@ -66,6 +69,28 @@ static size_t longest_match(const ft_trie *trie, const char *p, size_t n, uint32
         node = i < n ? find_child(trie, node, (uint8_t)p[i]) : 0;
     }
     return best;
+}
+
+/* Where the next byte is that an added token begins with, or `end`. As long as few
+ * bytes are such, eight at a time: a byte less one borrows from its top bit only if
+ * it was 0, or above one that was. */
+static uint32_t find_first(const ft_trie *trie, const char *text, uint32_t at, uint32_t end)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    if (trie->firsts_count <= FT_TRIE_FEW)
+        for (; end - at >= 8; at += 8) {
+            uint64_t eight, found = 0;
+            memcpy(&eight, text + at, 8);
+            for (size_t k = 0; k < trie->firsts_count; k++) {
+                const uint64_t unlike = eight ^ ones * trie->firsts[k];
+                found |= (unlike - ones) & ~unlike;
+            }
+            if (found & ones << 7)
+                break;
+        }
+    while (at < end && !trie->first[(uint8_t)text[at]])
+        at++;
+    return at;
 }
 
 static int in_class(const ft_classes *c, const char *p)
@@ -103,9 +128,9 @@ static ft_code split_piece(ft_work *w, const ft_trie *trie, const ft_piece *p, f
     const char *text = l->text;
     uint32_t done = p->start;
     ft_code rc = FT_OK;
-    for (uint32_t at = p->start; !rc && at < p->end;) {
+    for (uint32_t at = p->start; !rc && (at = find_first(trie, text, at, p->end)) < p->end;) {
         uint32_t index = 0;
-        const size_t n = trie->first[(uint8_t)text[at]] ? longest_match(trie, text + at, p->end - at, &index) : 0;
+        const size_t n = longest_match(trie, text + at, p->end - at, &index);
         if (!n) {
             at++;
             continue;

@@ -3,24 +3,14 @@
  *
  * Short pieces are scanned for their best pair, long ones keep a heap of
  * candidates over a linked list: O(n log n), whatever the text. Both follow the
- * reference, which checks a candidate only by the id that it would make. Words
- * come again and again, so a small table remembers how they were split; an entry
- * is one cache line. */
+ * reference, which checks a candidate only by the id that it would make. */
 #include "base/ft_utf8.h"
 #include "text/tokenizer_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHE_BITS = 14, CACHED_BYTES = 24, CACHED_TOKENS = 7, SCAN_MOST = 32 };
-
-typedef struct ft_word {
-    uint32_t ids[CACHED_TOKENS];
-    uint8_t sizes[CACHED_TOKENS];
-    uint8_t count; /* tokens; 0: the slot is empty */
-    uint8_t bytes;
-    char text[CACHED_BYTES];
-} ft_word;
+enum { SCAN_BITS = 6, SCAN_MOST = 1 << SCAN_BITS, SCAN_LANES = 4, PAIR_BITS = 13 };
 
 uint64_t ft_hash_bytes(const void *bytes, size_t n)
 {
@@ -42,22 +32,27 @@ uint64_t ft_hash_bytes(const void *bytes, size_t n)
 ft_code ft_bpe_init(ft_bpe *b, const ft_tokenizer *t, ft_status *st)
 {
     *b = (ft_bpe){.t = t};
-    b->cache = calloc((size_t)1 << CACHE_BITS, sizeof(*b->cache));
-    return b->cache ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+    b->pairs = malloc(sizeof(*b->pairs) << PAIR_BITS);
+    if (!b->pairs)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    for (size_t i = 0; i < (size_t)1 << PAIR_BITS; i++)
+        b->pairs[i].pair = UINT64_MAX;
+    return ft_words_init(b, st);
 }
 
 void ft_bpe_release(ft_bpe *b)
 {
     free(b->symbols);
     free(b->heap);
-    ft_buffer_release(&b->letters);
-    free(b->cache);
+    free(b->tables);
+    free(b->pairs);
+    free(b->whole);
     free(b->ids);
     free(b->sizes);
     *b = (ft_bpe){0};
 }
 
-static ft_code answer(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st)
+ft_code ft_bpe_answer(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st)
 {
     if (b->count >= b->ids_capacity || b->count >= b->sizes_capacity) {
         ft_code rc = ft_array_grow((void **)&b->ids, &b->ids_capacity, b->count + 1, sizeof(*b->ids), st);
@@ -148,35 +143,86 @@ static ft_code merge_by_heap(ft_bpe *b, ft_status *st)
     return rc;
 }
 
-/* For few symbols: look at all pairs each time, without links. */
-static void merge_by_scan(ft_bpe *b)
+/* For few bytes: look at all pairs each time. A symbol stays where its first byte
+ * is, `alive` has a bit for each; a pair is known by its left symbol, and its worth
+ * is its rank before its place, so that the least is the one to merge. */
+typedef struct scan {
+    uint32_t id[SCAN_MOST], merged[SCAN_MOST];
+    int32_t worth[SCAN_MOST + SCAN_LANES];
+    uint64_t alive;
+} scan;
+_Static_assert(FT_MAX_ENTRIES <= INT32_MAX >> SCAN_BITS, "ranks leave room for places");
+
+static inline unsigned lowest(uint64_t bits)
 {
-    ft_symbol *s = b->symbols;
-    const ft_merge *pairs[SCAN_MOST];
-    size_t n = b->symbols_count;
-    for (size_t i = 0; i + 1 < n; i++)
-        pairs[i] = ft_merge_find(b->t, s[i].id, s[i + 1].id);
-    for (;;) {
-        size_t best = SIZE_MAX;
-        uint32_t rank = UINT32_MAX;
-        for (size_t i = 0; i + 1 < n; i++)
-            if (pairs[i] && pairs[i]->rank < rank) {
-                rank = pairs[i]->rank;
-                best = i;
-            }
-        if (best == SIZE_MAX)
-            break;
-        s[best].id = pairs[best]->id;
-        s[best].size += s[best + 1].size;
-        memmove(s + best + 1, s + best + 2, (n - best - 2) * sizeof(*s));
-        memmove(pairs + best, pairs + best + 1, (n - best - 2) * sizeof(pairs[0]));
-        n--;
-        if (best > 0)
-            pairs[best - 1] = ft_merge_find(b->t, s[best - 1].id, s[best].id);
-        if (best + 1 < n)
-            pairs[best] = ft_merge_find(b->t, s[best].id, s[best + 1].id);
+    return (unsigned)__builtin_ctzll(bits);
+}
+
+/* The pairs that have merged lately are in a small table, near; the others far. */
+static inline void scan_pair(const ft_bpe *b, scan *s, unsigned left, unsigned right)
+{
+    const uint64_t pair = (uint64_t)s->id[left] << 32 | s->id[right], hash = ft_merge_hash(pair);
+    s->worth[left] = INT32_MAX;
+    if (!ft_merge_may_exist(b->t, hash))
+        return;
+    ft_merge *m = &b->pairs[hash >> (64 - PAIR_BITS)];
+    if (m->pair != pair) {
+        const ft_merge *found = ft_merge_find(b->t, s->id[left], s->id[right]);
+        if (!found)
+            return;
+        *m = *found;
     }
-    b->symbols_count = n;
+    s->worth[left] = (int32_t)(m->rank << SCAN_BITS | left);
+    s->merged[left] = m->id;
+}
+
+static int32_t least(const int32_t *worth, size_t n)
+{
+    int32_t best[SCAN_LANES];
+    memcpy(best, worth, sizeof(best));
+    for (size_t i = SCAN_LANES; i < n; i += SCAN_LANES)
+        for (size_t k = 0; k < SCAN_LANES; k++)
+            best[k] = worth[i + k] < best[k] ? worth[i + k] : best[k];
+    for (size_t k = 1; k < SCAN_LANES; k++)
+        best[0] = best[k] < best[0] ? best[k] : best[0];
+    return best[0];
+}
+
+static void scan_merge(const ft_bpe *b, scan *s, size_t n)
+{
+    for (int32_t best; (best = least(s->worth, n)) != INT32_MAX;) {
+        const unsigned left = (unsigned)best & (SCAN_MOST - 1);
+        const uint64_t above = UINT64_MAX << left << 1;
+        const unsigned right = lowest(s->alive & above);
+        s->id[left] = s->merged[left];
+        s->alive &= ~(UINT64_C(1) << right);
+        s->worth[left] = s->worth[right] = INT32_MAX;
+        if (s->alive & above)
+            scan_pair(b, s, left, lowest(s->alive & above));
+        const uint64_t below = s->alive & ((UINT64_C(1) << left) - 1);
+        if (below)
+            scan_pair(b, s, 63 - (unsigned)__builtin_clzll(below), left);
+    }
+}
+
+static ft_code merge_by_scan(ft_bpe *b, const char *text, size_t n, ft_status *st)
+{
+    scan s;
+    s.alive = UINT64_MAX >> (SCAN_MOST - n);
+    for (size_t i = 0; i < n; i++)
+        s.id[i] = b->t->byte_id[(unsigned char)text[i]];
+    for (unsigned i = 0; i + 1 < n; i++)
+        scan_pair(b, &s, i, i + 1);
+    for (size_t i = n - 1; i < n + SCAN_LANES; i++)
+        s.worth[i] = INT32_MAX;
+    scan_merge(b, &s, n);
+    ft_code rc = FT_OK;
+    for (uint64_t left = s.alive; !rc && left; left &= left - 1) {
+        const unsigned at = lowest(left);
+        const uint64_t rest = left & (left - 1);
+        rc = ft_bpe_answer(b, s.id[at], (rest ? lowest(rest) : (unsigned)n) - at, st);
+    }
+    return rc;
 }
 
 static ft_code add_symbol(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st)
@@ -247,62 +293,33 @@ static ft_code read_bytes(ft_bpe *b, const char *text, size_t n, ft_status *st)
     return rc;
 }
 
-/* The whole piece as one entry of the vocabulary, or FT_NO_TOKEN. */
-static ft_code find_whole(ft_bpe *b, const char *text, size_t n, int bytes, uint32_t *id, ft_status *st)
+static ft_code answer_symbols(ft_bpe *b, ft_status *st)
 {
-    ft_code rc = FT_OK;
-    if (bytes) {
-        ft_buffer_reset(&b->letters);
-        for (size_t i = 0; !rc && i < n; i++)
-            rc = ft_utf8_append(&b->letters, ft_byte_letter((unsigned char)text[i]), st);
-        text = b->letters.data;
-        n = b->letters.size;
-    }
-    *id = rc ? FT_NO_TOKEN : ft_vocabulary_find(b->t, text, n);
-    return rc;
-}
-
-static ft_code encode_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st)
-{
-    if (b->t->ignore_merges) {
-        uint32_t id;
-        ft_code rc = find_whole(b, text, n, bytes, &id, st);
-        if (rc || id != FT_NO_TOKEN)
-            return rc ? rc : answer(b, id, (uint32_t)n, st);
-    }
-    b->symbols_count = 0;
-    ft_code rc = bytes ? read_bytes(b, text, n, st) : read_letters(b, text, n, st);
-    if (!rc && bytes && b->symbols_count <= SCAN_MOST)
-        merge_by_scan(b);
-    else if (!rc)
-        rc = merge_by_heap(b, st);
+    ft_code rc = merge_by_heap(b, st);
     for (size_t i = 0; !rc && i < b->symbols_count; i++)
         if (b->symbols[i].size)
-            rc = answer(b, b->symbols[i].id, b->symbols[i].size, st);
+            rc = ft_bpe_answer(b, b->symbols[i].id, b->symbols[i].size, st);
     return rc;
 }
 
-ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st)
+ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, ft_status *st)
 {
     b->count = 0;
-    if (!bytes || n > CACHED_BYTES)
-        return encode_piece(b, text, n, bytes, st);
-    ft_word *word = &b->cache[ft_hash_bytes(text, n) >> (64 - CACHE_BITS)];
-    ft_code rc = FT_OK;
-    if (word->count && word->bytes == n && !memcmp(word->text, text, n)) {
-        for (size_t i = 0; !rc && i < word->count; i++)
-            rc = answer(b, word->ids[i], word->sizes[i], st);
-        return rc;
+    if (n <= SCAN_MOST)
+        return merge_by_scan(b, text, n, st);
+    ft_code rc = read_bytes(b, text, n, st);
+    return rc ? rc : answer_symbols(b, st);
+}
+
+ft_code ft_bpe_merge_letters(ft_bpe *b, const char *text, size_t n, ft_status *st)
+{
+    b->count = 0;
+    if (b->t->ignore_merges) {
+        const uint32_t id = ft_vocabulary_find(b->t, text, n);
+        if (id != FT_NO_TOKEN)
+            return ft_bpe_answer(b, id, (uint32_t)n, st);
     }
-    rc = encode_piece(b, text, n, bytes, st);
-    if (rc || b->count > CACHED_TOKENS || !b->count)
-        return rc;
-    memcpy(word->text, text, n);
-    word->bytes = (uint8_t)n;
-    word->count = (uint8_t)b->count;
-    for (size_t i = 0; i < b->count; i++) {
-        word->ids[i] = b->ids[i];
-        word->sizes[i] = (uint8_t)b->sizes[i];
-    }
-    return FT_OK;
+    b->symbols_count = 0;
+    ft_code rc = read_letters(b, text, n, st);
+    return rc ? rc : answer_symbols(b, st);
 }

@@ -5,7 +5,8 @@
  * tokenizer_added.c    finding added tokens in text
  * tokenizer_pieces.c   text under work: pieces, and where their bytes came from
  * tokenizer_normalize.c, tokenizer_split.c   the steps, on pieces
- * tokenizer_bpe.c      merging, and the cache of words
+ * tokenizer_bpe.c      merging
+ * tokenizer_words.c    the cache of words, and encoding through it
  * ft_tokenizer.c       encoders; tokenizer_decode.c decoding
  *
  * Encoding follows the reference step by step. Text under work is a layer: bytes,
@@ -15,11 +16,12 @@
 #ifndef FT_TOKENIZER_INTERNAL_H
 #define FT_TOKENIZER_INTERNAL_H
 #include "text/ft_tokenizer.h"
+#include "text/pattern_internal.h"
 #include "text/regex_internal.h"
 
 #include <jansson.h>
 
-enum { FT_MAX_TOKEN_ID = (1 << 24) - 1, FT_MAX_STEPS = 256 };
+enum { FT_MAX_TOKEN_ID = (1 << 24) - 1, FT_MAX_ENTRIES = 1 << 23, FT_MAX_STEPS = 256 };
 
 typedef struct ft_view32 {
     uint32_t at, size;
@@ -38,10 +40,13 @@ typedef struct ft_trie_node {
     uint32_t token;       /* index into added tokens, or FT_NO_TOKEN */
     uint8_t byte;
 } ft_trie_node;
+enum { FT_TRIE_FEW = 4 };
 typedef struct ft_trie {
     ft_trie_node *nodes; /* node 0 is the root; its children are found by first */
     size_t count, capacity;
     uint32_t first[256]; /* node for each first byte; 0: none */
+    uint8_t firsts[FT_TRIE_FEW];
+    size_t firsts_count; /* how many there are; only the first few are noted */
 } ft_trie;
 
 typedef enum ft_normalizer_kind {
@@ -71,7 +76,8 @@ typedef enum ft_behavior {
     FT_CONTIGUOUS
 } ft_behavior;
 typedef struct ft_splitter {
-    ft_regex *regex; /* NULL: bytes only (ByteLevel without its regex) */
+    ft_regex *regex;   /* NULL: bytes only (ByteLevel without its regex) */
+    ft_cutter *cutter; /* does the same as regex and behavior; NULL where the pattern is not known by heart */
     ft_behavior behavior;
     int invert;
     int add_prefix_space, to_bytes; /* ByteLevel: before, and after */
@@ -81,6 +87,10 @@ typedef struct ft_merge {
     uint64_t pair; /* left id << 32 | right id; UINT64_MAX where the slot is free */
     uint32_t rank, id;
 } ft_merge;
+
+typedef struct ft_spelled {
+    uint32_t tag, id; /* the hash's upper half; id FT_NO_TOKEN where the slot is free */
+} ft_spelled;
 
 struct ft_tokenizer {
     char *path;
@@ -99,11 +109,15 @@ struct ft_tokenizer {
 
     ft_merge *merges; /* hash table */
     size_t merges_shift, merges_mask;
+    uint64_t *merges_seen; /* eight bits a slot: set where a pair's hash falls. Most pairs
+                            * that are asked for do not merge, and this is small enough to stay near */
     uint32_t byte_id[256]; /* id of each byte's letter of the byte alphabet */
     int bytes_complete;    /* all 256 are there */
     int ignore_merges, fuse_unk, byte_fallback;
     uint32_t unk_id;           /* FT_NO_TOKEN: none asked for */
     uint32_t fallback_id[256]; /* <0xNN> */
+    ft_spelled *by_bytes;      /* hash table of the entries that bytes spell, by their bytes */
+    size_t by_bytes_mask;
 
     ft_added_token *added;
     size_t added_count;
@@ -119,7 +133,8 @@ struct ft_tokenizer {
     ft_classes *normalizer_knows, *accents;
     unsigned char *trims; /* [trims_count] add_prefix_space of each post-processor that trims offsets */
     size_t trims_count, trims_capacity;
-    int byte_level; /* the last splitter, and no other, turns text to bytes */
+    int byte_level;          /* the last splitter, and no other, turns text to bytes */
+    const ft_cutter *cutter; /* all that the splitters do, but for turning to bytes; NULL: more than that */
 };
 
 enum { FT_TOKEN_USED = 1, FT_TOKEN_SPECIAL = 2, FT_TOKEN_ADDED = 4 };
@@ -133,10 +148,21 @@ uint64_t ft_hash_bytes(const void *bytes, size_t n);
 uint32_t ft_vocabulary_find(const ft_tokenizer *t, const char *spelling, size_t n);
 /* The added token with this content, or NULL. */
 ft_added_token *ft_added_find(const ft_tokenizer *t, const char *content, size_t n);
+static inline uint64_t ft_merge_hash(uint64_t pair)
+{
+    return pair * UINT64_C(0x9E3779B97F4A7C15);
+}
+static inline int ft_merge_may_exist(const ft_tokenizer *t, uint64_t hash)
+{
+    const size_t bit = (size_t)(hash >> (t->merges_shift - 3));
+    return (int)(t->merges_seen[bit >> 6] >> (bit & 63) & 1);
+}
 static inline const ft_merge *ft_merge_find(const ft_tokenizer *t, uint32_t left, uint32_t right)
 {
-    const uint64_t pair = (uint64_t)left << 32 | right;
-    size_t at = (size_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> t->merges_shift);
+    const uint64_t pair = (uint64_t)left << 32 | right, hash = ft_merge_hash(pair);
+    if (!ft_merge_may_exist(t, hash))
+        return NULL;
+    size_t at = (size_t)(hash >> t->merges_shift);
     while (t->merges[at].pair != pair) {
         if (t->merges[at].pair == UINT64_MAX)
             return NULL;
@@ -213,6 +239,8 @@ static inline ft_layer *ft_work_layer(ft_work *w)
 {
     return &w->layers[w->now];
 }
+/* Nothing has changed the text yet. */
+int ft_layer_is_original(const ft_layer *l);
 /* The range of the original behind byte `at` of the present layer. */
 void ft_layer_origin(const ft_layer *l, size_t at, uint32_t *begin, uint32_t *end);
 /* The range of the original behind bytes [start, end) of a piece. */
@@ -254,16 +282,34 @@ typedef struct ft_bpe {
     size_t symbols_count, symbols_capacity;
     ft_candidate *heap;
     size_t heap_count, heap_capacity;
-    ft_buffer letters;
-    struct ft_word *cache;
+    ft_merge *pairs; /* a few of t->merges, those that came last */
+    void *tables;    /* the cache of words: both of its tables */
+    struct ft_word *words;
+    struct ft_long_word *long_words;
+    uint8_t *whole;        /* [t->size] whether an entry's bytes merge to the entry: 0 not tried yet, 1 no, 2 yes */
     uint32_t *ids, *sizes; /* the answer */
     size_t count, ids_capacity, sizes_capacity;
 } ft_bpe;
 
 FT_CHECKED ft_code ft_bpe_init(ft_bpe *b, const ft_tokenizer *t, ft_status *st);
 void ft_bpe_release(ft_bpe *b);
+FT_CHECKED ft_code ft_words_init(ft_bpe *b, ft_status *st);
+FT_CHECKED ft_code ft_bpe_answer(ft_bpe *b, uint32_t id, uint32_t size, ft_status *st);
+/* A piece by merging its bytes alone. */
+FT_CHECKED ft_code ft_bpe_merge(ft_bpe *b, const char *text, size_t n, ft_status *st);
+/* A piece of letters, or of whatever else. */
+FT_CHECKED ft_code ft_bpe_merge_letters(ft_bpe *b, const char *text, size_t n, ft_status *st);
 /* `bytes`: the text is bytes that the byte alphabet's letters stand for. */
 FT_CHECKED ft_code ft_bpe_piece(ft_bpe *b, const char *text, size_t n, int bytes, ft_status *st);
+
+/* Room for `more` further tokens, with their offsets or without. */
+FT_CHECKED ft_code ft_encoding_grow(ft_encoding *out, size_t more, int offsets, ft_status *st);
+/* Cuts the bytes [start, end) of the layer with the tokenizer's cutter and appends
+ * the tokens of the pieces: what ft_work_split and ft_bpe_piece give, faster. */
+FT_CHECKED ft_code ft_bpe_encode(ft_bpe *b, const ft_layer *l, uint32_t start, uint32_t end, int offsets,
+                                 ft_encoding *out, ft_status *st);
+/* Fills t->by_bytes. */
+FT_CHECKED ft_code ft_words_index(ft_tokenizer *t, ft_status *st);
 
 /* Normalizes a text outside any encoding: for the content of added tokens. */
 FT_CHECKED ft_code ft_normalize_text(const ft_tokenizer *t, const char *text, size_t n, ft_buffer *out, ft_status *st);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILE_BYTES = 512 << 20, MAX_ENTRIES = 1 << 23 };
+enum { MAX_FILE_BYTES = 512 << 20 };
 
 uint32_t ft_byte_letter(unsigned byte)
 {
@@ -92,8 +92,8 @@ static ft_code read_vocabulary(ft_tokenizer *t, json_t *vocab, ft_status *st)
     if (!json_is_object(vocab))
         return ft_fail(st, FT_ERR_FORMAT, "model.vocab must be an object of token to id");
     const size_t count = json_object_size(vocab);
-    if (count > MAX_ENTRIES)
-        return ft_fail(st, FT_ERR_LIMIT, "model.vocab has %zu entries: at most %d", count, MAX_ENTRIES);
+    if (count > FT_MAX_ENTRIES)
+        return ft_fail(st, FT_ERR_LIMIT, "model.vocab has %zu entries: at most %d", count, FT_MAX_ENTRIES);
     json_int_t last = -1;
     const char *entry;
     json_t *value;
@@ -158,8 +158,10 @@ static int merge_halves(const json_t *merge, const char *half[2], size_t size[2]
 /* A later merge of the same pair replaces the earlier, as in the reference. */
 static void put_merge(ft_tokenizer *t, uint32_t left, uint32_t right, uint32_t rank, uint32_t id)
 {
-    const uint64_t pair = (uint64_t)left << 32 | right;
-    size_t at = (size_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> t->merges_shift);
+    const uint64_t pair = (uint64_t)left << 32 | right, hash = ft_merge_hash(pair);
+    const size_t bit = (size_t)(hash >> (t->merges_shift - 3));
+    t->merges_seen[bit >> 6] |= UINT64_C(1) << (bit & 63);
+    size_t at = (size_t)(hash >> t->merges_shift);
     while (t->merges[at].pair != UINT64_MAX && t->merges[at].pair != pair)
         at = (at + 1) & t->merges_mask;
     t->merges[at] = (ft_merge){pair, rank, id};
@@ -196,11 +198,14 @@ static ft_code read_merges(ft_tokenizer *t, const json_t *merges, ft_status *st)
     if (!json_is_array(merges))
         return ft_fail(st, FT_ERR_FORMAT, "model.merges must be an array");
     const size_t count = json_array_size(merges);
-    if (count > MAX_ENTRIES)
-        return ft_fail(st, FT_ERR_LIMIT, "model.merges has %zu entries: at most %d", count, MAX_ENTRIES);
-    const size_t size = table_size(count);
+    if (count > FT_MAX_ENTRIES)
+        return ft_fail(st, FT_ERR_LIMIT, "model.merges has %zu entries: at most %d", count, FT_MAX_ENTRIES);
+    size_t size = 16; /* three quarters full: few that are not there are asked for */
+    while (size < count + count / 4)
+        size *= 2;
     t->merges = malloc(size * sizeof(*t->merges));
-    if (!t->merges)
+    t->merges_seen = calloc(size / 8, sizeof(*t->merges_seen));
+    if (!t->merges || !t->merges_seen)
         return out_of_memory(st);
     t->merges_mask = size - 1;
     t->merges_shift = 64;
@@ -401,8 +406,8 @@ static ft_code read_added_tokens(ft_tokenizer *t, const json_t *root, ft_status 
     if (!list)
         return FT_OK;
     const size_t count = json_array_size(list);
-    if (!json_is_array(list) || count > MAX_ENTRIES)
-        return ft_fail(st, FT_ERR_FORMAT, "added_tokens must be an array of at most %d", MAX_ENTRIES);
+    if (!json_is_array(list) || count > FT_MAX_ENTRIES)
+        return ft_fail(st, FT_ERR_FORMAT, "added_tokens must be an array of at most %d", FT_MAX_ENTRIES);
     const size_t size = table_size(count);
     t->added = ft_alloc_array(count, sizeof(*t->added));
     t->by_content = malloc(size * sizeof(*t->by_content));
@@ -535,6 +540,8 @@ ft_code ft_tokenizer_open(ft_tokenizer **out, const char *path, ft_status *st)
         rc = read_root(t, root, st);
         if (!rc)
             rc = read_bytes(t, st);
+        if (!rc)
+            rc = ft_words_index(t, st);
         if (rc)
             ft_status_prefix(st, "%s", t->path);
     }

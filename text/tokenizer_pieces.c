@@ -34,7 +34,7 @@ ft_code ft_pieces_push(ft_pieces *list, ft_piece piece, ft_status *st)
 }
 
 /* A layer that owns nothing yet has its arrays, but they do not count: `owned` says so. */
-static int is_original(const ft_layer *l)
+int ft_layer_is_original(const ft_layer *l)
 {
     return l->text != l->owned.data || !l->text;
 }
@@ -54,7 +54,7 @@ ft_code ft_work_start(ft_work *w, const char *text, size_t n, ft_status *st)
 
 void ft_layer_origin(const ft_layer *l, size_t at, uint32_t *begin, uint32_t *end)
 {
-    if (!is_original(l)) {
+    if (!ft_layer_is_original(l)) {
         *begin = l->begin[at];
         *end = l->end[at];
         return;
@@ -141,7 +141,7 @@ ft_code ft_layer_copy(ft_work *w, uint32_t start, uint32_t end, ft_status *st)
         return rc;
     if (!n)
         return FT_OK;
-    if (!is_original(from)) {
+    if (!ft_layer_is_original(from)) {
         memcpy(l->begin + before, from->begin + start, n * sizeof(*l->begin));
         memcpy(l->end + before, from->end + start, n * sizeof(*l->end));
         return FT_OK;

@@ -130,7 +130,6 @@ static ft_code read_behavior(const json_t *o, const char *part, ft_behavior *out
 
 static ft_code read_byte_level(const json_t *o, ft_splitter *s, ft_status *st)
 {
-    static const char gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
     int use_regex = 1, unused;
     s->to_bytes = 1;
     s->behavior = FT_ISOLATED;
@@ -140,7 +139,18 @@ static ft_code read_byte_level(const json_t *o, ft_splitter *s, ft_status *st)
     if (!rc)
         rc = ft_json_get_bool(o, "use_regex", &use_regex, st);
     if (!rc && use_regex)
-        rc = ft_regex_compile(&s->regex, gpt2, sizeof(gpt2) - 1, "pre_tokenizer 'ByteLevel'", st);
+        rc = ft_regex_compile(&s->regex, ft_pattern_gpt2, strlen(ft_pattern_gpt2), "pre_tokenizer 'ByteLevel'", st);
+    return !rc && use_regex ? ft_cutter_new(&s->cutter, ft_pattern_gpt2, strlen(ft_pattern_gpt2), st) : rc;
+}
+
+/* A known pattern leaves nothing between its matches: isolated matches, and all but
+ * what is between them removed, are the same pieces. */
+static ft_code read_split_pattern(const json_t *o, ft_splitter *s, ft_status *st)
+{
+    ft_code rc = read_pattern(o, "pre_tokenizer 'Split'", &s->regex, st);
+    const json_t *regex = json_object_get(json_object_get(o, "pattern"), "Regex");
+    if (!rc && regex && (s->behavior == FT_ISOLATED || (s->behavior == FT_REMOVED && s->invert)))
+        rc = ft_cutter_new(&s->cutter, json_string_value(regex), json_string_length(regex), st);
     return rc;
 }
 
@@ -153,7 +163,7 @@ static ft_code read_splitter(const json_t *o, const char *type, ft_splitter *s, 
         rc = read_behavior(o, "pre_tokenizer 'Split'", &s->behavior, st);
         if (!rc)
             rc = need_bool(o, "pre_tokenizer 'Split'", "invert", &s->invert, st);
-        return rc ? rc : read_pattern(o, "pre_tokenizer 'Split'", &s->regex, st);
+        return rc ? rc : read_split_pattern(o, s, st);
     }
     if (!strcmp(type, "Digits")) {
         int one_by_one = 0;
@@ -268,6 +278,19 @@ static int only_last_to_bytes(const ft_tokenizer *t)
     return to_bytes == 1 && t->splitters[t->splitters_count - 1].to_bytes;
 }
 
+/* The cutter of the one splitter that cuts, if the others do nothing but turn to bytes. */
+static const ft_cutter *only_cutter(const ft_tokenizer *t)
+{
+    const ft_cutter *cutter = NULL;
+    for (size_t i = 0; i < t->splitters_count; i++) {
+        const ft_splitter *s = &t->splitters[i];
+        if (s->add_prefix_space || (s->regex && (!s->cutter || cutter)))
+            return NULL;
+        cutter = s->regex ? s->cutter : cutter;
+    }
+    return cutter;
+}
+
 ft_code ft_steps_read(ft_tokenizer *t, const json_t *root, ft_status *st)
 {
     const json_t *normalizer = json_object_get(root, "normalizer");
@@ -286,6 +309,7 @@ ft_code ft_steps_read(ft_tokenizer *t, const json_t *root, ft_status *st)
     if (!rc && !byte_level)
         rc = ft_fail(st, FT_ERR_UNSUPPORTED, "decoder: only 'ByteLevel' is implemented");
     t->byte_level = !rc && only_last_to_bytes(t);
+    t->cutter = t->byte_level ? only_cutter(t) : NULL;
     return rc;
 }
 
@@ -295,8 +319,10 @@ void ft_steps_release(ft_tokenizer *t)
         ft_regex_free(t->normalizers[i].regex);
         ft_buffer_release(&t->normalizers[i].text);
     }
-    for (size_t i = 0; i < t->splitters_count; i++)
+    for (size_t i = 0; i < t->splitters_count; i++) {
         ft_regex_free(t->splitters[i].regex);
+        ft_cutter_free(t->splitters[i].cutter);
+    }
     free(t->normalizers);
     free(t->splitters);
     free(t->trims);
