@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void ft_buffer_init(ft_buffer *b, size_t ceiling)
 {
@@ -96,6 +97,21 @@ ft_code ft_size_add(size_t a, size_t b, size_t *out, ft_status *st)
 void *ft_alloc_array(size_t count, size_t element_bytes)
 {
     return calloc(count ? count : 1, element_bytes ? element_bytes : 1);
+}
+
+void *ft_alloc_large(size_t bytes)
+{
+    enum { LARGE_PAGE = 2 << 20 };
+    if (bytes < LARGE_PAGE)
+        return malloc(bytes ? bytes : 1);
+    size_t rounded;
+    if (__builtin_add_overflow(bytes, LARGE_PAGE - 1, &rounded))
+        return NULL;
+    rounded -= rounded % LARGE_PAGE;
+    void *block = aligned_alloc(LARGE_PAGE, rounded);
+    if (block)
+        (void)madvise(block, rounded, MADV_HUGEPAGE); /* where there are none, small ones do */
+    return block;
 }
 
 ft_code ft_array_grow(void **array, size_t *capacity, size_t needed, size_t element_bytes, ft_status *st)

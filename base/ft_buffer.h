@@ -39,6 +39,10 @@ FT_CHECKED ft_code ft_size_add(size_t a, size_t b, size_t *out, ft_status *st);
  * is out. free() releases it. count 0 gives a non-NULL pointer. */
 void *ft_alloc_array(size_t count, size_t element_bytes);
 
+/* A block for arrays that are read at random: in large pages where the system has them,
+ * not zeroed. NULL when memory is out; free() releases it. */
+void *ft_alloc_large(size_t bytes);
+
 /* Grows *array (capacity *capacity, in elements) so that it holds `needed`
  * elements, at least doubling. On failure nothing changes. */
 FT_CHECKED ft_code ft_array_grow(void **array, size_t *capacity, size_t needed, size_t element_bytes, ft_status *st);

@@ -255,8 +255,7 @@ static void warm(const char *folder, const char *query_folder, char **names, int
             }
         }
         printf("%-20s p50 %9.2f us  p99 %9.2f us  mean %9.2f us  max %9.2f  (%zu, sum %llu)\n", operations[k].name,
-               quantile(seconds, q.count, 0.5) * 1e6, quantile(seconds, q.count, 0.99) * 1e6,
-               ({
+               quantile(seconds, q.count, 0.5) * 1e6, quantile(seconds, q.count, 0.99) * 1e6, ({
                    double all = 0;
                    for (size_t i = 0; i < q.count; i++)
                        all += seconds[i];
@@ -344,8 +343,8 @@ static void cold(const char *folder, const char *query_folder, size_t limit, cha
             all += seconds[i];
             ft_index_close(ix);
         }
-        printf("%-20s pages: mean %8.2f p50 %6.0f p99 %6.0f max %6.0f   ms: mean %8.3f p50 %8.3f p99 %8.3f  (%zu)\n", operations[k].name,
-               sum / (double)count, quantile(pages, count, 0.5), quantile(pages, count, 0.99),
+        printf("%-20s pages: mean %8.2f p50 %6.0f p99 %6.0f max %6.0f   ms: mean %8.3f p50 %8.3f p99 %8.3f  (%zu)\n",
+               operations[k].name, sum / (double)count, quantile(pages, count, 0.5), quantile(pages, count, 0.99),
                quantile(pages, count, 1), all / (double)count * 1e3, quantile(seconds, count, 0.5) * 1e3,
                quantile(seconds, count, 0.99) * 1e3, count);
         fflush(stdout);

@@ -2,12 +2,16 @@
 
 #include "base/ft_buffer.h"
 #include "base/ft_json.h"
+#include "index/ft_text_match.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPORT_EVERY = 1 << 12 /* documents */ };
+enum {
+    REPORT_EVERY = 1 << 12, /* documents */
+    TEXT_PAGE = 1 << 16     /* occurrences listed at once */
+};
 
 ft_code ft_document_set_init(ft_document_set *out, const ft_index *index, ft_status *st)
 {
@@ -111,6 +115,40 @@ ft_code ft_document_set_add_tokens(ft_document_set *s, const uint32_t *ids, size
             if (!rc)
                 rc = ft_document_set_add(s, &doc, st);
         }
+    return rc;
+}
+
+static ft_code add_listed(ft_document_set *s, const ft_text_matches *m, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (size_t i = 0; i < m->listed && !rc; i++) {
+        ft_doc_ref doc;
+        rc = ft_index_document(s->index, m->occurrences[i].document, &doc, st);
+        if (!rc)
+            rc = ft_document_set_add(s, &doc, st);
+    }
+    return rc;
+}
+
+ft_code ft_document_set_add_text(ft_document_set *s, const struct ft_tokenizer *tokenizer, const char *text,
+                                 size_t bytes, int ignore_case, ft_status *st)
+{
+    const ft_index_set set = {&s->index, 1};
+    ft_text_matcher *matcher;
+    ft_code rc = ft_text_matcher_new(&matcher, set, tokenizer, st);
+    if (rc)
+        return rc;
+    ft_text_query q = {.text = text, .bytes = bytes, .ignore_case = ignore_case, .limit = TEXT_PAGE};
+    for (int more = 1; more && !rc; q.from += TEXT_PAGE) {
+        ft_text_matches m;
+        rc = ft_text_match(matcher, set, &q, &m, st);
+        if (rc)
+            break;
+        rc = add_listed(s, &m, st);
+        more = m.count > q.from + m.listed && m.listed;
+        ft_text_matches_release(&m);
+    }
+    ft_text_matcher_free(matcher);
     return rc;
 }
 

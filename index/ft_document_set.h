@@ -37,6 +37,12 @@ FT_CHECKED ft_code ft_document_set_add_where(ft_document_set *s, const char *fie
 /* All in which the tokens stand. FT_ERR_ARG: no token, which all documents hold. */
 FT_CHECKED ft_code ft_document_set_add_tokens(ft_document_set *s, const uint32_t *ids, size_t n, ft_status *st);
 
+/* All in which the bytes of the text stand, whatever tokens they were cut into:
+ * index/ft_text_match.h, whose errors it has. */
+struct ft_tokenizer;
+FT_CHECKED ft_code ft_document_set_add_text(ft_document_set *s, const struct ft_tokenizer *tokenizer, const char *text,
+                                            size_t bytes, int ignore_case, ft_status *st);
+
 /* The first selected document whose number is at least `from`; FT_ERR_NOT_FOUND behind the last. */
 FT_CHECKED ft_code ft_document_set_next(const ft_document_set *s, uint64_t from, ft_doc_ref *out, ft_status *st);
 

@@ -220,8 +220,7 @@ static void combine_position(void *context, size_t at, size_t own, ft_range rang
     if (c->matches) {
         ft_match *m = &c->matches[at];
         m->part[c->number] = range;
-        m->count = (own > c->longest[at] ? 0 : m->count) |
-                   (own >= c->longest[at] ? (uint64_t)1 << c->number : 0);
+        m->count = (own > c->longest[at] ? 0 : m->count) | (own >= c->longest[at] ? (uint64_t)1 << c->number : 0);
     }
     c->longest[at] = own > c->longest[at] ? own : c->longest[at];
 }

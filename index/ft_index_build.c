@@ -20,8 +20,8 @@ enum {
     BATCH_MIN = 1 << 20,
     BATCH_MAX = 16 << 20,
     BATCH_DOCUMENTS = 1 << 16,
-    TOKENIZER_BYTES = 48 << 20, /* what a tokenizer and its encoders' caches take */
-    ENCODING_FACTOR = 6,        /* bytes of an encoding for each byte of text, tokens being 4 bytes or so */
+    TOKENIZER_BYTES = 48 << 20, /* what a tokenizer takes while it is opened, or with its encoders' caches */
+    ENCODING_FACTOR = 2,        /* bytes of ids for each byte of text: a token of 4 bytes is 4 bytes of text or so */
     REPEATED_SHOWN = 5          /* ids that stand twice and are named */
 };
 
@@ -340,9 +340,9 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
     s->batch_bytes = memory / 128 < BATCH_MIN   ? BATCH_MIN
                      : memory / 128 > BATCH_MAX ? BATCH_MAX
                                                 : (size_t)(memory / 128);
-    uint64_t fixed = 0;
+    uint64_t fixed = s->tokenizer ? TOKENIZER_BYTES : 0;
     if (s->corpus)
-        fixed = TOKENIZER_BYTES + (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2);
+        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2) + threads * (uint64_t)FT_ENCODER_BYTES;
     const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
     if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",
@@ -352,7 +352,7 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
 }
 
 /* An addition reads with the index's own tokenizer; another one is refused. */
-static ft_code open_tokenizer(build *s, const char *folder, int add, ft_status *st)
+static ft_code open_tokenizer(build *s, const char *folder, int add, int arrays, ft_status *st)
 {
     const char *path = s->options->tokenizer;
     ft_index *ix = NULL;
@@ -361,7 +361,7 @@ static ft_code open_tokenizer(build *s, const char *folder, int add, ft_status *
         const ft_index_info info = ft_index_get_info(ix);
         s->vocab_size = info.vocab_size;
         s->end_of_text = info.end_of_text;
-        if (!path && info.tokenizer)
+        if (!path && info.tokenizer && !arrays) /* arrays are ids of its vocabulary already */
             path = s->own_tokenizer = strdup(info.tokenizer);
     }
     if (!rc && path)
@@ -490,7 +490,7 @@ static ft_code run(build *s, const char *folder, int add, const char *const *cor
     ft_index_writer_options writer_options = {.add = add};
     ft_code rc = ft_pool_new(&s->pool, s->options->threads, st);
     if (!rc)
-        rc = open_tokenizer(s, folder, add, st);
+        rc = open_tokenizer(s, folder, add, count && is_tokens(corpus[0]), st);
     if (!rc)
         rc = fingerprint(s, corpus, count, &writer_options.fingerprint, st);
     if (!rc)

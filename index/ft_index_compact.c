@@ -154,8 +154,12 @@ static ft_code make_segment(compaction *c, ft_segment_report *report, ft_status 
     ft_spool_remove(c->folder);
     rc = ft_section_open(&tokens, c->folder, FT_SECTION_TOKENS, 0, st);
     if (!rc) {
-        const ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        unsigned char *copy = tokens.payload_bytes <= memory / 2 ? ft_codes_copy(&text) : NULL;
+        if (copy)
+            text.packed = copy;
         rc = merge_parts(c, &text, segment, st);
+        free(copy);
     }
     ft_section_close(&tokens);
     return rc;

@@ -5,6 +5,7 @@
 #include "index/ft_part.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -13,48 +14,45 @@
  * are checked against ranks, in linear time whatever repeats (Burkhardt and Kärkkäinen,
  * "Fast lightweight suffix array construction and checking", 2003, section 5). */
 
-typedef struct ranks { /* of each position; n is "unset" */
-    uint32_t *narrow;
+typedef struct order_check {
+    const ft_part *part;
+    uint32_t *narrow; /* rank of each position, in as many bits as it needs */
     uint64_t *wide;
-} ranks;
+    _Atomic uint64_t fault; /* first rank where something is wrong, or n */
+} order_check;
 
-static uint64_t rank_of(const ranks *r, uint64_t pos)
+enum { CHUNK = 1 << 16 }; /* ranks that are one task */
+
+static uint64_t chunk_end(const ft_part *p, size_t task)
 {
-    return r->narrow ? r->narrow[pos] : r->wide[pos];
+    const uint64_t from = (uint64_t)task * CHUNK;
+    return p->n - from < CHUNK ? p->n : from + CHUNK;
 }
 
-static ft_code order_fault(const ft_part *p, uint64_t rank, const char *what, ft_status *st)
+static uint64_t rank_of(const order_check *c, uint64_t pos)
 {
-    if (p->bytewise)
-        return ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank, what);
-    return ft_fail(st, FT_ERR_FORMAT, "%s/suffixes: rank %" PRIu64 ": %s", p->folder, rank, what);
+    return c->narrow ? __atomic_load_n(&c->narrow[pos], __ATOMIC_RELAXED)
+                     : __atomic_load_n(&c->wide[pos], __ATOMIC_RELAXED);
 }
 
-/* Each position must stand at one rank. */
-static ft_code invert(const ft_part *p, ranks *r, ft_status *st)
+/* Two ranks with the same position: one of them is not kept, and is found so. */
+static void invert_chunk(void *context, size_t task, unsigned worker)
 {
-    if (p->n < UINT32_MAX)
-        r->narrow = ft_alloc_array((size_t)p->n, sizeof(*r->narrow));
-    else
-        r->wide = ft_alloc_array((size_t)p->n, sizeof(*r->wide));
-    if (!r->narrow && !r->wide)
-        return ft_fail(st, FT_ERR_MEM, "%s: no memory to check the order of %" PRIu64 " suffixes", p->folder, p->n);
-    for (uint64_t i = 0; i < p->n; i++)
-        r->narrow ? (void)(r->narrow[i] = (uint32_t)p->n) : (void)(r->wide[i] = p->n);
-    for (uint64_t i = 0; i < p->n; i++) {
-        const uint64_t pos = ft_part_position(p, i);
-        if (pos >= p->n)
-            return order_fault(p, i, "the pointer leaves the tokens", st);
-        if (rank_of(r, pos) != p->n)
-            return order_fault(p, i, "this suffix stands at an earlier rank too", st);
-        r->narrow ? (void)(r->narrow[pos] = (uint32_t)i) : (void)(r->wide[pos] = i);
+    (void)worker;
+    const order_check *c = context;
+    for (uint64_t i = (uint64_t)task * CHUNK, end = chunk_end(c->part, task); i < end; i++) {
+        const uint64_t pos = ft_part_position(c->part, i);
+        if (pos < c->part->n && c->narrow)
+            __atomic_store_n(&c->narrow[pos], (uint32_t)i, __ATOMIC_RELAXED);
+        else if (pos < c->part->n)
+            __atomic_store_n(&c->wide[pos], i, __ATOMIC_RELAXED);
     }
-    return FT_OK;
 }
 
 /* 1 when the suffix at `a` may stand right before that at `b`. */
-static int in_order(const ft_part *p, const ranks *r, uint64_t a, uint64_t b)
+static int in_order(const order_check *c, uint64_t a, uint64_t b)
 {
+    const ft_part *p = c->part;
     const uint64_t ka = ft_part_key(p, a), kb = ft_part_key(p, b);
     if (ka != kb)
         return ka < kb;
@@ -62,22 +60,59 @@ static int in_order(const ft_part *p, const ranks *r, uint64_t a, uint64_t b)
         return a < b; /* the ends of documents stand by position */
     if (a + 1 >= p->n || b + 1 >= p->n)
         return a + 1 >= p->n; /* what is a prefix of another comes first */
-    return rank_of(r, a + 1) < rank_of(r, b + 1);
+    return rank_of(c, a + 1) < rank_of(c, b + 1);
 }
 
-static ft_code check_order(const ft_part *p, ft_status *st)
+/* What is wrong with a rank; NULL: nothing. */
+static const char *rank_fault(const order_check *c, uint64_t rank)
 {
-    ranks r = {0};
-    ft_code rc = invert(p, &r, st);
-    for (uint64_t i = 1; i < p->n && !rc; i++)
-        if (!in_order(p, &r, ft_part_position(p, i - 1), ft_part_position(p, i)))
-            rc = order_fault(p, i, "out of order", st);
-    free(r.narrow);
-    free(r.wide);
+    const ft_part *p = c->part;
+    const uint64_t pos = ft_part_position(p, rank), before = rank ? ft_part_position(p, rank - 1) : p->n;
+    if (pos >= p->n)
+        return "the pointer leaves the tokens";
+    if (rank_of(c, pos) != rank)
+        return "this suffix stands at another rank too";
+    return rank && before < p->n && !in_order(c, before, pos) ? "out of order" : NULL;
+}
+
+static void check_chunk(void *context, size_t task, unsigned worker)
+{
+    (void)worker;
+    order_check *c = context;
+    uint64_t i = (uint64_t)task * CHUNK, first = atomic_load(&c->fault);
+    const uint64_t end = chunk_end(c->part, task);
+    while (i < end && !rank_fault(c, i))
+        i++;
+    while (i < end && i < first && !atomic_compare_exchange_weak(&c->fault, &first, i))
+        continue;
+}
+
+static ft_code check_order(const ft_part *p, ft_pool *pool, ft_status *st)
+{
+    order_check c = {.part = p, .fault = p->n};
+    const size_t tasks = (size_t)(p->n / CHUNK + (p->n % CHUNK != 0));
+    if (p->n < UINT32_MAX)
+        c.narrow = ft_alloc_array((size_t)p->n, sizeof(*c.narrow));
+    else
+        c.wide = ft_alloc_array((size_t)p->n, sizeof(*c.wide));
+    if (!c.narrow && !c.wide)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory to check the order of %" PRIu64 " suffixes", p->folder, p->n);
+    ft_pool_run(pool, tasks, invert_chunk, &c);
+    ft_pool_run(pool, tasks, check_chunk, &c);
+    const uint64_t rank = atomic_load(&c.fault);
+    ft_code rc = FT_OK;
+    if (rank < p->n && p->bytewise)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank,
+                     rank_fault(&c, rank));
+    else if (rank < p->n)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 ": %s", p->section[FT_SECTION_SUFFIXES].path, rank,
+                     rank_fault(&c, rank));
+    free(c.narrow);
+    free(c.wide);
     return rc;
 }
 
-/* --- Documents and directory ---------------------------------------------------------- */
+/* --- Documents and bounds -------------------------------------------------------------- */
 
 static ft_code check_documents(const ft_part *p, ft_status *st)
 {
@@ -129,52 +164,79 @@ static ft_code compare_nodes(void *context, const void *bytes, size_t n, ft_stat
     return FT_OK;
 }
 
-/* What the suffixes at a and b share. */
-static ft_ranked rank_after(const ft_codes *text, uint64_t a, uint64_t b)
-{
-    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
-        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
-        if (x != y)
-            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
-        if (x == 0)
-            break;
-    }
-    return ft_ranked_make(b, FT_SHARED_MAX, 0);
-}
+typedef struct leaves_check {
+    const ft_part *part;
+    uint64_t first, count;   /* leaves of this batch */
+    ft_separator *separator; /* [count] */
+    _Atomic uint64_t fault;  /* first leaf that is wrong, or their number */
+} leaves_check;
 
-static ft_code check_leaf(const ft_part *p, uint64_t number, ft_tree_builder *tree, ft_status *st)
+enum { LEAVES_TASK = 256, LEAVES_BATCH = 64 * LEAVES_TASK };
+
+/* 1 when the leaf is what its suffixes and the text make it; with the separator before it. */
+static int leaf_follows(const ft_part *p, uint64_t number, ft_separator *separator)
 {
     ft_ranked ranked[FT_LEAF_RANKS];
     const uint64_t first = number * FT_LEAF_RANKS, left = p->n - first;
     const size_t count = left < FT_LEAF_RANKS ? (size_t)left : FT_LEAF_RANKS;
-    unsigned char bytes[16 * 48 + 112];
+    unsigned char bytes[FT_LEAF_BYTES_MAX];
+    uint64_t before = first ? ft_part_position(p, first - 1) : 0;
     for (size_t i = 0; i < count; i++) {
-        const uint64_t rank = first + i, pos = ft_part_position(p, rank);
-        ranked[i] = rank ? rank_after(&p->text, ft_part_position(p, rank - 1), pos) : ft_ranked_make(pos, 0, 0);
+        const uint64_t pos = ft_part_position(p, first + i);
+        ranked[i] = first + i ? ft_ranked_after(&p->text, before, pos) : ft_ranked_make(pos, 0, 0);
+        before = pos;
     }
     ft_leaf_encode(bytes, &p->shape, ranked, count);
-    if (memcmp(bytes, p->suffixes + number * p->shape.bytes, p->shape.bytes) != 0)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 ": the leaf that begins here does not follow from the text",
-                       p->section[FT_SECTION_SUFFIXES].path, first);
-    ft_separator s;
-    ft_separator_make(&s, ranked[0], &p->text);
-    return ft_tree_builder_add(tree, &s, st);
+    ft_separator_make(separator, ranked[0], &p->text);
+    return memcmp(bytes, p->suffixes + number * p->shape.bytes, p->shape.bytes) == 0;
 }
 
-static ft_code check_leaves(const ft_part *p, ft_status *st)
+static void check_some_leaves(void *context, size_t task, unsigned worker)
 {
-    tree_check c = {.section = &p->section[FT_SECTION_TREE]};
-    ft_tree_builder tree;
-    ft_tree_builder_init(&tree, p->text.bits, compare_nodes, &c);
+    (void)worker;
+    leaves_check *c = context;
+    const uint64_t from = (uint64_t)task * LEAVES_TASK,
+                   to = c->count - from < LEAVES_TASK ? c->count : from + LEAVES_TASK;
+    for (uint64_t i = from, fault = atomic_load(&c->fault); i < to; i++)
+        if (!leaf_follows(c->part, c->first + i, &c->separator[i]))
+            while (c->first + i < fault && !atomic_compare_exchange_weak(&c->fault, &fault, c->first + i))
+                continue;
+}
+
+static ft_code check_batch(leaves_check *c, ft_tree_builder *tree, ft_pool *pool, ft_status *st)
+{
+    ft_pool_run(pool, (size_t)((c->count + LEAVES_TASK - 1) / LEAVES_TASK), check_some_leaves, c);
+    const uint64_t fault = atomic_load(&c->fault);
+    if (fault < c->part->tree.leaves)
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s: rank %" PRIu64 ": the leaf that begins here does not follow from the text",
+                       c->part->section[FT_SECTION_SUFFIXES].path, fault * FT_LEAF_RANKS);
     ft_code rc = FT_OK;
-    for (uint64_t i = 0; i < p->tree.leaves && !rc; i++)
-        rc = check_leaf(p, i, &tree, st);
+    for (uint64_t i = 0; i < c->count && !rc; i++)
+        rc = ft_tree_builder_add(tree, &c->separator[i], st);
+    return rc;
+}
+
+static ft_code check_leaves(const ft_part *p, ft_pool *pool, ft_status *st)
+{
+    tree_check nodes = {.section = &p->section[FT_SECTION_TREE]};
+    leaves_check c = {.part = p, .fault = p->tree.leaves};
+    ft_tree_builder tree;
+    ft_tree_builder_init(&tree, p->text.bits, compare_nodes, &nodes);
+    c.separator = ft_alloc_array(LEAVES_BATCH, sizeof(*c.separator));
+    ft_code rc = c.separator ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", p->folder);
+    for (; c.first < p->tree.leaves && !rc; c.first += c.count) {
+        const uint64_t left = p->tree.leaves - c.first;
+        c.count = left < LEAVES_BATCH ? left : LEAVES_BATCH;
+        rc = check_batch(&c, &tree, pool, st);
+    }
     uint64_t bytes;
     if (!rc)
         rc = ft_tree_builder_finish(&tree, &bytes, st);
     ft_tree_builder_release(&tree);
-    if (!rc && c.at != c.section->payload_bytes)
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s: more nodes than the suffixes need", c.section->path);
+    free(c.separator);
+    if (!rc && nodes.at != nodes.section->payload_bytes)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: more nodes than the suffixes need", nodes.section->path);
     return rc;
 }
 
@@ -246,9 +308,9 @@ static ft_code check_segment(const ft_part *p, ft_pool *pool, ft_status *st)
     if (!rc)
         rc = check_ids(p, st);
     if (!rc)
-        rc = check_order(p, st);
+        rc = check_order(p, pool, st);
     if (!rc)
-        rc = check_leaves(p, st);
+        rc = check_leaves(p, pool, st);
     if (!rc)
         rc = check_bounds(p, st);
     return rc || !p->removed_documents.count ? rc : check_removed(p, pool, st);
@@ -259,7 +321,7 @@ static ft_code check_part(const ft_part *p, ft_pool *pool, ft_status *st)
     if (!p->bytewise)
         return check_segment(p, pool, st);
     ft_code rc = check_documents(p, st);
-    return rc ? rc : check_order(p, st);
+    return rc ? rc : check_order(p, pool, st);
 }
 
 static ft_code check_digests(const ft_index *ix, ft_pool *pool, ft_status *st)

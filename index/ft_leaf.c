@@ -24,6 +24,18 @@ static unsigned slot_of_depth(unsigned code_bits, size_t depth)
     return depth <= q ? code_bits * (unsigned)depth : code_bits * q + (unsigned)(depth - q);
 }
 
+ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b)
+{
+    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
+        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
+        if (x != y)
+            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
+        if (x == 0)
+            break; /* both end here: equal */
+    }
+    return ft_ranked_make(b, FT_SHARED_MAX, 0);
+}
+
 /* --- Encoding -------------------------------------------------------------------------- */
 
 static unsigned leaf_shared(const ft_ranked *ranked, size_t count)
@@ -265,9 +277,9 @@ ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint3
     const size_t depth = p.shared > leaf->shared ? p.shared - leaf->shared : 0;
     if (sign == 0) {
         /* All that begin with it: where slots do not tell, the group begins with the candidate. */
-        p.lower = p.shared <= leaf->shared ? 0 : depth <= leaf->exact
-                      ? left_of(leaf, p.at, slot_of_depth(leaf->code_bits, depth))
-                      : p.at;
+        p.lower = p.shared <= leaf->shared ? 0
+                  : depth <= leaf->exact   ? left_of(leaf, p.at, slot_of_depth(leaf->code_bits, depth))
+                                           : p.at;
         return p;
     }
     if (depth >= leaf->exact) {
@@ -275,7 +287,8 @@ ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint3
         return sign > 0 ? p : find_in_group(leaf, ids, length, p);
     }
     const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, p.at) + p.shared);
-    const unsigned differs = slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
+    const unsigned differs =
+        slot_of_depth(leaf->code_bits, depth) + ft_codes_bit(code, ids[p.shared] + 1, leaf->code_bits);
     p.lower = sign > 0 ? left_of(leaf, p.at, differs + 1) : right_of(leaf, p.at + 1, differs + 1);
     return p;
 }

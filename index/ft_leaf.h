@@ -55,6 +55,9 @@ static inline unsigned ft_ranked_bit(ft_ranked r)
     return (unsigned)(r >> 56);
 }
 
+/* Rank of the suffix at b, behind that at a; cost: the codes they share, at most 127. */
+ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b);
+
 /* Number of equal leading bits of two different codes of `bits` bits. */
 static inline unsigned ft_codes_bit(uint32_t a, uint32_t b, unsigned bits)
 {
@@ -76,7 +79,12 @@ static inline unsigned ft_codes_bit(uint32_t a, uint32_t b, unsigned bits)
  *
  * so slots compare as the lengths they stand for. What a segment's last leaf lacks is 0. */
 
-enum { FT_LEAF_RANKS = 128, FT_LEAF_SHARED_MAX = 120, FT_LEAF_DEEP = 127 };
+enum {
+    FT_LEAF_RANKS = 128,
+    FT_LEAF_SHARED_MAX = 120,
+    FT_LEAF_DEEP = 127,
+    FT_LEAF_BYTES_MAX = 16 * 48 + 112 /* positions have at most 48 bits */
+};
 
 typedef struct ft_leaf_shape {
     unsigned code_bits, pointer_bits, bytes;
@@ -107,9 +115,9 @@ typedef struct ft_leaf {
     const ft_codes *text;
     unsigned pointer_bits, code_bits;
     unsigned count;
-    unsigned shared;  /* D */
-    unsigned exact;   /* depth below which slots tell bits: min(q, T) */
-    unsigned known;   /* T */
+    unsigned shared; /* D */
+    unsigned exact;  /* depth below which slots tell bits: min(q, T) */
+    unsigned known;  /* T */
     unsigned char slot[FT_LEAF_RANKS];
 } ft_leaf;
 

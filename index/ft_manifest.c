@@ -125,14 +125,15 @@ static json_t *head_json(const ft_manifest *m)
     for (size_t i = 0; segments && i < m->segment_count; i++) {
         const ft_manifest_segment *s = &m->segments[i];
         json_array_append_new(
-            segments, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "name", s->name, "documents",
-                                (json_int_t)s->documents, "tokens", (json_int_t)s->tokens, "text_bytes",
-                                (json_int_t)s->text_bytes, "removed", (json_int_t)s->removed, "removed_documents",
-                                (json_int_t)s->removed_documents, "removed_tokens", (json_int_t)s->removed_tokens));
+            segments, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "name", s->name, "documents", (json_int_t)s->documents,
+                                "tokens", (json_int_t)s->tokens, "text_bytes", (json_int_t)s->text_bytes, "removed",
+                                (json_int_t)s->removed, "removed_documents", (json_int_t)s->removed_documents,
+                                "removed_tokens", (json_int_t)s->removed_tokens));
     }
     return json_pack("{s:s,s:i,s:I,s:s,s:o,s:I,s:o,s:i,s:o}", "format", format_name, "version", FT_MANIFEST_VERSION,
-                     "generation", (json_int_t)m->generation, "owner", m->owner, "tokenizer", m->has_tokenizer ? hex_string(&m->tokenizer) : json_null(),
-                     "vocab_size", (json_int_t)m->vocab_size, "end_of_text",
+                     "generation", (json_int_t)m->generation, "owner", m->owner, "tokenizer",
+                     m->has_tokenizer ? hex_string(&m->tokenizer) : json_null(), "vocab_size",
+                     (json_int_t)m->vocab_size, "end_of_text",
                      m->end_of_text == UINT32_MAX ? json_null() : json_integer(m->end_of_text), "token_bytes",
                      (int)m->token_bytes, "segments", segments);
 }

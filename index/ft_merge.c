@@ -43,6 +43,17 @@ uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t 
     return from > limit ? from : limit;
 }
 
+unsigned char *ft_codes_copy(const ft_codes *text)
+{
+    const uint64_t bytes = ft_packed_bytes(text->count, text->bits);
+    unsigned char *copy = ft_alloc_large((size_t)bytes + 8); /* 8 are readable behind it */
+    if (copy) {
+        memcpy(copy, text->packed, (size_t)bytes);
+        memset(copy + bytes, 0, 8);
+    }
+    return copy;
+}
+
 /* Long stretches that stand at several places are met again and again, from another code
  * of them each time. What one comparison found holds for all others at the same distance:
  * from `from` on, which lies in the tile that the entry is for, the text and what stands

@@ -49,6 +49,11 @@ enum { FT_MERGE_READ = 512 };
 FT_CHECKED ft_code ft_merge(ft_suffix_writer *out, const ft_merge_source *const *sources, size_t count,
                             const ft_codes *text, ft_pool *pool, const ft_progress *progress, ft_status *st);
 
+/* A merge reads its text at random: a copy in large pages saves a walk through the page
+ * table at each look. The copy's bytes, which the caller frees; NULL when memory is out:
+ * then the mapped file does as well. */
+unsigned char *ft_codes_copy(const ft_codes *text);
+
 /* --- Comparing suffixes of one text ---------------------------------------------------- */
 
 /* Codes that the suffixes at a and b (different positions) share from `from` on, which

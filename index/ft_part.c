@@ -207,6 +207,5 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
-    return p->reversed ? longest_run(p, pat, len, out)
-                       : by_lengths(p, pat, len, 0, 0, len + 1, out);
+    return p->reversed ? longest_run(p, pat, len, out) : by_lengths(p, pat, len, 0, 0, len + 1, out);
 }

@@ -28,9 +28,9 @@ typedef struct ft_part {
     uint64_t first_document; /* number of this part's first live document in the index */
     uint32_t end;            /* the value that separates documents */
     unsigned token_bytes;    /* what a pointer of infini-gram's kind counts a token as */
-    int bytewise; /* infini-gram: ordered by bytes; pointers are byte positions; separators come first */
-    int reversed; /* infini-gram 5: documents stand last token first */
-    char *folder; /* of the segment, or of the infini-gram index */
+    int bytewise;            /* infini-gram: ordered by bytes; pointers are byte positions; separators come first */
+    int reversed;            /* infini-gram 5: documents stand last token first */
+    char *folder;            /* of the segment, or of the infini-gram index */
 
     /* Ours. */
     ft_section section[FT_SECTION_KINDS];

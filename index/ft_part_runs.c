@@ -7,10 +7,10 @@
 #include "index/ft_part.h"
 
 enum {
-    BATCH = 256,                        /* runs that are resolved together */
-    AHEAD = 12,                         /* leaves that are fetched before they are needed */
-    LEAVES = 512,                       /* separators looked at together */
-    MANY = 16                           /* leaves of a range from which separators are worth a search */
+    BATCH = 256,  /* runs that are resolved together */
+    AHEAD = 12,   /* leaves that are fetched before they are needed */
+    LEAVES = 512, /* separators looked at together */
+    MANY = 16     /* leaves of a range from which separators are worth a search */
 };
 
 typedef struct cutter {
@@ -69,8 +69,8 @@ static ft_code cut_leaf(cutter *c, uint64_t leaf, ft_range r, ft_status *st)
     const unsigned to = r.hi - first < FT_LEAF_RANKS ? (unsigned)(r.hi - first) : FT_LEAF_RANKS;
     unsigned char turns[FT_LEAF_RANKS];
     c->start[c->count++] = first + from;
-    const unsigned count = ft_leaf_turns(c->part->suffixes + leaf * c->part->shape.bytes, &c->part->shape, from + 1, to,
-                                         c->depth, turns);
+    const unsigned count =
+        ft_leaf_turns(c->part->suffixes + leaf * c->part->shape.bytes, &c->part->shape, from + 1, to, c->depth, turns);
     for (unsigned i = 0; i < count; i++)
         c->start[c->count++] = first + turns[i];
     return c->count >= BATCH ? resolve(c, st) : FT_OK;

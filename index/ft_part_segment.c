@@ -163,8 +163,7 @@ static void find_candidates(const ft_part *p, probe *b, size_t count, ft_fetch *
 static void settle(const ft_part *p, probe *b, size_t known)
 {
     /* Where texts were looked at on the way, the best may begin the next leaf. */
-    const ft_leaf_place place =
-        ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, b->d.shared ? 0 : known);
+    const ft_leaf_place place = ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, b->d.shared ? 0 : known);
     uint64_t number = b->d.leaf;
     b->longest = place.shared;
     b->at = place.at;

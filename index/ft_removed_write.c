@@ -45,7 +45,8 @@ static ft_code mark_documents(scan *s, const uint64_t *numbers, size_t count, ui
     for (size_t i = 0; i < count; i++) {
         uint64_t start, length;
         if (numbers[i] >= s->part->documents || (i && numbers[i] <= numbers[i - 1]))
-            return ft_fail(st, FT_ERR_ARG, "%s: document %" PRIu64 " cannot be removed: no such number, or out of order",
+            return ft_fail(st, FT_ERR_ARG,
+                           "%s: document %" PRIu64 " cannot be removed: no such number, or out of order",
                            s->part->folder, numbers[i]);
         ft_code rc = ft_part_document_range(s->part, numbers[i], &start, &length, st);
         if (rc)

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,17 +69,6 @@ static ft_code memory_read(const ft_merge_source *s, uint64_t from, size_t n, in
     return FT_OK;
 }
 
-/* Large blocks that are read at random want large pages. */
-static void *alloc_large(size_t bytes)
-{
-    enum { HUGE = 2 << 20 };
-    void *block = bytes < HUGE ? malloc(bytes ? bytes : 1)
-                               : aligned_alloc(HUGE, (bytes + HUGE - 1) / HUGE * HUGE);
-    if (block && bytes >= HUGE)
-        (void)madvise(block, bytes, MADV_HUGEPAGE); /* where there are none, small ones do */
-    return block;
-}
-
 /* What each suffix shares with the one before it in order, in the order of the text: from
  * one position to the next it falls by at most one, so that all comparisons together are
  * linear (Kärkkäinen, Manzini and Puglisi, "Permuted longest-common-prefix array", CPM
@@ -128,9 +116,9 @@ ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, u
     uint32_t end = 0;
     for (size_t i = 0; i < n; i++)
         tokens[i] = tokens[i] == FT_END_TOKEN ? end++ : tokens[i] + (uint32_t)documents;
-    out->order = alloc_large(n * sizeof(*out->order));
+    out->order = ft_alloc_large(n * sizeof(*out->order));
     ft_code rc = out->order ? ft_suffix_sort(out->order, tokens, n, documents + vocab_size, watch, st) : FT_ERR_MEM;
-    if (!rc && !(out->shared = alloc_large(n * sizeof(*out->shared))))
+    if (!rc && !(out->shared = ft_alloc_large(n * sizeof(*out->shared))))
         rc = FT_ERR_MEM;
     if (!rc)
         measure(out, tokens, n, (uint32_t)documents);

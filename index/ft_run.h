@@ -29,7 +29,7 @@ typedef struct ft_run {
 } ft_run;
 
 /* Bytes a token that sorting needs: symbols, order, and then what is shared. */
-#define FT_RUN_TOKEN_BYTES 12.1
+#define FT_RUN_TOKEN_BYTES 12.5
 /* And for each run that is being sorted. */
 enum { FT_RUN_FIXED_BYTES = 9 << 20 };
 

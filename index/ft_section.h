@@ -35,10 +35,10 @@ typedef enum ft_section_kind {
 
 enum {
     FT_SECTION_VERSION = 2,
-    FT_SECTION_PAYLOAD = 4096,         /* offset of the payload */
-    FT_SECTION_BLOCK = 256 * 1024,     /* bytes under one checksum, where nothing else suits better */
+    FT_SECTION_PAYLOAD = 4096,     /* offset of the payload */
+    FT_SECTION_BLOCK = 256 * 1024, /* bytes under one checksum, where nothing else suits better */
     FT_SECTION_BLOCK_MAX = 16 << 20,
-    FT_POINTER_BITS_MAX = 57           /* so that 8 bytes hold any packed number at any bit */
+    FT_POINTER_BITS_MAX = 57 /* so that 8 bytes hold any packed number at any bit */
 };
 
 typedef struct ft_section_header {

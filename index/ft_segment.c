@@ -20,7 +20,8 @@ static ft_code check_sections(const ft_part *p, uint32_t vocab_size, ft_status *
     const uint64_t n = s[FT_SECTION_TOKENS].count, documents = s[FT_SECTION_IDS].count;
     const unsigned code_bits = ft_bit_width(vocab_size), pointer_bits = ft_bit_width(n);
     const ft_section *suffixes = &s[FT_SECTION_SUFFIXES];
-    if (s[FT_SECTION_TOKENS].unit_bits != code_bits || s[FT_SECTION_TOKENS].payload_bytes != ft_packed_bytes(n, code_bits))
+    if (s[FT_SECTION_TOKENS].unit_bits != code_bits ||
+        s[FT_SECTION_TOKENS].payload_bytes != ft_packed_bytes(n, code_bits))
         return disagree(p, FT_SECTION_TOKENS, "the width of a token", st);
     if (suffixes->count != n || suffixes->unit_bits != pointer_bits || n >= (uint64_t)1 << 48 ||
         suffixes->payload_bytes != ft_leaf_count(n) * ft_leaf_shape_of(code_bits, pointer_bits).bytes)

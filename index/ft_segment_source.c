@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 /* Where a position of the segment, which is not in a gap, is in the new text. */
 static uint64_t moved(const ft_segment_source *s, uint64_t position)
@@ -47,20 +48,30 @@ static void measure(const ft_codes *text, uint64_t before, ft_merge_item *item)
     item->bit = old != item->code ? (unsigned char)ft_codes_bit(old, item->code, text->bits) : 0;
 }
 
-/* What slot `rank` of the segment says (ft_leaf.h), or FT_SHARED_MAX where it says too
- * little; *bit FT_LEAF_DEEP: not known. */
-static unsigned slot_shared(const ft_part *p, uint64_t rank, unsigned *bit)
+/* A leaf's slots, as far as they tell (ft_leaf.h). */
+typedef struct leaf_view {
+    const unsigned char *pointers, *slots;
+    unsigned base, exact; /* codes that all share; slots below `exact` tell bits */
+} leaf_view;
+
+static leaf_view view_leaf(const ft_part *p, uint64_t leaf)
 {
-    const unsigned char *leaf = p->suffixes + rank / FT_LEAF_RANKS * p->shape.bytes + 16 * p->shape.pointer_bits;
-    const unsigned i = rank % FT_LEAF_RANKS, w = p->shape.code_bits, q = 104 / w;
-    const unsigned slot = (unsigned)ft_packed_get(leaf, 7, i), base = (unsigned)ft_packed_get(leaf, 7, 0);
+    const unsigned char *at = p->suffixes + leaf * p->shape.bytes, *slots = at + 16 * p->shape.pointer_bits;
+    const unsigned w = p->shape.code_bits;
+    return (leaf_view){at, slots, (unsigned)ft_packed_get(slots, 7, 0), 104 / w * w};
+}
+
+/* FT_SHARED_MAX where the slot says too little; *bit FT_LEAF_DEEP: not known. */
+static unsigned slot_shared(const leaf_view *v, unsigned i, unsigned code_bits, unsigned *bit)
+{
+    const unsigned slot = (unsigned)ft_packed_get(v->slots, 7, i);
     *bit = FT_LEAF_DEEP;
     if (i == 0 || slot == FT_LEAF_DEEP)
         return FT_SHARED_MAX;
-    if (slot >= w * q)
-        return base + q + (slot - w * q);
-    *bit = slot % w;
-    return base + slot / w;
+    if (slot >= v->exact)
+        return v->base + v->exact / code_bits + (slot - v->exact);
+    *bit = slot % code_bits;
+    return v->base + slot / code_bits;
 }
 
 typedef struct ranks {
@@ -98,10 +109,16 @@ static ft_code read_items(const ft_merge_source *source, uint64_t from, size_t n
         before_rank = ft_part_physical_rank(p, from - 1);
         before = moved(s, ft_part_position(p, before_rank));
     }
+    leaf_view leaf = {0};
+    uint64_t number = UINT64_MAX;
     for (size_t i = 0; i < n; i++) {
         unsigned bit;
-        const unsigned shared = slot_shared(p, r.rank[i], &bit);
-        out[i] = (ft_merge_item){.position = moved(s, ft_part_position(p, r.rank[i]))};
+        const unsigned in_leaf = r.rank[i] % FT_LEAF_RANKS;
+        if (r.rank[i] / FT_LEAF_RANKS != number)
+            leaf = view_leaf(p, number = r.rank[i] / FT_LEAF_RANKS);
+        const unsigned shared = slot_shared(&leaf, in_leaf, p->shape.code_bits, &bit);
+        const uint64_t position = ft_packed_get(leaf.pointers, p->shape.pointer_bits, in_leaf);
+        out[i] = (ft_merge_item){.position = moved(s, position < p->n ? position : p->n)};
         r.shared[i] = (unsigned char)shared;
         r.bit[i] = (unsigned char)bit;
         const uint64_t look = out[i].position + (shared < FT_SHARED_MAX ? shared : 0);
@@ -133,6 +150,9 @@ ft_code ft_segment_source_init(ft_segment_source *out, const ft_part *part, cons
     *out = (ft_segment_source){.part = part, .text = text, .base = base};
     out->source = (ft_merge_source){.count = ft_part_live_size(part), .position = position_at, .read = read_items};
     const ft_numbers *gone = &part->removed_documents;
+    /* Opened for queries, which read at random; now it is read from end to end. */
+    (void)madvise((void *)(uintptr_t)part->section[FT_SECTION_SUFFIXES].map.data,
+                  (size_t)part->section[FT_SECTION_SUFFIXES].map.bytes, MADV_SEQUENTIAL);
     out->gaps = ft_alloc_array((size_t)gone->count, sizeof(*out->gaps));
     if (!out->gaps)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", part->folder);

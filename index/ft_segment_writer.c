@@ -494,19 +494,31 @@ static ft_code merge_runs(ft_segment_writer *w, ft_run *files, const ft_codes *t
     return rc;
 }
 
+static int has_room_for_copy(const ft_segment_writer *w, const ft_section *tokens)
+{
+    uint64_t taken = ft_segment_writer_least(ft_pool_size(w->options.pool)) + tokens->payload_bytes;
+    for (size_t i = 0; i < w->run_count; i++)
+        taken += w->runs[i].source.count * 8;
+    return taken <= w->options.memory_bytes;
+}
+
 static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
 {
     ft_section tokens = {0};
+    unsigned char *copy = NULL;
     ft_run *files = ft_alloc_array(w->spilled_count, sizeof(*files));
     ft_code rc = files ? ft_section_open(&tokens, w->folder, FT_SECTION_TOKENS, 0, st)
                        : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc) {
-        const ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        if (has_room_for_copy(w, &tokens) && (copy = ft_codes_copy(&text)))
+            text.packed = copy;
         rc = merge_runs(w, files, &text, segment, st);
     }
     for (size_t i = 0; i < w->spilled_count && files; i++)
         ft_run_close(&files[i]);
     free(files);
+    free(copy);
     ft_section_close(&tokens);
     return rc;
 }

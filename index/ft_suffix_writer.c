@@ -26,8 +26,8 @@ ft_code ft_suffix_writer_open(ft_suffix_writer *w, const char *folder, uint64_t 
     else
         memset(w->bounds, 0xFF, ((size_t)vocab_size + 2) * sizeof(*w->bounds));
     if (!rc)
-        rc = ft_section_writer_open(&w->suffixes, folder, FT_SECTION_SUFFIXES, 0, FT_STRIPE_LEAVES * w->shape.bytes,
-                                    st);
+        rc =
+            ft_section_writer_open(&w->suffixes, folder, FT_SECTION_SUFFIXES, 0, FT_STRIPE_LEAVES * w->shape.bytes, st);
     if (!rc)
         rc = ft_section_writer_announce(&w->suffixes, w->stripes, st);
     if (!rc)

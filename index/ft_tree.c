@@ -3,7 +3,6 @@
 
 #include "index/ft_tree_node.h"
 
-
 /* --- Opening --------------------------------------------------------------------------- */
 
 static ft_code damaged(const ft_section *section, ft_status *st)
@@ -11,8 +10,8 @@ static ft_code damaged(const ft_section *section, ft_status *st)
     return ft_fail(st, FT_ERR_FORMAT, "%s: its levels do not agree with its size; damaged", section->path);
 }
 
-ft_code ft_tree_open(ft_tree *out, const ft_section *section, const unsigned char *suffixes,
-                     const ft_leaf_shape *shape, const ft_codes *text, ft_status *st)
+ft_code ft_tree_open(ft_tree *out, const ft_section *section, const unsigned char *suffixes, const ft_leaf_shape *shape,
+                     const ft_codes *text, ft_status *st)
 {
     const uint64_t leaves = ft_leaf_count(text->count), bytes = section->payload_bytes;
     *out = (ft_tree){.nodes = section->payload,
@@ -127,8 +126,7 @@ static side side_of(const ft_tree *t, const node *v, unsigned entry, unsigned ta
             return upper ? BELOW : ABOVE; /* it begins with the pattern */
         const uint64_t bit = (uint64_t)(tail + i) * t->code_bits;
         const unsigned char *last = v->bytes + FT_TREE_NODE;
-        const uint32_t code =
-            tails + bit / 8 < last ? (uint32_t)ft_packed_get(tails, t->code_bits, tail + i) : 0;
+        const uint32_t code = tails + bit / 8 < last ? (uint32_t)ft_packed_get(tails, t->code_bits, tail + i) : 0;
         if (code != ids[before + i] + 1)
             return code < ids[before + i] + 1 ? BELOW : ABOVE;
     }
@@ -224,7 +222,8 @@ void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t 
     unsigned entries = count_below(t, &v, ids, length, upper, &open);
     if (entries < open)
         entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, d);
-    const uint64_t below = level ? t->count[level - 1] : t->leaves, number = v.first_child + (entries ? entries - 1 : 0);
+    const uint64_t below = level ? t->count[level - 1] : t->leaves,
+                   number = v.first_child + (entries ? entries - 1 : 0);
     d->leaf = number < below ? number : below - 1;
     if (level == 0 && entries < v.count) {
         const unsigned codes = v.info[entries] & FT_TREE_LENGTH, cut = v.info[entries] & FT_TREE_CUT;

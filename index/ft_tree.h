@@ -20,7 +20,7 @@
 
 enum {
     FT_TREE_NODE = 4096,
-    FT_TREE_CODES = 8,      /* most codes of a separator that are kept */
+    FT_TREE_CODES = 8, /* most codes of a separator that are kept */
     FT_TREE_LEVELS_MAX = 16,
     FT_TREE_RESIDENT = 1 << 20 /* upper levels that are not larger are checked when the tree is opened */
 };

@@ -9,7 +9,7 @@ enum { ENTRIES_MAX = FT_TREE_NODE / 9 };
 struct ft_tree_level {
     ft_separator entry[ENTRIES_MAX];
     unsigned entries, common;
-    unsigned tail_codes; /* of all entries, with this many codes in common */
+    unsigned tail_codes;            /* of all entries, with this many codes in common */
     uint64_t first_child, children; /* children: of all nodes so far, this one included */
     uint64_t nodes;                 /* finished */
     ft_buffer finished;
@@ -118,8 +118,8 @@ static ft_code finish_node(ft_tree_builder *b, unsigned level, ft_status *st)
     ft_tree_level *v = b->level[level];
     unsigned char bytes[FT_TREE_NODE];
     encode(v, b->code_bits, bytes);
-    ft_code rc = level ? ft_buffer_append(&v->finished, bytes, sizeof(bytes), st)
-                       : b->put(b->context, bytes, sizeof(bytes), st);
+    ft_code rc =
+        level ? ft_buffer_append(&v->finished, bytes, sizeof(bytes), st) : b->put(b->context, bytes, sizeof(bytes), st);
     v->nodes++;
     if (!rc)
         rc = add(b, level + 1, &v->entry[0], st);

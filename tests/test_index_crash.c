@@ -4,7 +4,7 @@
  * The linker sends the calls by which our code changes the disk through this file (--wrap,
  * tests/CMakeLists.txt): a child process dies by SIGKILL at the k-th of them, or finds the
  * disk full from the k-th on. $FLEXTRACE_KILLS says at how many instants of all changes
- * together (default 48; 0: at every one). */
+ * together (default 48, and 20 for the command itself; 0: at every one). */
 #include "tests/ft_test.h"
 
 #include "base/ft_file.h"
@@ -196,6 +196,8 @@ static void write_corpus(corpus *c, const char *name, size_t from, size_t count,
     free(offsets);
 }
 
+static unsigned threads = THREADS;
+
 /* As little memory as can be, so that runs are spilled. */
 static ft_index_build_options reading(const corpus *c)
 {
@@ -203,8 +205,8 @@ static ft_index_build_options reading(const corpus *c)
                                     .end_of_text = FT_NO_TOKEN,
                                     .doc_offsets = c->offsets,
                                     .documents = c->documents,
-                                    .memory_bytes = ft_index_writer_least(THREADS, VOCAB),
-                                    .threads = THREADS};
+                                    .memory_bytes = ft_index_writer_least(threads, VOCAB),
+                                    .threads = threads};
 }
 
 /* --- Changes ----------------------------------------------------------------------------- */
@@ -274,7 +276,7 @@ static ft_code remove_kind(const char *folder, const ft_progress *progress, ft_s
 
 static ft_code compact(const char *folder, const ft_progress *progress, ft_status *st)
 {
-    ft_index_compact_options o = {.threads = THREADS};
+    ft_index_compact_options o = {.threads = threads};
     o.progress = progress ? *progress : (ft_progress){0};
     return ft_index_compact(folder, &o, NULL, st);
 }
@@ -485,6 +487,271 @@ static void a_full_disk_is_said_and_leaves_the_old_index(void **state)
     }
 }
 
+/* --- Stops -------------------------------------------------------------------------------------- */
+
+enum { PHASES = 12 };
+
+typedef struct watch {
+    char phases[PHASES][20]; /* that were seen, in order */
+    size_t count;
+    const char *stop; /* at this one; NULL: never */
+} watch;
+
+static int watch_phase(void *context, const char *phase, uint64_t done, uint64_t total, const char *unit)
+{
+    (void)done;
+    (void)total;
+    (void)unit;
+    watch *w = context;
+    if (!w->count || strcmp(w->phases[w->count - 1], phase) != 0) {
+        if (w->count == PHASES) /* phases that take turns */
+            w->count--;
+        snprintf(w->phases[w->count++], sizeof(w->phases[0]), "%s", phase);
+    }
+    return w->stop && !strcmp(w->stop, phase);
+}
+
+static int has_phase(const watch *w, const char *phase)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (!strcmp(w->phases[i], phase))
+            return 1;
+    return 0;
+}
+
+static void stopped_in_any_phase_a_change_says_so_and_can_be_made_again(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHANGES; i++) {
+        const change *c = &changes[i];
+        char folder[200];
+        ft_status st;
+        watch all = {.count = 0}, stopped = {.count = 0};
+        const ft_progress see = {watch_phase, &all}, stop = {watch_phase, &stopped};
+        threads = 1; /* of several, the one that reports may come too late to see a phase */
+        prepare(c, folder);
+        assert_ok(c->make(folder, &see, &st), st);
+        assert_true(all.count > 0);
+        for (size_t p = 0; p < all.count; p++) {
+            threads = 1;
+            prepare(c, folder);
+            stopped = (watch){.stop = all.phases[p]};
+            assert_int_equal(c->make(folder, &stop, &st), FT_ERR_CANCELLED);
+            assert_non_null(strstr(st.msg, "stopped"));
+            assert_non_null(strstr(st.msg, folder));
+            assert_int_equal(state_of(c, folder), 0);
+            threads = THREADS;
+            finish(c, folder);
+        }
+    }
+}
+
+static void a_build_that_was_stopped_in_the_merge_reads_nothing_again(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHANGES; i++) {
+        const change *c = &changes[i];
+        char folder[200];
+        ft_status st;
+        watch w = {.stop = "merge"};
+        const ft_progress progress = {watch_phase, &w};
+        if (c->make != make_first && c->make != add_second && c->make != add_replacing)
+            continue;
+        threads = 1;
+        prepare(c, folder);
+        assert_int_equal(c->make(folder, &progress, &st), FT_ERR_CANCELLED);
+        assert_true(has_phase(&w, "read") && has_phase(&w, "sort"));
+        w = (watch){.stop = "merge"}; /* twice */
+        assert_int_equal(c->make(folder, &progress, &st), FT_ERR_CANCELLED);
+        assert_false(has_phase(&w, "read"));
+        w = (watch){.stop = NULL};
+        assert_ok(c->make(folder, &progress, &st), st);
+        assert_false(has_phase(&w, "read"));
+        threads = THREADS;
+        finish(c, folder);
+    }
+}
+
+/* What changes the meaning of what was read makes it worthless. */
+static void a_build_of_other_input_begins_anew(void **state)
+{
+    (void)state;
+    char folder[200], *rows;
+    size_t n;
+    ft_status st;
+    watch w = {.stop = "merge"};
+    const ft_progress progress = {watch_phase, &w};
+    threads = 1;
+    prepare(&changes[0], folder);
+    assert_int_equal(make_first(folder, &progress, &st), FT_ERR_CANCELLED);
+    threads = THREADS;
+    rows = ft_test_read(first.documents, &n); /* the descriptions alone */
+    ft_buffer spaced = {0};
+    assert_ok(ft_buffer_printf(&spaced, &st, "{ %s", rows + 1), st);
+    ft_test_write(first.documents, spaced.data, spaced.size);
+    ft_buffer_release(&spaced);
+    w = (watch){.stop = NULL};
+    assert_ok(make_first(folder, &progress, &st), st);
+    assert_true(has_phase(&w, "read"));
+    finish(&changes[0], folder);
+    ft_test_write(first.documents, rows, n);
+    free(rows);
+}
+
+/* --- Two at once ---------------------------------------------------------------------------------- */
+
+static void a_second_change_at_once_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 1; i < CHANGES; i++) {
+        const change *c = &changes[i];
+        char folder[200];
+        ft_status st;
+        ft_index_removal *r;
+        prepare(c, folder);
+        assert_ok(ft_index_removal_begin(&r, folder, 1, &st), st);
+        assert_int_equal(c->make(folder, NULL, &st), FT_ERR_ARG);
+        assert_non_null(strstr(st.msg, "another program"));
+        assert_int_equal(state_of(c, folder), 0);
+        ft_index_removal_end(r);
+        finish(c, folder);
+    }
+}
+
+/* --- Kill -9 ---------------------------------------------------------------------------------------- */
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* The command itself, killed after `after` seconds. Returns what waitpid gives. */
+static int run_binary(char *const *argv, double after)
+{
+    int code;
+    const pid_t child = fork();
+    if (child == 0) {
+        const int nowhere = __real_open("/dev/null", O_WRONLY);
+        dup2(nowhere, 1);
+        dup2(nowhere, 2);
+        execv(FT_BINARY, argv);
+        _exit(127);
+    }
+    assert_true(child > 0);
+    const double from = seconds();
+    while (waitpid(child, &code, WNOHANG) == 0) {
+        if (seconds() - from >= after) {
+            kill(child, SIGKILL);
+            assert_int_equal(waitpid(child, &code, 0), child);
+            break;
+        }
+        usleep(200);
+    }
+    return code;
+}
+
+static void the_command_killed_at_random_instants_leaves_the_old_index_or_the_new_one(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 43);
+    char memory[40], vocabulary[20], workers[20];
+    snprintf(memory, sizeof(memory), "%llu", (unsigned long long)ft_index_writer_least(THREADS, VOCAB));
+    snprintf(vocabulary, sizeof(vocabulary), "%d", VOCAB);
+    snprintf(workers, sizeof(workers), "%d", THREADS);
+    static char flextrace[] = "flextrace", index[] = "index", folder[200], where[] = "kind=k1";
+    char *const build[] = {flextrace,
+                           index,
+                           (char[]){"build"},
+                           folder,
+                           (char[]){"--vocab-size"},
+                           vocabulary,
+                           (char[]){"--threads"},
+                           workers,
+                           (char[]){"--memory"},
+                           memory,
+                           (char[]){"--doc-offsets"},
+                           first.offsets,
+                           (char[]){"--documents"},
+                           first.documents,
+                           first.tokens,
+                           NULL};
+    char *const add[] = {flextrace,
+                         index,
+                         (char[]){"add"},
+                         folder,
+                         (char[]){"--threads"},
+                         workers,
+                         (char[]){"--memory"},
+                         memory,
+                         (char[]){"--doc-offsets"},
+                         second.offsets,
+                         (char[]){"--documents"},
+                         second.documents,
+                         second.tokens,
+                         NULL};
+    char *const take[] = {
+        flextrace, index, (char[]){"remove"}, folder, (char[]){"--threads"}, workers, (char[]){"--where"}, where, NULL};
+    char *const merge[] = {flextrace, index, (char[]){"compact"}, folder, (char[]){"--threads"}, workers, NULL};
+    static const char *const names[] = {"first", "added", "removed", "compacted"};
+    char *const *const commands[] = {build, add, take, merge};
+    const char *all = getenv("FLEXTRACE_KILLS");
+    const long kills = all && atol(all) ? atol(all) / 4 : 5;
+    for (size_t i = 0; i < 4; i++) {
+        const change *c = change_of(names[i]);
+        prepare(c, folder);
+        const double from = seconds();
+        assert_int_equal(run_binary(commands[i], 1000), 0);
+        const double whole = seconds() - from;
+        finish(c, folder);
+        for (long k = 0; k < kills; k++) {
+            prepare(c, folder);
+            int code = run_binary(commands[i], whole * (double)ft_random_below(&r, 1000) / 900);
+            if (!state_of(c, folder)) /* the same command goes on */
+                code = run_binary(commands[i], 1000);
+            assert_true(WIFSIGNALED(code) || WEXITSTATUS(code) == 0);
+            assert_int_equal(state_of(c, folder), 1);
+            finish(c, folder);
+        }
+    }
+}
+
+/* --- A disk that is really full ------------------------------------------------------------------------ */
+
+/* In a mount namespace of its own, where the system lets us have one. */
+static void a_small_disk_is_said_to_be_full_and_a_larger_one_does(void **state)
+{
+    (void)state;
+    char command[3000], *out;
+    const char *at = ft_test_path("disk");
+    assert_int_equal(mkdir(at, 0777), 0);
+    snprintf(command, sizeof(command), "unshare -m mount -t tmpfs -o size=1m none %s", at);
+    if (ft_test_shell(command, NULL, NULL) != 0)
+        skip();
+    snprintf(
+        command, sizeof(command),
+        "unshare -m sh -c 'for size in 100 300 600 1000 1400 1800 2200 2600 3000; do mount -t tmpfs -o size=${size}k "
+        "none %s; %s index build %s/x --vocab-size %d --threads 2 --memory %llu --doc-offsets %s --documents %s %s "
+        "2>&1 | grep ^flextrace; test -d %s/x && echo whole; mount -o remount,size=50m %s; %s index build %s/x "
+        "--vocab-size %d --threads 2 --memory %llu --doc-offsets %s --documents %s %s >/dev/null 2>&1 || "
+        "test -d %s/x && diff -r %s/x %s || echo DIFFERS; umount %s; done'",
+        at, FT_BINARY, at, VOCAB, (unsigned long long)ft_index_writer_least(THREADS, VOCAB), first.offsets,
+        first.documents, first.tokens, at, at, FT_BINARY, at, VOCAB,
+        (unsigned long long)ft_index_writer_least(THREADS, VOCAB), first.offsets, first.documents, first.tokens, at, at,
+        kept[0], at);
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_null(strstr(out, "DIFFERS"));
+    size_t full = 0, lines = 0;
+    for (const char *line = out; *line; line = strchr(line, '\n') + 1, lines++)
+        full += !strncmp(line, "flextrace: ", 11) && strstr(line, "No space left on device") < strchr(line, '\n') &&
+                strstr(line, "No space left on device") != NULL;
+    if (full < 3 || lines != 9)
+        fail_msg("%s", out);
+    free(out);
+}
+
 int main(void)
 {
     /* Nothing is synced here; memory serves. */
@@ -493,6 +760,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_any_instant_a_change_leaves_the_old_index_or_the_new_one),
         cmocka_unit_test(a_full_disk_is_said_and_leaves_the_old_index),
+        cmocka_unit_test(stopped_in_any_phase_a_change_says_so_and_can_be_made_again),
+        cmocka_unit_test(a_build_that_was_stopped_in_the_merge_reads_nothing_again),
+        cmocka_unit_test(a_build_of_other_input_begins_anew),
+        cmocka_unit_test(a_second_change_at_once_is_refused),
+        cmocka_unit_test(the_command_killed_at_random_instants_leaves_the_old_index_or_the_new_one),
+        cmocka_unit_test(a_small_disk_is_said_to_be_full_and_a_larger_one_does),
     };
     return cmocka_run_group_tests_name("index_crash", tests, make_all, NULL);
 }

@@ -6,7 +6,9 @@
 #include "base/ft_random.h"
 #include "index/ft_index.h"
 #include "index/ft_index_build.h"
+#include "index/ft_index_update.h"
 #include "index/ft_query.h"
+#include "index/ft_section.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -25,6 +27,8 @@ static const char *const files[] = {
     "segment-000001/documents",
     "segment-000001/texts",
     "segment-000001/ids",
+    "segment-000001/removed-documents-000002",
+    "segment-000001/removed-ranks-000002",
 };
 enum { FILES = sizeof(files) / sizeof(*files) };
 
@@ -55,12 +59,28 @@ static ft_code write_index(const char *path, uint64_t seed, const ft_progress *p
     return rc;
 }
 
+/* Every fifth document of an index. */
+static void remove_some(const char *path)
+{
+    ft_status st;
+    ft_index_removal *r;
+    assert_ok(ft_index_removal_begin(&r, path, 1, &st), st);
+    for (uint64_t d = 0; d < DOCUMENTS; d += 5) {
+        ft_doc_ref doc;
+        assert_ok(ft_index_document(ft_index_removal_index(r), d, &doc, &st), st);
+        assert_ok(ft_index_removal_add(r, &doc, &st), st);
+    }
+    assert_ok(ft_index_removal_commit(r, NULL, &st), st);
+    ft_index_removal_end(r);
+}
+
 static void fresh_index(const char *name)
 {
     ft_status st;
     snprintf(folder, sizeof(folder), "%s", ft_test_path(name));
     assert_ok(ft_folder_remove(folder, &st), st);
     assert_ok(write_index(folder, 1, NULL, &st), st);
+    remove_some(folder);
 }
 
 static void file_path(char *out, size_t file)
@@ -187,6 +207,7 @@ static void a_file_of_another_index_is_found(void **state)
     char other[4096];
     snprintf(other, sizeof(other), "%s", ft_test_path("other"));
     assert_ok(write_index(other, 2, NULL, &st), st);
+    remove_some(other);
     for (size_t f = 0; f < FILES; f++) {
         char path[4200], from[4300];
         size_t n;
@@ -228,10 +249,13 @@ static void a_manifest_that_lies_is_refused(void **state)
     static const char *const lies[][3] = {
         {"\"segment-000001\"", "\"../elsewhere\"", "'../elsewhere' is not a name"},
         {"\"segment-000001/ids\"", "\"/etc/passwd\"", "'/etc/passwd' is not a name"},
+        {"\"segment-000001/removed-ranks-000002\"", "\"segment-000001/../../x\"", "is not a name"},
         {"\"segment-000001/ids\"", "\"a/../../b\"", "is not a name"},
         {"\"version\":2", "\"version\":3", "version 3"},
         {"\"version\":2", "\"version\":\"two\"", "must be an integer"},
         {"flextrace-index", "something-else", "not the manifest"},
+        {"\"removed_documents\":8", "\"removed_documents\":7", "root"},
+        {"\"removed\":2", "\"removed\":0", "more is removed"},
         {"\"documents\":40", "\"documents\":41", "root"},
         {"\"owner\":\"\"", "\"owner\":\"Eve\"", "root"},
         {"\"vocab_size\":300", "\"vocab_size\":70000", "token bytes"},
@@ -267,6 +291,134 @@ static void a_failing_allocation_while_opening_is_reported(void **state)
         }
         assert_null(ix);
         assert_int_equal(rc, FT_ERR_MEM);
+    }
+}
+
+/* --- A tree of several levels ------------------------------------------------------------ */
+
+/* Makes the checksums of a section's file right again. */
+static void sign(char *file)
+{
+    ft_section_header h;
+    memcpy(&h, file, sizeof(h));
+    const size_t blocks = (size_t)((h.payload_bytes + h.block_bytes - 1) / h.block_bytes);
+    uint64_t *sums = (uint64_t *)(void *)(file + (FT_SECTION_PAYLOAD + h.payload_bytes + 7) / 8 * 8);
+    for (size_t i = 0; i < blocks; i++) {
+        const uint64_t at = i * h.block_bytes, left = h.payload_bytes - at;
+        sums[i] = XXH3_64bits(file + FT_SECTION_PAYLOAD + at, left < h.block_bytes ? left : h.block_bytes);
+    }
+    sums[blocks] = XXH3_64bits(sums, blocks * sizeof(*sums));
+}
+
+static void ask_about(const ft_index *ix, ft_random *r)
+{
+    const ft_index_set set = {&ix, 1};
+    const ft_index_info info = ft_index_get_info(ix);
+    uint32_t pat[30];
+    size_t longest[30];
+    ft_match m[30];
+    ft_distribution d;
+    ft_status st;
+    for (unsigned round = 0; round < 20; round++) {
+        size_t found;
+        ft_place places[10];
+        for (unsigned i = 0; i < 30; i++)
+            pat[i] = (uint32_t)ft_random_below(r, i < 20 ? 3 : VOCAB);
+        ft_index_match_all(ix, pat, 30, longest, round % 2 ? m : NULL);
+        for (unsigned i = 0; i < 30 && round % 2; i++) {
+            assert_in_range(m[i].part[0].lo, 0, info.tokens + info.documents);
+            assert_in_range(m[i].part[0].hi, m[i].part[0].lo, info.tokens + info.documents);
+        }
+        if (ft_query_ntd(set, pat + round, round % 4, 0, &d, &st) == FT_OK)
+            ft_distribution_release(&d);
+        (void)ft_query_occurrences(set, pat + round, 1 + round % 10, 10, places, &found);
+    }
+}
+
+static void a_tree_or_leaves_of_any_bytes_never_lead_outside(void **state)
+{
+    (void)state;
+    static const char *const damaged[] = {"segment-000001/tree", "segment-000001/suffixes", "segment-000001/tokens"};
+    ft_random r;
+    ft_random_init(&r, 32);
+    ft_index_writer *w;
+    ft_status st;
+    const ft_index_writer_options o = {.vocab_size = VOCAB, .end_of_text = 7};
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("levels"));
+    assert_ok(ft_index_writer_new(&w, folder, &o, &st), st);
+    for (unsigned d = 0; d < 2200; d++) { /* every tenth is the same */
+        uint32_t tokens[50];
+        char id[20];
+        for (size_t i = 0; i < 50; i++)
+            tokens[i] = d % 10 == 0 ? (uint32_t)i % 3 : (uint32_t)ft_random_below(&r, d % 2 ? 3 : VOCAB);
+        snprintf(id, sizeof(id), "d%u", d);
+        assert_ok(ft_index_writer_add(w, tokens, 50, id, NULL, 1, &st), st);
+    }
+    assert_ok(ft_index_writer_finish(w, NULL, &st), st);
+    for (unsigned round = 0; round < 240; round++) {
+        char path[4200];
+        size_t n;
+        ft_index *ix;
+        snprintf(path, sizeof(path), "%s/%s", folder, damaged[round % 3]);
+        char *was = ft_test_read(path, &n), *now = malloc(n);
+        memcpy(now, was, n);
+        ft_section_header h;
+        memcpy(&h, now, sizeof(h));
+        const size_t node = FT_SECTION_PAYLOAD + (size_t)ft_random_below(&r, h.payload_bytes) / 4096 * 4096;
+        for (unsigned k = 0; k < 1 + round; k++) /* near the beginning of a page half of the time */
+            now[k % 2 ? node + (size_t)ft_random_below(&r, 32)
+                      : FT_SECTION_PAYLOAD + (size_t)ft_random_below(&r, h.payload_bytes)] = (char)ft_random_u64(&r);
+        sign(now);
+        ft_test_write(path, now, n);
+        if (ft_index_open(&ix, folder, &st) == FT_OK) {
+            ask_about(ix, &r);
+            ft_index_close(ix);
+        }
+        ft_test_write(path, was, n);
+        free(was);
+        free(now);
+    }
+    ft_index *ix;
+    assert_ok(ft_index_open(&ix, folder, &st), st);
+    assert_ok(ft_index_verify(ix, &st), st);
+    ft_index_close(ix);
+}
+
+/* What checksums cannot find, because they are right: verify does. */
+static void verify_finds_slots_and_separators_that_do_not_follow_from_the_text(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 34);
+    fresh_index("signed");
+    static const char *const wrong[] = {"segment-000001/tree", "segment-000001/suffixes", "segment-000001/bounds",
+                                        "segment-000001/tokens"};
+    for (unsigned round = 0; round < 200; round++) {
+        char path[4200];
+        size_t n;
+        ft_status st = {0};
+        ft_index *ix;
+        snprintf(path, sizeof(path), "%s/%s", folder, wrong[round % 4]);
+        char *bytes = ft_test_read(path, &n);
+        ft_section_header h;
+        memcpy(&h, bytes, sizeof(h));
+        const size_t at = FT_SECTION_PAYLOAD + (size_t)ft_random_below(&r, h.payload_bytes);
+        const char flip = (char)(1 << ft_random_below(&r, 8));
+        bytes[at] ^= flip;
+        sign(bytes);
+        ft_test_write(path, bytes, n);
+        ft_code rc = ft_index_open(&ix, folder, &st);
+        if (!rc) {
+            rc = ft_index_verify(ix, &st);
+            ft_index_close(ix);
+        }
+        assert_int_equal(rc, FT_ERR_FORMAT);
+        if (round % 4 < 2 && strstr(st.msg, "digest")) /* the last check: it would find anything */
+            fail_msg("%s, byte %zu: %s", wrong[round % 4], at, st.msg);
+        bytes[at] ^= flip;
+        sign(bytes);
+        ft_test_write(path, bytes, n);
+        free(bytes);
     }
 }
 
@@ -452,6 +604,8 @@ int main(void)
         cmocka_unit_test(a_file_of_another_index_is_found),
         cmocka_unit_test(a_manifest_that_lies_is_refused),
         cmocka_unit_test(a_failing_allocation_while_opening_is_reported),
+        cmocka_unit_test(a_tree_or_leaves_of_any_bytes_never_lead_outside),
+        cmocka_unit_test(verify_finds_slots_and_separators_that_do_not_follow_from_the_text),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_stopped_build_leaves_nothing),
         cmocka_unit_test(a_document_that_memory_cannot_hold_is_named),

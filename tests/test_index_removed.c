@@ -48,9 +48,9 @@ static void write_index(const corpus *c, const char *name, int all)
         char id[30];
         snprintf(id, sizeof(id), "d%zu", d);
         if (all || !c->removed[d])
-            assert_ok(ft_index_writer_add(w, c->tokens + c->starts[d], c->starts[d + 1] - c->starts[d] - 1, id, NULL, 1,
-                                          &st),
-                      st);
+            assert_ok(
+                ft_index_writer_add(w, c->tokens + c->starts[d], c->starts[d + 1] - c->starts[d] - 1, id, NULL, 1, &st),
+                st);
     }
     assert_ok(ft_index_writer_finish(w, NULL, &st), st);
 }
@@ -137,10 +137,12 @@ static void check_ranges(const pair *p, const uint32_t *pat, size_t len)
     assert_int_equal(a.part[0].hi, b.part[0].hi);
     for (uint64_t rank = a.part[0].lo; rank < a.part[0].hi; rank++)
         assert_same_place(p, ft_index_position(p->removed, 0, rank), ft_index_position(p->without, 0, rank));
-    assert_int_equal(ft_index_longest_prefix(p->removed, pat, len, &a), ft_index_longest_prefix(p->without, pat, len, &b));
+    assert_int_equal(ft_index_longest_prefix(p->removed, pat, len, &a),
+                     ft_index_longest_prefix(p->without, pat, len, &b));
     assert_int_equal(a.part[0].lo, b.part[0].lo);
     assert_int_equal(a.part[0].hi, b.part[0].hi);
-    assert_int_equal(ft_index_longest_suffix(p->removed, pat, len, &a), ft_index_longest_suffix(p->without, pat, len, &b));
+    assert_int_equal(ft_index_longest_suffix(p->removed, pat, len, &a),
+                     ft_index_longest_suffix(p->without, pat, len, &b));
     assert_int_equal(a.part[0].lo, b.part[0].lo);
     assert_int_equal(a.part[0].hi, b.part[0].hi);
     if (len)
@@ -304,7 +306,10 @@ static void what_is_removed_might_never_have_been_there(void **state)
     static const unsigned percents[] = {0, 1, 10, 50, 90, 100};
     for (unsigned round = 0; round < 18; round++) {
         corpus c;
-        corpus_random(&c, &r, 2 + (size_t)ft_random_below(&r, DOCUMENTS_MAX - 2), round % 3 == 0 ? 2 : round % 3 == 1 ? 9 : VOCAB,
+        corpus_random(&c, &r, 2 + (size_t)ft_random_below(&r, DOCUMENTS_MAX - 2),
+                      round % 3 == 0   ? 2
+                      : round % 3 == 1 ? 9
+                                       : VOCAB,
                       percents[round % 6]);
         check(&c, &r);
         free(c.tokens);
@@ -340,7 +345,8 @@ static void a_damaged_list_is_found_and_never_leads_outside(void **state)
     (void)state;
     ft_random r;
     ft_random_init(&r, 83);
-    static const char *const files[] = {"segment-000001/removed-documents-000002", "segment-000001/removed-ranks-000002"};
+    static const char *const files[] = {"segment-000001/removed-documents-000002",
+                                        "segment-000001/removed-ranks-000002"};
     corpus c;
     corpus_random(&c, &r, 60, 9, 30);
     c.removed[0] = 0;

@@ -151,7 +151,8 @@ static void check_response(const corpus *c, ft_random *r)
     const size_t len = (size_t)ft_random_below(r, count);
     const size_t back = ft_index_longest_suffix(c->ix, ids, len, &one);
     assert_true(back == 0 || bound(c, ids + len - back, back, 0) < bound(c, ids + len - back, back, 1));
-    assert_true(back == len || bound(c, ids + len - back - 1, back + 1, 0) == bound(c, ids + len - back - 1, back + 1, 1));
+    assert_true(back == len ||
+                bound(c, ids + len - back - 1, back + 1, 0) == bound(c, ids + len - back - 1, back + 1, 1));
     free(matches);
 }
 
@@ -382,14 +383,10 @@ static void more_copies_than_a_node_has_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_text_of_any_vocabulary),
-        cmocka_unit_test(a_vocabulary_of_the_greatest_size),
-        cmocka_unit_test(many_copies_of_one_document),
-        cmocka_unit_test(few_copies_of_long_documents),
-        cmocka_unit_test(periodic_text_and_long_runs),
-        cmocka_unit_test(one_token_and_empty_documents),
-        cmocka_unit_test(a_corpus_of_many_stripes),
-        cmocka_unit_test(frequent_tokens_with_many_next_ones),
+        cmocka_unit_test(random_text_of_any_vocabulary),      cmocka_unit_test(a_vocabulary_of_the_greatest_size),
+        cmocka_unit_test(many_copies_of_one_document),        cmocka_unit_test(few_copies_of_long_documents),
+        cmocka_unit_test(periodic_text_and_long_runs),        cmocka_unit_test(one_token_and_empty_documents),
+        cmocka_unit_test(a_corpus_of_many_stripes),           cmocka_unit_test(frequent_tokens_with_many_next_ones),
         cmocka_unit_test(more_copies_than_a_node_has_leaves),
     };
     return cmocka_run_group_tests_name("index_search", tests, NULL, NULL);

@@ -58,7 +58,8 @@ static void block_random(block *b, ft_random *r, unsigned bits, uint32_t alphabe
 {
     *b = (block){.n = n, .bits = bits};
     b->codes = calloc(n, sizeof(*b->codes));
-    const uint32_t all = bits == 32 ? UINT32_MAX : ((uint32_t)1 << bits) - 1, base = all >= alphabet ? all - alphabet : 0;
+    const uint32_t all = bits == 32 ? UINT32_MAX : ((uint32_t)1 << bits) - 1,
+                   base = all >= alphabet ? all - alphabet : 0;
     for (size_t i = 0; i < n; i++)
         b->codes[i] = ft_random_below(r, 60) == 0 ? 0 : base + 1 + (uint32_t)ft_random_below(r, alphabet);
     const size_t length = n / (copies + 1);
@@ -105,8 +106,8 @@ static size_t some_ids(const block *b, ft_random *r, uint32_t *ids, size_t max)
         ids[n] = code_at(b, at + n) - 1;
     if (n && ft_random_below(r, 2)) {
         const size_t change = (size_t)ft_random_below(r, n);
-        ids[change] = ft_random_below(r, 2) ? (uint32_t)ft_random_below(r, vocab)
-                                            : code_at(b, ft_random_below(r, b->n)) - 1;
+        ids[change] =
+            ft_random_below(r, 2) ? (uint32_t)ft_random_below(r, vocab) : code_at(b, ft_random_below(r, b->n)) - 1;
         ids[change] = ids[change] < vocab ? ids[change] : 0;
     }
     while (n < length && ft_random_below(r, 2))
@@ -327,8 +328,8 @@ static void a_tree_leads_to_the_leaf_that_a_plain_search_finds(void **state)
         unsigned bits, levels;
         uint32_t alphabet;
         size_t leaves;
-    } kinds[] = {{17, 1, 9, 1},   {17, 1, 9, 50},      {17, 2, 3, 5000},  {17, 3, 50000, 200000}, {17, 2, 2, 90000},
-                 {24, 2, 7, 9000}, {1, 1, 1, 30},       {2, 2, 3, 20000}, {16, 2, 500, 20000},   {8, 2, 200, 20000}};
+    } kinds[] = {{17, 1, 9, 1},    {17, 1, 9, 50}, {17, 2, 3, 5000}, {17, 3, 50000, 200000}, {17, 2, 2, 90000},
+                 {24, 2, 7, 9000}, {1, 1, 1, 30},  {2, 2, 3, 20000}, {16, 2, 500, 20000},    {8, 2, 200, 20000}};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         ft_separator *s = calloc(kinds[i].leaves, sizeof(*s));
         const size_t leaves = random_separators(s, kinds[i].leaves, &r, kinds[i].bits, kinds[i].alphabet);

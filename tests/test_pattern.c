@@ -108,6 +108,10 @@ static void append_something(ft_random *r, ft_buffer *out, int ascii)
     const char *part = parts[ft_random_below(r, sizeof(parts) / sizeof(parts[0]))];
     if (ascii && part[0] & 0x80)
         return;
+    if (ft_random_below(r, 20) == 0) {
+        assert_int_equal(ft_buffer_append(out, "\0\0\0", 1 + ft_random_below(r, 3), NULL), FT_OK);
+        return;
+    }
     if (!ascii && ft_random_below(r, 8) == 0) {
         assert_int_equal(ft_utf8_append(out, (uint32_t)ft_random_below(r, limits[ft_random_below(r, 6)]), NULL), FT_OK);
         return;
@@ -333,6 +337,42 @@ static void golden_text_gets_the_same_tokens_by_either_way(void **state)
     }
 }
 
+/* "abc" is an entry, made of "ab" and "c"; but "bc" merges first, and then nothing does. So the
+ * vocabulary must not answer for merging: neither the first time, nor from the cache. */
+static void an_entry_that_merging_does_not_give_is_not_given(void **state)
+{
+    (void)state;
+    ft_buffer file = {0};
+    int bad = ft_buffer_append_str(&file,
+                                   "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+                                   "\"trim_offsets\":false},\"decoder\":{\"type\":\"ByteLevel\"},"
+                                   "\"model\":{\"type\":\"BPE\",\"merges\":[\"b c\",\"a b\",\"ab c\"],\"vocab\":{",
+                                   NULL);
+    unsigned next = 0x100;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        const int itself = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+        bad |= ft_buffer_printf(&file, NULL, "\"\\u%04x\":%u,", itself ? byte : next++, byte);
+    }
+    bad |= ft_buffer_append_str(&file, "\"bc\":256,\"ab\":257,\"abc\":258}}}", NULL);
+    assert_int_equal(bad, FT_OK);
+    ft_tokenizer *t;
+    ft_encoder *e;
+    ft_encoding got = {0};
+    ft_status st = {0};
+    assert_ok(ft_tokenizer_open(&t, ft_test_write("abc.json", file.data, file.size), &st), st);
+    assert_ok(ft_encoder_new(&e, t, &st), st);
+    for (int round = 0; round < 3; round++) {
+        assert_ok(ft_encoder_encode(e, "abc'abc,ab", 10, &got, &st), st);
+        static const uint32_t want[] = {'a', 256, '\'', 'a', 256, ',', 257};
+        assert_int_equal(got.count, 7);
+        assert_memory_equal(got.ids, want, sizeof(want));
+    }
+    ft_encoding_release(&got);
+    ft_encoder_free(e);
+    ft_tokenizer_close(t);
+    ft_buffer_release(&file);
+}
+
 /* More words than the cache holds, each of them again and again: the answer is that of a new encoder. */
 static void the_cache_never_changes_an_answer(void **state)
 {
@@ -380,6 +420,7 @@ int main(void)
         cmocka_unit_test(other_patterns_are_left_to_the_regular_expression),
         cmocka_unit_test(random_text_gets_the_same_tokens_by_either_way),
         cmocka_unit_test(golden_text_gets_the_same_tokens_by_either_way),
+        cmocka_unit_test(an_entry_that_merging_does_not_give_is_not_given),
         cmocka_unit_test(the_cache_never_changes_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -280,15 +280,15 @@ typedef struct text_run {
     int plain;        /* the layer is the original */
 } text_run;
 
-/* Makes byte ranges of the layer, of the tokens from `first` on, ranges of the original. */
-static void find_origins(const ft_layer *l, ft_encoding *out, size_t first)
+/* Makes byte ranges of the layer ranges of the original. */
+static void find_origins(const ft_layer *l, size_t *starts, size_t *ends, size_t count)
 {
-    for (size_t i = first; i < out->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         uint32_t begin, end, unused;
-        ft_layer_origin(l, out->starts[i], &begin, &unused);
-        ft_layer_origin(l, out->ends[i] - 1, &unused, &end);
-        out->starts[i] = begin;
-        out->ends[i] = end;
+        ft_layer_origin(l, starts[i], &begin, &unused);
+        ft_layer_origin(l, ends[i] - 1, &unused, &end);
+        starts[i] = begin;
+        ends[i] = end;
     }
 }
 
@@ -309,15 +309,13 @@ static ft_code put_piece(ft_bpe *b, const text_run *r, size_t at, size_t n, cons
         }
     }
     if (offsets)
-        find_origins(r->layer, out, first);
+        find_origins(r->layer, out->starts + first, out->ends + first, b->count);
     return FT_OK;
 }
 
-static inline int has_room(const ft_encoding *out, size_t more, int offsets)
-{
-    return out->capacity - out->count >= more && (!offsets || out->offsets_capacity - out->count >= more);
-}
-
+/* Where there is room for a word's tokens, and WORD_READ bytes of ids. `out` is a copy
+ * that the compiler keeps in registers: it cannot know that no id is written over the
+ * encoding itself. */
 static inline void put_word(const ft_word *w, const text_run *r, size_t at, int offsets, ft_encoding *out)
 {
     const size_t first = out->count;
@@ -333,7 +331,7 @@ static inline void put_word(const ft_word *w, const text_run *r, size_t at, int 
     }
     const int ascii = !((w->key[0] | w->key[1]) & UINT64_C(0x8080808080808080));
     if (!r->plain || (w->count > 1 && !ascii))
-        find_origins(r->layer, out, first);
+        find_origins(r->layer, out->starts + first, out->ends + first, w->count);
 }
 
 /* The pieces that end at ends[0 .. count), the first one starting at `at`. Keys come
@@ -349,18 +347,23 @@ static inline __attribute__((always_inline)) ft_code put_pieces(ft_bpe *b, const
         keys[i] = make_key(p, n <= WORD_BYTES ? n : WORD_BYTES);
         __builtin_prefetch(words_of(b, keys[i].hash));
     }
-    ft_code rc = FT_OK;
+    ft_code rc = ft_encoding_grow(out, count * WORD_TOKENS + WORD_READ, offsets, st);
+    ft_encoding copy = *out;
     for (size_t i = 0; !rc && i < count; at = ends[i++]) {
         const size_t n = ends[i] - at;
-        if (!has_room(out, WORD_READ, offsets) && (rc = ft_encoding_grow(out, WORD_READ, offsets, st)) != FT_OK)
-            break;
         const word_key *k = n <= WORD_BYTES ? &keys[i] : NULL;
         const ft_word *w = k ? find_word(b, k) : NULL;
-        if (w)
-            put_word(w, r, at, offsets, out);
-        else
-            rc = put_piece(b, r, at, n, k, offsets, out, st);
+        if (w) {
+            put_word(w, r, at, offsets, &copy);
+            continue;
+        }
+        out->count = copy.count;
+        rc = put_piece(b, r, at, n, k, offsets, out, st);
+        if (!rc)
+            rc = ft_encoding_grow(out, (count - i) * WORD_TOKENS + WORD_READ, offsets, st);
+        copy = *out;
     }
+    out->count = copy.count;
     return rc;
 }
 

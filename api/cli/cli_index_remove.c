@@ -20,8 +20,10 @@ static const char help[] =
     "      --ids-file F       … with the ids in F, one a line\n"
     "      --where FIELD=VALUE  … whose metadata has the field, of its top level, with this\n"
     "                         value: a string, or the JSON text of another value\n"
-    "      --query TEXT       … in which the tokens of TEXT stand, as the tokenizer cuts it by\n"
-    "                         itself (a word inside a sentence often begins with its space)\n\n"
+    "      --query TEXT       … in which TEXT stands, byte by byte, whatever tokens it was cut\n"
+    "                         into; with --match tokens, those in which the tokens stand that\n"
+    "                         the tokenizer makes of TEXT by itself\n"
+    "      --ignore-case      of every --query\n\n"
     "      --dry-run          say what would be removed, and change nothing\n"
     "      --threads N        default: all processors\n"
     "      --json             one JSON object\n\n"
@@ -35,11 +37,11 @@ static const char help[] =
     "Examples:\n"
     "  flextrace index remove farm.index --id letters/17 --id letters/18\n"
     "  flextrace index remove farm.index --where author='A. Nonymous' --dry-run\n"
-    "  flextrace index remove farm.index --query ' 12 Orchard Lane' && flextrace index compact farm.index\n";
+    "  flextrace index remove farm.index --query '12 Orchard Lane' && flextrace index compact farm.index\n";
 
 static const cli_option options[] = {
-    {"id", 0, 1},      {"ids-file", 0, 1}, {"where", 0, 1},  {"query", 0, 1}, {"dry-run", 0, 0},
-    {"threads", 0, 1}, {"json", 0, 0},     {"help", 'h', 0}, {NULL, 0, 0},
+    {"id", 0, 1},      {"ids-file", 0, 1}, {"where", 0, 1}, {"query", 0, 1},  {"match", 0, 1}, {"ignore-case", 0, 0},
+    {"dry-run", 0, 0}, {"threads", 0, 1},  {"json", 0, 0},  {"help", 'h', 0}, {NULL, 0, 0},
 };
 
 enum { NAMED_MISSING = 5 /* ids that are named one by one */ };
@@ -52,7 +54,7 @@ typedef struct request {
     const char *folder;
     selection *selections;
     size_t count;
-    int dry_run, json;
+    int dry_run, json, by_tokens, ignore_case;
     unsigned threads;
     json_t *missing; /* ids that no document has */
 } request;
@@ -96,23 +98,30 @@ static ft_code select_where(ft_document_set *set, const char *condition, const f
     return rc;
 }
 
-static ft_code select_query(ft_document_set *set, const char *text, ft_status *st)
+static ft_code select_tokens(ft_document_set *set, const ft_tokenizer *tokenizer, const char *text, ft_status *st)
 {
-    const ft_index_info info = ft_index_get_info(set->index);
-    ft_tokenizer *tokenizer = NULL;
     ft_encoder *encoder = NULL;
     ft_encoding encoding = {0};
-    ft_code rc = info.tokenizer ? ft_tokenizer_open(&tokenizer, info.tokenizer, st)
-                                : ft_fail(st, FT_ERR_ARG, "%s: was built without a tokenizer: --query cannot be read",
-                                          info.folder);
-    if (!rc)
-        rc = ft_encoder_new(&encoder, tokenizer, st);
+    ft_code rc = ft_encoder_new(&encoder, tokenizer, st);
     if (!rc)
         rc = ft_encoder_encode(encoder, text, strlen(text), &encoding, st);
     if (!rc)
         rc = ft_document_set_add_tokens(set, encoding.ids, encoding.count, st);
     ft_encoding_release(&encoding);
     ft_encoder_free(encoder);
+    return rc;
+}
+
+static ft_code select_query(const request *r, ft_document_set *set, const char *text, ft_status *st)
+{
+    const ft_index_info info = ft_index_get_info(set->index);
+    ft_tokenizer *tokenizer = NULL;
+    ft_code rc = info.tokenizer ? ft_tokenizer_open(&tokenizer, info.tokenizer, st)
+                                : ft_fail(st, FT_ERR_ARG, "%s: was built without a tokenizer: --query cannot be read",
+                                          info.folder);
+    if (!rc)
+        rc = r->by_tokens ? select_tokens(set, tokenizer, text, st)
+                          : ft_document_set_add_text(set, tokenizer, text, strlen(text), r->ignore_case, st);
     ft_tokenizer_close(tokenizer);
     return rc;
 }
@@ -130,7 +139,7 @@ static ft_code select_all(request *r, ft_document_set *set, ft_status *st)
         else if (!strcmp(s->kind, "where"))
             rc = select_where(set, s->value, &progress, st);
         else
-            rc = select_query(set, s->value, st);
+            rc = select_query(r, set, s->value, st);
     }
     cli_progress_end();
     return rc;
@@ -205,6 +214,12 @@ static int take_option(request *r, const char *name, const char *value)
         r->dry_run = 1;
     } else if (!strcmp(name, "json")) {
         r->json = 1;
+    } else if (!strcmp(name, "ignore-case")) {
+        r->ignore_case = 1;
+    } else if (!strcmp(name, "match")) {
+        if (strcmp(value, "text") != 0 && strcmp(value, "tokens") != 0)
+            return cli_usage(verb, "--match must be text or tokens, not '%.40s'", value);
+        r->by_tokens = !strcmp(value, "tokens");
     } else if (!strcmp(name, "threads")) {
         if (!cli_integer(verb, name, value, 1, 1024, &number))
             return CLI_USAGE;
@@ -238,7 +253,9 @@ int cli_index_remove(int argc, char **argv)
     if (code == CLI_OK && !helped)
         code = !r.folder  ? cli_usage(verb, "which INDEX?")
                : !r.count ? cli_usage(verb, "which documents? Name them by --id, --ids-file, --where or --query")
-                          : run(&r);
+               : r.by_tokens && r.ignore_case
+                   ? cli_usage(verb, "--ignore-case and --match tokens contradict each other")
+                   : run(&r);
     free(r.selections);
     json_decref(r.missing);
     return code;

@@ -18,8 +18,9 @@ FT_CHECKED ft_code stat_page(const stat_report *r, ft_buffer *out, ft_status *st
 
 /* --- Shared by the three ------------------------------------------------------------ */
 
-/* A document's id; "#NUMBER" where none is recorded. A view, or into `scratch`. */
-const char *stat_document_name(const stat_report *r, uint64_t number, char scratch[32]);
+/* The id that a trace shows too: the recorded one; infini-gram's out of the metadata, or
+ * else file and line; "document NUMBER" where there is none. A new string, NULL without memory. */
+json_t *stat_document_id(const stat_report *r, uint64_t number);
 /* Replaces the buffer's content by the text of the n-gram, or its ids where there is no
  * tokenizer. FT_ERR_MEM. */
 FT_CHECKED ft_code stat_ngram_text(const stat_report *r, const uint32_t *ids, unsigned n, ft_buffer *out,

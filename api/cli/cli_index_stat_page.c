@@ -37,8 +37,8 @@ static const char head[] =
     ".facts dd{font-size:1.375rem;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}\n"
     ".facts dd small{display:block;font-size:.75rem;font-weight:400;letter-spacing:0;color:var(--soft)}\n"
     "table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
-    "th{font-weight:400;text-align:left;padding:0 .5rem .25rem 0}\n"
-    "td{padding:.3125rem .5rem .3125rem 0;border-top:1px solid var(--line);vertical-align:top}\n"
+    "th{font-weight:400;text-align:left;padding:0 .75rem .25rem 0}\n"
+    "td{padding:.3125rem .75rem .3125rem 0;border-top:1px solid var(--line);vertical-align:top}\n"
     "td.n,th.n{text-align:right;white-space:nowrap}\n"
     "td:last-child,th:last-child{padding-right:0}\n"
     "td.t{width:99%;overflow-wrap:anywhere}\n"
@@ -300,8 +300,8 @@ static void put_lengths(page *p)
 static void put_name(page *p, uint64_t number)
 {
     enum { WIDTH = 42 };
-    char scratch[32];
-    const char *name = stat_document_name(p->r, number, scratch);
+    json_t *id = stat_document_id(p->r, number);
+    const char *name = id ? json_string_value(id) : "";
     const size_t n = strlen(name);
     size_t at = n;
     for (unsigned shown = 0; at > 0 && shown < WIDTH; shown++)
@@ -313,6 +313,7 @@ static void put_name(page *p, uint64_t number)
     put(p, "\">%s", at ? "…" : "");
     put_escaped(p, name + at, n - at, WIDTH, 0);
     put(p, "</bdi>");
+    json_decref(id);
 }
 
 static void put_group(page *p, const ft_stat_group *g, int near)

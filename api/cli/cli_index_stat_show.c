@@ -8,13 +8,24 @@
 
 /* --- Shared ----------------------------------------------------------------------------- */
 
-const char *stat_document_name(const stat_report *r, uint64_t number, char scratch[32])
+json_t *stat_document_id(const stat_report *r, uint64_t number)
 {
     ft_doc_ref doc;
-    if (ft_index_document(r->ix, number, &doc, NULL) == FT_OK && doc.id_bytes)
-        return doc.id;
-    snprintf(scratch, 32, "#%" PRIu64, number);
-    return scratch;
+    json_t *metadata = NULL, *out = NULL;
+    if (ft_index_document(r->ix, number, &doc, NULL) != FT_OK)
+        doc = (ft_doc_ref){.metadata = "{}", .metadata_bytes = 2};
+    if (doc.id_bytes)
+        return ft_json_text(doc.id, doc.id_bytes);
+    if (ft_json_parse(&metadata, doc.metadata, doc.metadata_bytes, "metadata", NULL) == FT_OK) {
+        json_t *id = json_object_get(json_object_get(metadata, "metadata"), "id");
+        const json_t *path = json_object_get(metadata, "path"), *line = json_object_get(metadata, "linenum");
+        if (json_is_string(id))
+            out = json_incref(id);
+        else if (json_is_string(path) && json_is_integer(line))
+            out = json_sprintf("%s:%" JSON_INTEGER_FORMAT, json_string_value(path), json_integer_value(line));
+    }
+    json_decref(metadata);
+    return out ? out : json_sprintf("document %" PRIu64, number);
 }
 
 ft_code stat_ngram_text(const stat_report *r, const uint32_t *ids, unsigned n, ft_buffer *out, ft_status *st)
@@ -145,21 +156,21 @@ static void print_groups(const stat_report *r, const char *title, const ft_stat_
         return;
     }
     if (near)
-        printf("%" PRIu64 " texts in %" PRIu64 " clusters", g->texts, g->groups);
+        printf("%" PRIu64 " texts in %" PRIu64 " cluster", g->texts, g->groups);
     else
-        printf("%" PRIu64 " documents in %" PRIu64 " groups", g->documents, g->groups);
-    printf("; surplus: %" PRIu64 " documents, %" PRIu64 " tokens (%.1f %%)\n", g->surplus_documents, g->surplus_tokens,
-           percent(g->surplus_tokens, r->deep->tokens));
+        printf("%" PRIu64 " documents in %" PRIu64 " group", g->documents, g->groups);
+    printf("%s; surplus: %" PRIu64 " documents, %" PRIu64 " tokens (%.1f %%)\n", g->groups == 1 ? "" : "s",
+           g->surplus_documents, g->surplus_tokens, percent(g->surplus_tokens, r->deep->tokens));
     if (g->unchecked_pairs)
         printf("  %" PRIu64 " candidate pairs were left out\n", g->unchecked_pairs);
     for (size_t i = 0; i < g->shown; i++) {
         const ft_stat_group *group = &g->largest[i];
         printf("  %10" PRIu64 " documents  ", group->documents);
         for (size_t k = 0; k < group->shown && k < NAMES; k++) {
-            char scratch[32];
-            const char *name = stat_document_name(r, group->number[k], scratch);
+            json_t *id = stat_document_id(r, group->number[k]);
             fputs(k ? ", " : "", stdout);
-            print_name(name, NAME_WIDTH);
+            print_name(id ? json_string_value(id) : "", NAME_WIDTH);
+            json_decref(id);
             if (near && k)
                 printf(" (%.2f)", group->similarity[k]);
         }
@@ -270,10 +281,7 @@ static json_t *group_json(const stat_report *r, const ft_stat_group *g, int near
 {
     json_t *examples = json_array();
     for (size_t i = 0; i < g->shown; i++) {
-        ft_doc_ref doc;
-        const int known = ft_index_document(r->ix, g->number[i], &doc, NULL) == FT_OK && doc.id_bytes;
-        json_t *e = json_pack("{s:I,s:o}", "number", (json_int_t)g->number[i], "id",
-                              known ? ft_json_text(doc.id, doc.id_bytes) : json_null());
+        json_t *e = json_pack("{s:I,s:o}", "number", (json_int_t)g->number[i], "id", stat_document_id(r, g->number[i]));
         if (near)
             json_object_set_new(e, "similarity", json_real(g->similarity[i]));
         json_array_append_new(examples, e);

@@ -3,11 +3,16 @@
  * the rest is:
  *   0      the manifest's text before its checksum, which is made right
  *   1..5   the payload of tokens, suffixes, documents, texts, ids
- *   6, 7   infini-gram 4, 5: sizes of three files, then tokenized.0, table.0, offset.0 */
+ *   6, 7   infini-gram 4, 5: sizes of three files, then tokenized.0, table.0, offset.0
+ *   8..11  the payload of bounds, tree, removed-documents, removed-ranks
+ * The second byte of a payload, times 32, is the place in it where the bytes go. Its checksums are
+ * made right: what the bytes say has to be survived, not found. */
 #include "base/ft_file.h"
-#include "index/ft_index.h"
 #include "index/ft_index_build.h"
+#include "index/ft_manifest.h"
+#include "index/ft_part.h"
 #include "index/ft_query.h"
+#include "index/ft_removed_write.h"
 #include "index/ft_text_match.h"
 #include "text/ft_tokenizer.h"
 
@@ -20,13 +25,27 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 enum { VOCAB = 20, PAYLOAD = 4096 };
-static const char *const sections[] = {"", "tokens", "suffixes", "documents", "texts", "ids"};
+static const char *const sections[] = {"",
+                                       "tokens",
+                                       "suffixes",
+                                       "documents",
+                                       "texts",
+                                       "ids",
+                                       "",
+                                       "",
+                                       "bounds",
+                                       "tree",
+                                       "removed-documents-000002",
+                                       "removed-ranks-000002"};
 
-static char root[64], path[4200];
+static char root[64];
 
-static const char *in_root(const char *name)
+static const char *in_root(const char *name) /* four at a time */
 {
-    snprintf(path, sizeof(path), "%s/%s", root, name);
+    static char paths[4][4200];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof(paths[0]), "%s/%s", root, name);
     return path;
 }
 
@@ -49,7 +68,26 @@ static void need(ft_code rc)
         abort();
 }
 
-/* A small index in root/index, once. */
+/* Documents 1 and 4 of the index are taken out. */
+static void take_out(void)
+{
+    static const uint64_t numbers[] = {1, 4};
+    ft_manifest m;
+    ft_part part;
+    need(ft_part_open_segment(&part, in_root("index/segment-000001"), VOCAB, 0, NULL));
+    need(ft_manifest_read(&m, in_root("index"), NULL));
+    m.segments[0].removed = m.generation = 2;
+    m.segments[0].removed_documents = 2;
+    need(ft_removed_write(in_root("index/segment-000001"), 2, &part, numbers, 2, NULL, &m.segments[0].removed_tokens,
+                          NULL));
+    ft_part_close(&part);
+    need(ft_manifest_add_file(&m, in_root("index"), "segment-000001/removed-documents-000002", NULL, NULL));
+    need(ft_manifest_add_file(&m, in_root("index"), "segment-000001/removed-ranks-000002", NULL, NULL));
+    need(ft_manifest_write(&m, in_root("index"), NULL));
+    ft_manifest_release(&m);
+}
+
+/* A small index of some leaves in root/index, once. */
 static void prepare(void)
 {
     static const uint32_t tokens[] = {1, 2, 3, 1, 2, 3, 4, 1, 2, 19, 0, 5};
@@ -62,11 +100,12 @@ static void prepare(void)
     ft_index_writer *w;
     const ft_index_writer_options o = {.vocab_size = VOCAB, .end_of_text = 0};
     need(ft_index_writer_new(&w, in_root("index"), &o, NULL));
-    for (size_t d = 0; d < 6; d++) {
-        const char id[] = {(char)('a' + d), '\0'};
-        need(ft_index_writer_add(w, tokens + d, 12 - 2 * d, id, "{}", 1, NULL));
+    for (size_t d = 0; d < 60; d++) {
+        const char id[] = {(char)('A' + d), '\0'};
+        need(ft_index_writer_add(w, tokens + d % 6, 12 - 2 * (d % 6), id, "{}", 1, NULL));
     }
     need(ft_index_writer_finish(w, NULL, NULL));
+    take_out();
     need(ft_folder_make(in_root("gram"), NULL));
 }
 
@@ -114,11 +153,17 @@ static void ask(const ft_index *ix)
     ft_doc_ref doc;
     ft_place places[40];
     uint32_t shown[40];
-    ft_index_match_all(ix, pat, 6, longest, m);
+    for (int again = 0; again < 5; again++) /* the last ones take it that all is in memory */
+        ft_index_match_all(ix, pat, 6, longest, again % 2 ? m : NULL);
+    (void)ft_index_longest_suffix(ix, pat, 6, m);
+    for (unsigned p = 0; p < info.parts; p++)
+        for (uint64_t rank = 0; rank < 40; rank++)
+            if (ft_index_document_at(ix, p, ft_index_position(ix, p, rank), &doc, NULL) == FT_OK)
+                ft_index_document_tokens(ix, &doc, 0, 40, shown, &found);
     for (uint64_t d = 0; d <= info.documents && d < 100; d++)
         if (ft_index_document(ix, d, &doc, NULL) == FT_OK)
             ft_index_document_tokens(ix, &doc, 0, 40, shown, &found);
-    if (ft_index_document_by_id(ix, "c", &doc, NULL) == FT_OK && strcmp(doc.id, "c") != 0)
+    if (ft_index_document_by_id(ix, "D", &doc, NULL) == FT_OK && strcmp(doc.id, "D") != 0)
         abort();
     for (size_t k = 0; k < 3; k++) {
         ft_distribution d;
@@ -149,13 +194,32 @@ static void open_and_ask(const char *folder, int version)
     ft_index_close(ix);
 }
 
-/* The file as it is, `data` over its beginning from `at`; put back afterwards. */
-static void with_bytes(const char *name, size_t at, const uint8_t *data, size_t n)
+/* The section's file with its payload's checksum, and that of the checksums, made right. */
+static void sign(char *file)
+{
+    ft_section_header h;
+    memcpy(&h, file, sizeof(h));
+    if (h.payload_bytes > h.block_bytes)
+        abort(); /* the index is too large for this */
+    uint64_t *sums = (uint64_t *)(void *)(file + (PAYLOAD + h.payload_bytes + 7) / 8 * 8);
+    if (h.payload_bytes)
+        sums[0] = XXH3_64bits(file + PAYLOAD, h.payload_bytes);
+    sums[h.payload_bytes > 0] = XXH3_64bits(sums, h.payload_bytes ? sizeof(*sums) : 0);
+}
+
+/* The file as it is, `data` over a part of its payload; put back afterwards. */
+static void with_payload(const char *name, const uint8_t *data, size_t n)
 {
     ft_buffer was = {0}, now = {0};
+    ft_section_header h;
+    if (n < 1)
+        return;
     need(ft_file_read(in_root(name), 0, &was, NULL));
     need(ft_buffer_append(&now, was.data, was.size, NULL));
-    memcpy(now.data + at, data, n < now.size - at ? n : now.size - at);
+    memcpy(&h, now.data, sizeof(h));
+    const size_t at = (size_t)data[0] * 32, room = at < h.payload_bytes ? (size_t)h.payload_bytes - at : 0;
+    memcpy(now.data + PAYLOAD + at, data + 1, n - 1 < room ? n - 1 : room);
+    sign(now.data);
     put(name, now.data, now.size);
     open_and_ask(in_root("index"), 4);
     put(name, was.data, was.size);
@@ -195,15 +259,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     prepare();
     if (n == 0)
         return 0;
-    const unsigned kind = data[0] & 7;
+    const unsigned kind = data[0] % 12;
     char name[80];
     if (kind == 0) {
         with_manifest(data + 1, n - 1);
-    } else if (kind < 6) {
-        snprintf(name, sizeof(name), "index/segment-000001/%s", sections[kind]);
-        with_bytes(name, PAYLOAD, data + 1, n - 1);
-    } else {
+    } else if (kind == 6 || kind == 7) {
         with_gram(kind == 6 ? 4 : 5, data + 1, n - 1);
+    } else {
+        snprintf(name, sizeof(name), "index/segment-000001/%s", sections[kind]);
+        with_payload(name, data + 1, n - 1);
     }
     return 0;
 }
