@@ -205,7 +205,7 @@ def line_growth(b):
             out = fresh(b, "growth")
             cost = build(b, token_files(folder), out, memory)
             shutil.rmtree(os.path.dirname(out))
-            points.append({"tokens": tokens, "memory": memory, "wall_s": cost["wall_s"], "own_bytes": cost["own_bytes"],
+            points.append({"tokens": tokens, "memory": memory, "wall_s": cost["wall_s"], "cpu_s": cost["cpu_s"], "own_bytes": cost["own_bytes"],
                            "extra_bytes": cost["extra_bytes"], "index_bytes": cost["index_bytes"]})
             b.row(f"{millions} M tokens, --memory {memory}", "", f"{seconds(cost)}, {gigabytes(cost['own_bytes'])}", "-",
                   f"{cost['wall_s'] / tokens * 1e6:.3f} us/token", None)
