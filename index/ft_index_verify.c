@@ -260,13 +260,6 @@ static int text_in_order(const ft_part *p, uint64_t a, uint64_t b)
     return ft_part_key(p, a + shared) < ft_part_key(p, b + shared);
 }
 
-static ft_code order_fault(const ft_part *p, uint64_t rank, const char *what, ft_status *st)
-{
-    if (p->bytewise)
-        return ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank, what);
-    return ft_fail(st, FT_ERR_FORMAT, "%s/suffixes: rank %" PRIu64 ": %s", p->folder, rank, what);
-}
-
 /* Ranks [from, to) and the one before them. */
 static ft_code check_stretch(const ft_part *p, uint64_t from, uint64_t to, ft_status *st)
 {
