@@ -67,6 +67,21 @@ def unnamed_files(pid):
     return found
 
 
+def not_kept(seen, final):
+    """Most bytes at once of files that are not among the last ones. A file is told by its inode, until that is gone for a
+    while or shrinks: then its number serves another file."""
+    turn, last, named = {}, {}, []
+    for files in [*seen, final]:
+        for f, size in files.items():
+            if f in turn and (f not in last or size < last[f]):
+                turn[f] += 1
+            turn.setdefault(f, 0)
+        named.append({(f, turn[f]): size for f, size in files.items()})
+        last = files
+    kept = named[-1]
+    return max(sum(size for f, size in files.items() if f not in kept) for files in named)
+
+
 def measure(command, folder=None, check=True, env=None):
     """What `command` cost:
     wall_s, cpu_s   of it and its children
@@ -112,5 +127,5 @@ def measure(command, folder=None, check=True, env=None):
     final = disk_files(folder) if folder else {}
     return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "own_bytes": own, "rss_bytes": rss,
             "peak_bytes": max((sum(s.values()) for s in seen), default=0),
-            "extra_bytes": max((sum(b for f, b in s.items() if f not in final) for s in seen), default=0),
+            "extra_bytes": not_kept(seen, final),
             "status": child.returncode, "output": output.decode("utf-8", "replace"), "load_before": load}
