@@ -89,6 +89,13 @@ static void check_chunk(void *context, size_t task, unsigned worker)
         continue;
 }
 
+static ft_code order_fault(const ft_part *p, uint64_t rank, const char *what, ft_status *st)
+{
+    if (p->bytewise)
+        return ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank, what);
+    return ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 ": %s", p->section[FT_SECTION_SUFFIXES].path, rank, what);
+}
+
 static ft_code check_order(const ft_part *p, ft_pool *pool, ft_status *st)
 {
     order_check c = {.part = p, .fault = p->n};
@@ -102,13 +109,7 @@ static ft_code check_order(const ft_part *p, ft_pool *pool, ft_status *st)
     ft_pool_run(pool, tasks, invert_chunk, &c);
     ft_pool_run(pool, tasks, check_chunk, &c);
     const uint64_t rank = atomic_load(&c.fault);
-    ft_code rc = FT_OK;
-    if (rank < p->n && p->bytewise)
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank,
-                     rank_fault(&c, rank));
-    else if (rank < p->n)
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s: rank %" PRIu64 ": %s", p->section[FT_SECTION_SUFFIXES].path, rank,
-                     rank_fault(&c, rank));
+    ft_code rc = rank < p->n ? order_fault(p, rank, rank_fault(&c, rank), st) : FT_OK;
     free(c.narrow);
     free(c.wide);
     return rc;
@@ -257,13 +258,6 @@ static int text_in_order(const ft_part *p, uint64_t a, uint64_t b)
     if (equal)
         return a < b;
     return ft_part_key(p, a + shared) < ft_part_key(p, b + shared);
-}
-
-static ft_code order_fault(const ft_part *p, uint64_t rank, const char *what, ft_status *st)
-{
-    if (p->bytewise)
-        return ft_fail(st, FT_ERR_FORMAT, "%s/table.%u: rank %" PRIu64 ": %s", p->folder, p->shard, rank, what);
-    return ft_fail(st, FT_ERR_FORMAT, "%s/suffixes: rank %" PRIu64 ": %s", p->folder, rank, what);
 }
 
 /* Ranks [from, to) and the one before them. */
