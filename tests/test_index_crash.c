@@ -180,7 +180,7 @@ static void write_corpus(corpus *c, const char *name, size_t from, size_t count,
         for (size_t i = 0; i < length; i++)
             tokens[at + i] = (uint32_t)ft_random_below(&r, d % 3 ? VOCAB : 3);
         if (d % 5 == 4)
-            memcpy(tokens + at, tokens + offsets[d - 2], (length / 2) * sizeof(*tokens));
+            memmove(tokens + at, tokens + offsets[d - 2], (length / 2) * sizeof(*tokens));
         offsets[d + 1] = at + length;
         assert_ok(ft_buffer_printf(&rows, &st, "{\"id\":\"d%zu\",\"kind\":\"k%zu\"}\n", from + d, d % 4), st);
     }
