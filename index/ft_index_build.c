@@ -495,6 +495,7 @@ static ft_code run(build *s, const char *folder, int add, const char *const *cor
         rc = fingerprint(s, corpus, count, &writer_options.fingerprint, st);
     if (!rc)
         rc = open_inputs(s, corpus, count, &arrays, st);
+    writer_options.numbered = arrays && !s->options->documents && is_array(corpus[0]);
     if (!rc)
         rc = open_writer(s, &writer_options, folder, st);
     if (rc)

@@ -28,7 +28,8 @@ typedef struct ft_index_build_options {
     uint32_t vocab_size;         /* without a tokenizer: every id is below; 0: found by reading the arrays first */
     uint32_t end_of_text;        /* without a tokenizer: what answers call the end of a document; FT_NO_TOKEN: none */
     const char *doc_offsets;     /* of arrays: the .npy with the documents' starts; NULL: doc_offsets.npy beside it */
-    const char *documents;       /* of arrays: JSON lines with each document's id and metadata; NULL: ids are numbers */
+    const char *documents;       /* of arrays: JSON lines with each document's id and metadata; NULL: ids are numbers,
+                                    which are never taken for those of documents that are there */
     int infinigram_version;      /* of infini-gram folders; 0: 4 */
     const char *owner;           /* "" or NULL: none */
     uint64_t memory_bytes;       /* 0: 2 GiB */
@@ -78,6 +79,7 @@ typedef struct ft_index_writer_options {
     struct ft_pool *pool;        /* the caller's, used inside the calls below; NULL: one thread */
     int replace;                 /* an index that stands at `folder` is replaced at the end, at once */
     int replace_documents;       /* see ft_index_build_options */
+    int numbered;                /* ids are numbers that nobody chose: those of an index that is added to are others */
     uint64_t fingerprint;        /* of the input: a killed writer's work is gone on with where it is the same; 0: never */
     const ft_progress *progress; /* NULL: none */
     /* Told of each document whose id was there before; may be NULL. A failure ends the work. */

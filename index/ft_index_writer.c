@@ -290,7 +290,7 @@ static ft_code finish_segment(ft_index_writer *w, ft_segment_report *segment, ft
 {
     repeated_ids twice = {.w = w};
     ft_code rc = ft_segment_writer_finish(w->segment, found_twice, &twice, segment, st);
-    if (!rc && w->old)
+    if (!rc && w->old && !w->options.numbered)
         rc = look_for_all_ids(w, st);
     const size_t number = w->change.manifest.segment_count;
     for (size_t i = 0; i < twice.count && !rc; i++)
