@@ -311,7 +311,7 @@ static ft_code read_head(ft_manifest *m, const json_t *from, const char *path, f
     if (!rc)
         rc = ft_json_get_int(from, "version", 0, INT32_MAX, &version, st);
     if (!rc && version != FT_MANIFEST_VERSION)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %d, this program reads %d", path, (int)version,
+        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %d, this program reads %d; build the index again", path, (int)version,
                        FT_MANIFEST_VERSION);
     if (!rc)
         rc = read_count(from, "generation", &m->generation, st);
