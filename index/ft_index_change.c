@@ -46,7 +46,7 @@ static void remove_unnamed_in(const ft_index_change *c, const char *within, cons
         char name[2 * FT_NAME_MAX + 2];
         if (strlen(e->d_name) >= FT_NAME_MAX || !strncmp(e->d_name, ".", 1))
             continue;
-        snprintf(name, sizeof(name), "%s%s%s", within, *within ? "/" : "", e->d_name);
+        snprintf(name, sizeof(name), "%.64s%s%.64s", within, *within ? "/" : "", e->d_name);
         if (!*within && is_named(&c->manifest, name, 1)) {
             remove_unnamed_in(c, name, "");
             continue;

@@ -179,7 +179,7 @@ enum { LEAVES_TASK = 256, LEAVES_BATCH = 64 * LEAVES_TASK };
 /* 1 when the leaf is what its suffixes and the text make it; with the separator before it. */
 static int leaf_follows(const ft_part *p, uint64_t number, ft_separator *separator)
 {
-    ft_ranked ranked[FT_LEAF_RANKS];
+    ft_ranked ranked[FT_LEAF_RANKS] = {0};
     const uint64_t first = number * FT_LEAF_RANKS, left = p->n - first;
     const size_t count = left < FT_LEAF_RANKS ? (size_t)left : FT_LEAF_RANKS;
     unsigned char bytes[FT_LEAF_BYTES_MAX];

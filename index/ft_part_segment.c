@@ -100,9 +100,9 @@ typedef struct probe {
     size_t length;
     ft_descent d;
     ft_leaf leaf;
-    unsigned at;
     size_t longest;
     ft_range range;
+    unsigned at;
     int open; /* the range goes on in other leaves */
 } probe;
 

@@ -103,14 +103,16 @@ static ft_code read_items(const ft_merge_source *source, uint64_t from, size_t n
     const ft_segment_source *s = of(source);
     const ft_part *p = s->part;
     ranks r;
+    if (!n)
+        return FT_OK;
     find_ranks(p, from, n, &r);
     uint64_t before = UINT64_MAX, before_rank = UINT64_MAX;
     if (from && !first) {
         before_rank = ft_part_physical_rank(p, from - 1);
         before = moved(s, ft_part_position(p, before_rank));
     }
-    leaf_view leaf = {0};
-    uint64_t number = UINT64_MAX;
+    uint64_t number = r.rank[0] / FT_LEAF_RANKS;
+    leaf_view leaf = view_leaf(p, number);
     for (size_t i = 0; i < n; i++) {
         unsigned bit;
         const unsigned in_leaf = r.rank[i] % FT_LEAF_RANKS;

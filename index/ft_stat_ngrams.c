@@ -169,7 +169,7 @@ static void descend(walk *k, entry *path, unsigned depth, unsigned worker)
 {
     ft_range *const own = k->ranges + ((size_t)worker * k->max_n + depth - 1) * k->parts;
     ft_range *const child = own + k->parts;
-    cursor c;
+    cursor c = {.key = {0}};
     first_token t;
     cursor_begin(k, &c, own, depth);
     while (cursor_next(k, &c, depth, &t, child)) {
@@ -210,7 +210,7 @@ static int compare_first(const void *a, const void *b)
 static ft_code list_first_tokens(walk *k, ft_status *st)
 {
     ft_range all[FT_INDEX_MAX_PARTS], child[FT_INDEX_MAX_PARTS];
-    cursor c;
+    cursor c = {.key = {0}};
     first_token t;
     uint64_t sum = 0;
     for (unsigned i = 0; i < k->parts; i++)

@@ -273,7 +273,7 @@ static ft_code sort_string(int32_t *order, uint32_t *text, int32_t n, size_t alp
                            ft_status *st)
 {
     sorter s = {text, order, n, alphabet, malloc((alphabet + 1) * sizeof(*s.starts)),
-                malloc(alphabet * sizeof(*s.bucket)), watch};
+                malloc((alphabet + 1) * sizeof(*s.bucket)), watch};
     ft_code rc;
     if (s.starts && s.bucket) {
         count_symbols(&s);

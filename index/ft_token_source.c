@@ -483,7 +483,7 @@ ft_code ft_token_source_next(ft_token_source *s, ft_token_document *out, int *mo
     s->info.next_document++;
     snprintf(s->number, sizeof(s->number), "%" PRIu64, out->number);
     run r;
-    ft_doc_ref doc;
+    ft_doc_ref doc = {0};
     ft_code rc = s->ix ? shard_run(s, out->number, &r, &doc, st) : array_run(s, out->number, &r, st);
     if (rc)
         return rc;
@@ -510,7 +510,7 @@ ft_code ft_token_source_check(ft_token_source *s, const ft_progress *progress, f
     uint64_t done = 0, reported = 0;
     for (uint64_t i = 0; i < s->info.documents; i++) {
         run r;
-        ft_doc_ref doc;
+        ft_doc_ref doc = {0};
         const uint32_t *ids;
         ft_code rc = s->ix ? shard_run(s, i, &r, &doc, st) : array_run(s, i, &r, st);
         if (rc)

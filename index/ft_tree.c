@@ -60,6 +60,7 @@ static node node_at(const ft_tree *t, unsigned level, uint64_t number)
     ft_tree_node_head head;
     memcpy(&head, v.bytes, sizeof(head));
     v.first_child = head.first_child;
+    v.info = v.bytes; /* of no entry */
     if (head.common > FT_TREE_CODES || head.count > FT_TREE_NODE / 9 ||
         ft_tree_node_info_at(head.common, head.count) + head.count > FT_TREE_NODE)
         return v;

@@ -265,9 +265,9 @@ static void long_repeats_are_merged_in_reasonable_time(void **state)
     for (size_t i = 0; i < LENGTH; i++)
         tokens[i] = (uint32_t)ft_random_below(&r, 7);
     for (unsigned both = 0; both < 2; both++) {
+        ft_index_writer *w = NULL;
         fresh(both ? built : grown, both ? "built" : "grown");
         for (unsigned i = 0; i < COPIES; i++) {
-            ft_index_writer *w;
             char id[24];
             const ft_index_writer_options o = {.add = i > 0, .vocab_size = 7, .end_of_text = 0};
             if (!both || i == 0)
