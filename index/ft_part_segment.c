@@ -10,12 +10,29 @@ static size_t known_ids(const ft_part *p, const uint32_t *pat, size_t len)
     return i;
 }
 
-static uint64_t open_leaf(const ft_part *p, uint64_t number, ft_leaf *leaf) /* its first rank */
+/* What is read through a part, or rehearsed: then text.watch is set, what is found while
+ * it lacks a page is to be thrown away, and nothing is read that would wait for a disk. */
+typedef struct view {
+    const ft_part *p;
+    const ft_codes *text;
+    const ft_tree *tree;
+} view;
+
+static view view_of(const ft_part *p)
 {
-    const uint64_t first = number * FT_LEAF_RANKS, left = p->n - first;
-    ft_leaf_open(leaf, p->suffixes + number * p->shape.bytes, &p->shape, &p->text,
-                 left < FT_LEAF_RANKS ? (unsigned)left : FT_LEAF_RANKS);
-    return first;
+    return (view){p, &p->text, &p->tree};
+}
+
+/* 0: rehearsing, and it is not there. */
+static int open_leaf(const view *v, uint64_t number, ft_leaf *leaf)
+{
+    const ft_part *p = v->p;
+    const unsigned char *bytes = p->suffixes + number * p->shape.bytes;
+    const uint64_t left = p->n - number * FT_LEAF_RANKS;
+    if (v->text->watch && ft_fetch_lacks(v->text->watch, bytes, p->shape.bytes))
+        return 0;
+    ft_leaf_open(leaf, bytes, &p->shape, v->text, left < FT_LEAF_RANKS ? (unsigned)left : FT_LEAF_RANKS);
+    return 1;
 }
 
 static ft_range range_of(uint64_t lo, uint64_t hi) /* damaged files may turn them round */
@@ -24,10 +41,12 @@ static ft_range range_of(uint64_t lo, uint64_t hi) /* damaged files may turn the
 }
 
 /* The pattern stands in one leaf, or would. */
-static ft_range find_in_leaf(const ft_part *p, uint64_t number, const uint32_t *pat, size_t len)
+static ft_range find_in_leaf(const view *v, uint64_t number, const uint32_t *pat, size_t len)
 {
+    const uint64_t first = number * FT_LEAF_RANKS;
     ft_leaf leaf;
-    const uint64_t first = open_leaf(p, number, &leaf);
+    if (!open_leaf(v, number, &leaf))
+        return ft_part_all(v->p);
     const ft_leaf_place place = ft_leaf_find(&leaf, pat, len, 0);
     if (place.shared < len)
         return (ft_range){first + place.lower, first + place.lower};
@@ -39,40 +58,55 @@ static ft_range find_in_leaf(const ft_part *p, uint64_t number, const uint32_t *
 /* First rank that begins with the pattern, where the first suffix of the next leaf does:
  * what that shares with the last one here often tells without a look at this leaf, and
  * always without one at the text while the pattern is not longer than a separator. */
-static uint64_t find_start(const ft_part *p, const ft_descent *d, const uint32_t *pat, size_t len)
+static uint64_t find_start(const view *v, const ft_descent *d, const uint32_t *pat, size_t len)
 {
+    const uint64_t first = d->leaf * FT_LEAF_RANKS;
     ft_leaf leaf;
     unsigned lo, hi;
-    if (d->next_most < len)
-        return (d->leaf + 1) * FT_LEAF_RANKS;
-    const uint64_t first = open_leaf(p, d->leaf, &leaf);
+    if (d->next_most < len || !open_leaf(v, d->leaf, &leaf))
+        return first + FT_LEAF_RANKS;
     if (d->next_least < len)
         return first + ft_leaf_find(&leaf, pat, len, 0).lower;
     ft_leaf_around(&leaf, pat, len, leaf.count - 1, &lo, &hi);
     return first + lo;
 }
 
-/* len >= 2 ids of the vocabulary. */
-static ft_range find_known(const ft_part *p, const uint32_t *pat, size_t len)
+static uint64_t find_end(const view *v, uint64_t number, const uint32_t *pat, size_t len)
 {
-    const ft_descent start = ft_tree_lower(&p->tree, pat, len), end = ft_tree_upper(&p->tree, pat, len);
-    if (end.leaf <= start.leaf)
-        return find_in_leaf(p, start.leaf, pat, len);
     ft_leaf leaf;
-    unsigned lo, hi;
-    const uint64_t first = open_leaf(p, end.leaf, &leaf);
-    ft_leaf_around(&leaf, pat, len, 0, &lo, &hi); /* its first suffix begins with the pattern */
-    return range_of(find_start(p, &start, pat, len), first + hi);
+    unsigned lo, hi = 0;
+    if (open_leaf(v, number, &leaf))
+        ft_leaf_around(&leaf, pat, len, 0, &lo, &hi); /* its first suffix begins with the pattern */
+    return number * FT_LEAF_RANKS + hi;
+}
+
+/* len >= 2 ids of the vocabulary. */
+static ft_range find_known(const view *v, const uint32_t *pat, size_t len)
+{
+    const ft_descent start = ft_tree_lower(v->tree, pat, len);
+    const int lacking = ft_codes_lacking(v->text);
+    if (lacking) /* a rehearsal asks for both ways before it gives up */
+        v->text->watch->lacking = 0;
+    const ft_descent end = ft_tree_upper(v->tree, pat, len);
+    if (lacking)
+        v->text->watch->lacking = 1;
+    if (ft_codes_lacking(v->text))
+        return ft_part_all(v->p);
+    if (end.leaf <= start.leaf)
+        return find_in_leaf(v, start.leaf, pat, len);
+    const uint64_t hi = find_end(v, end.leaf, pat, len);
+    return range_of(find_start(v, &start, pat, len), hi);
 }
 
 ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
 {
     const size_t known = known_ids(p, pat, len);
+    const view v = view_of(p);
     ft_range r = ft_part_all(p);
     if (known == 1)
         r = ft_part_first_token(p, pat[0]);
     else if (known)
-        r = find_known(p, pat, known);
+        r = find_known(&v, pat, known);
     return known < len ? (ft_range){r.hi, r.hi} : r; /* such an id is above all others */
 }
 
@@ -88,7 +122,8 @@ ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
  *
  * All patterns take each step together, and what a step will read is asked for while
  * the others take theirs: from memory one cache line after another, or from the disk,
- * where pages are missing, in one batch. */
+ * where pages are missing, in one batch. What cannot be told before, is rehearsed: texts
+ * behind cut separators, those of groups that only the text tells apart, far ends of ranges. */
 
 enum {
     TOGETHER = 32,  /* patterns whose steps are interleaved while all is in memory */
@@ -103,8 +138,35 @@ typedef struct probe {
     unsigned at;
     size_t longest;
     ft_range range;
-    int open; /* the range goes on in other leaves */
+    int wants_range;
+    int open;  /* the range goes on in other leaves */
+    int taken; /* this step, while it is rehearsed */
 } probe;
+
+/* One step of all patterns. Rehearsed, it is repeated until none lacks a page. */
+typedef void a_step(const view *v, probe *b, size_t argument);
+static void take_step(const view *v, probe *b, size_t count, a_step *step, size_t argument)
+{
+    ft_fetch *f = v->text->watch;
+    size_t left = count;
+    for (size_t i = 0; i < count; i++)
+        b[i].taken = 0;
+    while (left) {
+        for (size_t i = 0; i < count; i++) {
+            if (b[i].taken)
+                continue;
+            if (f)
+                f->lacking = 0;
+            step(v, &b[i], argument);
+            b[i].taken = !f || !f->lacking;
+            left -= (size_t)b[i].taken;
+        }
+        if (f)
+            ft_fetch_wait(f);
+    }
+    if (f)
+        f->lacking = 0;
+}
 
 static void ask_for_node(const ft_part *p, unsigned level, const probe *b, ft_fetch *f)
 {
@@ -118,16 +180,24 @@ static void ask_for_node(const ft_part *p, unsigned level, const probe *b, ft_fe
         __builtin_prefetch(node + at);
 }
 
-static void descend(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+static void descend_once(const view *v, probe *b, size_t level)
 {
+    ft_descent d = b->d;
+    ft_tree_step(v->tree, (unsigned)level, b->ids, b->length, 0, &d);
+    if (!ft_codes_lacking(v->text))
+        b->d = d;
+}
+
+static void descend(const view *v, probe *b, size_t count, ft_fetch *f)
+{
+    const ft_part *p = v->p;
     for (size_t i = 0; i < count; i++)
         b[i].d = ft_tree_top();
     for (unsigned level = p->tree.levels; level-- > 0;) {
         for (size_t i = 0; i < count; i++)
             ask_for_node(p, level, &b[i], f);
         ft_fetch_wait(f);
-        for (size_t i = 0; i < count; i++)
-            ft_tree_step(&p->tree, level, b[i].ids, b[i].length, 0, &b[i].d);
+        take_step(v, b, count, descend_once, level);
     }
 }
 
@@ -141,13 +211,14 @@ static void ask_for_leaf(const ft_part *p, uint64_t number, ft_fetch *f)
         ft_fetch_ask(f, bytes + slots, p->shape.bytes - slots);
 }
 
-static void find_candidates(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+static void find_candidates(const view *v, probe *b, size_t count, ft_fetch *f)
 {
+    const ft_part *p = v->p;
     for (size_t i = 0; i < count; i++)
         ask_for_leaf(p, b[i].d.leaf, f);
     ft_fetch_wait(f);
     for (size_t i = 0; i < count; i++) {
-        open_leaf(p, b[i].d.leaf, &b[i].leaf);
+        (void)open_leaf(v, b[i].d.leaf, &b[i].leaf); /* it was asked for */
         b[i].at = ft_leaf_candidate(&b[i].leaf, b[i].ids, b[i].length);
         __builtin_prefetch(b[i].leaf.pointers + b[i].at * p->shape.pointer_bits / 8);
     }
@@ -159,78 +230,77 @@ static void find_candidates(const ft_part *p, probe *b, size_t count, ft_fetch *
     ft_fetch_wait(f);
 }
 
-/* From the candidate to the longest match. */
-static void settle(const ft_part *p, probe *b, size_t known)
+/* From the candidate to the longest match; `before`: how many tokens that of the position
+ * before has, 0 where it is not known. */
+static void settle(const view *v, probe *b, size_t before)
 {
+    const ft_part *p = v->p;
     /* Where texts were looked at on the way, the best may begin the next leaf. */
-    const ft_leaf_place place = ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, b->d.shared ? 0 : known);
+    const size_t known = b->d.shared || before == 0 ? 0 : before - 1;
+    const ft_leaf_place place = ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, known);
+    if (ft_codes_lacking(v->text))
+        return;
+    ft_leaf other;
+    const ft_leaf *leaf = &b->leaf;
     uint64_t number = b->d.leaf;
+    unsigned at = place.at, lo, hi;
     b->longest = place.shared;
-    b->at = place.at;
-    b->open = 0;
     b->range = ft_part_all(p);
+    b->open = 0;
     if (b->d.shared > b->longest) {
         b->longest = b->d.shared;
         number = b->d.shared_leaf;
-        b->at = 0;
-        open_leaf(p, number, &b->leaf);
+        at = 0;
+        leaf = &other;
     }
-    if (b->longest == 0)
-        return;
-    if (b->longest == 1) {
+    if (b->longest == 1)
         b->range = ft_part_first_token(p, b->ids[0]);
+    if (b->longest < 2 || !b->wants_range || (leaf == &other && !open_leaf(v, number, &other)))
         return;
-    }
-    unsigned lo, hi;
     const uint64_t first = number * FT_LEAF_RANKS;
-    ft_leaf_around(&b->leaf, b->ids, b->longest, b->at, &lo, &hi);
+    ft_leaf_around(leaf, b->ids, b->longest, at, &lo, &hi);
     b->range = range_of(first + lo, first + hi);
-    b->open = (lo == 0 && number > 0) || (hi == b->leaf.count && first + hi < p->n);
+    b->open = (lo == 0 && number > 0) || (hi == leaf->count && first + hi < p->n);
 }
 
-/* Ranges that reach beyond their leaf: both ends are looked for anew. On the disk, the
- * nodes and leaves of all of them are asked for first. */
-static void close_ranges(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+/* A range that reaches beyond its leaf: both ends are looked for anew. */
+static void close_range(const view *v, probe *b, size_t unused)
 {
-    if (f->pages) {
-        for (int upper = 0; upper < 2; upper++)
-            for (size_t i = 0; i < count; i++) {
-                if (!b[i].open)
-                    continue;
-                ft_descent d = ft_tree_top();
-                for (unsigned level = p->tree.levels; level-- > 1;)
-                    ft_tree_step(&p->tree, level, b[i].ids, b[i].longest, upper, &d);
-                ft_fetch_ask(f, ft_tree_node(&p->tree, 0, d.leaf), FT_TREE_NODE);
-            }
-        ft_fetch_wait(f);
-        for (size_t i = 0; i < count; i++)
-            if (b[i].open) {
-                ask_for_leaf(p, ft_tree_lower(&p->tree, b[i].ids, b[i].longest).leaf, f);
-                ask_for_leaf(p, ft_tree_upper(&p->tree, b[i].ids, b[i].longest).leaf, f);
-            }
-        ft_fetch_wait(f);
-    }
-    for (size_t i = 0; i < count; i++)
-        if (b[i].open)
-            b[i].range = find_known(p, b[i].ids, b[i].longest);
+    (void)unused;
+    if (b->open)
+        b->range = find_known(v, b->ids, b->longest);
 }
 
 /* All patterns of `b`; the longest match before them had `before` tokens, 0 where none. */
 static void match_together(const ft_part *p, probe *b, size_t count, size_t before, int ranges, ft_fetch *f)
 {
+    ft_codes text;
+    ft_tree tree;
+    view v = view_of(p);
+    if (f->pages) {
+        text = p->text;
+        text.watch = f;
+        tree = p->tree;
+        tree.text = &text;
+        v = (view){p, &text, &tree};
+    }
     size_t some = 0; /* patterns that have tokens stand together in front */
     while (some < count && b[some].length)
-        some++;
+        b[some++].wants_range = ranges;
     if (some == 0)
         return;
-    descend(p, b, some, f);
-    find_candidates(p, b, some, f);
-    for (size_t i = 0; i < some; i++) {
-        settle(p, &b[i], before ? before - 1 : 0);
-        before = b[i].longest;
+    descend(&v, b, some, f);
+    find_candidates(&v, b, some, f);
+    if (f->pages) {
+        take_step(&v, b, some, settle, 0);
+    } else {
+        for (size_t i = 0; i < some; i++) {
+            settle(&v, &b[i], before);
+            before = b[i].longest;
+        }
     }
     if (ranges)
-        close_ranges(p, b, some, f);
+        take_step(&v, b, some, close_range, 0);
 }
 
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
