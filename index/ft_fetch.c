@@ -102,7 +102,7 @@ static int ask_for_pages(ft_fetch *f, const unsigned char *bytes, size_t n)
     return lacks;
 }
 
-void ft_fetch_ask_pages(ft_fetch *f, const unsigned char *bytes, size_t n)
+void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n)
 {
     (void)ask_for_pages(f, bytes, n);
 }

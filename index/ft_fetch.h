@@ -45,18 +45,16 @@ void ft_fetch_end(ft_fetch *f);
 void *ft_fetch_scratch(size_t bytes);
 void ft_fetch_scratch_free(void *scratch, size_t bytes);
 
-void ft_fetch_ask_pages(ft_fetch *f, const unsigned char *bytes, size_t n);
-static inline void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n)
+/* A prefetch of their cache lines. */
+static inline void ft_fetch_near(const unsigned char *bytes, size_t n)
 {
-    if (f->pages) {
-        ft_fetch_ask_pages(f, bytes, n);
-        return;
-    }
     for (size_t i = 0; i < n; i += 64)
         __builtin_prefetch(bytes + i);
     __builtin_prefetch(bytes + n - 1);
 }
 
+/* Pages that may be needed soon. */
+void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n);
 /* 1: some of these bytes have not been on their way since an earlier step; they are asked
  * for now. 0 too where no more can be asked for, so that rehearsals end. */
 int ft_fetch_lacks(ft_fetch *f, const unsigned char *bytes, size_t n);

@@ -29,10 +29,12 @@ static inline int ft_codes_lacking(const ft_codes *t) /* what follows from it is
 {
     return t->watch && t->watch->lacking;
 }
-/* Asks for the beginning of code i and what is behind it. */
+/* Code i and some behind it: a comparison goes on. */
 static inline int ft_codes_lack(const ft_codes *t, uint64_t i)
 {
-    return t->watch && i < t->count && ft_fetch_lacks(t->watch, t->packed + i * t->bits / 8, sizeof(uint64_t));
+    enum { AHEAD = 128 };
+    return t->watch && i < t->count &&
+           ft_fetch_lacks(t->watch, t->packed + i * t->bits / 8, t->count - i > AHEAD * 8 ? AHEAD : sizeof(uint64_t));
 }
 
 /* 0, the end, for what is not in the text: a damaged file gives wrong answers, no wild reads. */

@@ -120,10 +120,10 @@ ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
  * the pattern begins with the separator before it, and the one before shares less. Only
  * at cut separators this does not hold: there the way down has looked at the texts.
  *
- * All patterns take each step together, and what a step will read is asked for while
- * the others take theirs: from memory one cache line after another, or from the disk,
- * where pages are missing, in one batch. What cannot be told before, is rehearsed: texts
- * behind cut separators, those of groups that only the text tells apart, far ends of ranges. */
+ * In memory, all patterns take each step together, and the cache lines that a step will
+ * read are asked for while the others take theirs. From the disk, each goes as far as it
+ * gets without a page that is missing, asks for that, and for those that it may need
+ * next; when all have given up, what they asked for is fetched in one batch. */
 
 enum {
     TOGETHER = 32,  /* patterns whose steps are interleaved while all is in memory */
@@ -139,95 +139,50 @@ typedef struct probe {
     size_t longest;
     ft_range range;
     int wants_range;
-    int open;  /* the range goes on in other leaves */
-    int taken; /* this step, while it is rehearsed */
+    int open; /* the range goes on in other leaves */
+    unsigned level; /* rehearsing: the steps down the tree that are left */
+    int settled, done;
 } probe;
 
-/* One step of all patterns. Rehearsed, it is repeated until none lacks a page. */
-typedef void a_step(const view *v, probe *b, size_t argument);
-static void take_step(const view *v, probe *b, size_t count, a_step *step, size_t argument)
-{
-    ft_fetch *f = v->text->watch;
-    size_t left = count;
-    for (size_t i = 0; i < count; i++)
-        b[i].taken = 0;
-    while (left) {
-        for (size_t i = 0; i < count; i++) {
-            if (b[i].taken)
-                continue;
-            if (f)
-                f->lacking = 0;
-            step(v, &b[i], argument);
-            b[i].taken = !f || !f->lacking;
-            left -= (size_t)b[i].taken;
-        }
-        if (f)
-            ft_fetch_wait(f);
-    }
-    if (f)
-        f->lacking = 0;
-}
-
-static void ask_for_node(const ft_part *p, unsigned level, const probe *b, ft_fetch *f)
+static void ask_for_node(const ft_part *p, unsigned level, const probe *b)
 {
     const unsigned char *node = ft_tree_node(&p->tree, level, b->d.leaf);
-    if (f->pages) {
-        ft_fetch_ask(f, node, FT_TREE_NODE);
-        return;
-    }
     /* The head, and where halving looks first. */
     for (unsigned at = 0; at < FT_TREE_NODE / 2; at += FT_TREE_NODE / 8)
         __builtin_prefetch(node + at);
 }
 
-static void descend_once(const view *v, probe *b, size_t level)
+static void descend(const view *v, probe *b, size_t count)
 {
-    ft_descent d = b->d;
-    ft_tree_step(v->tree, (unsigned)level, b->ids, b->length, 0, &d);
-    if (!ft_codes_lacking(v->text))
-        b->d = d;
-}
-
-static void descend(const view *v, probe *b, size_t count, ft_fetch *f)
-{
-    const ft_part *p = v->p;
-    for (size_t i = 0; i < count; i++)
-        b[i].d = ft_tree_top();
-    for (unsigned level = p->tree.levels; level-- > 0;) {
+    for (unsigned level = v->tree->levels; level-- > 0;) {
         for (size_t i = 0; i < count; i++)
-            ask_for_node(p, level, &b[i], f);
-        ft_fetch_wait(f);
-        take_step(v, b, count, descend_once, level);
+            ask_for_node(v->p, level, &b[i]);
+        for (size_t i = 0; i < count; i++)
+            ft_tree_step(v->tree, level, b[i].ids, b[i].length, 0, &b[i].d);
     }
 }
 
-static void ask_for_leaf(const ft_part *p, uint64_t number, ft_fetch *f)
+static void find_candidate(const view *v, probe *b)
 {
-    const unsigned char *bytes = p->suffixes + number * p->shape.bytes;
-    const unsigned slots = FT_LEAF_RANKS / 8 * p->shape.pointer_bits;
-    if (f->pages)
-        ft_fetch_ask(f, bytes, p->shape.bytes);
-    else
-        ft_fetch_ask(f, bytes + slots, p->shape.bytes - slots);
+    if (open_leaf(v, b->d.leaf, &b->leaf))
+        b->at = ft_leaf_candidate(&b->leaf, b->ids, b->length);
 }
 
-static void find_candidates(const view *v, probe *b, size_t count, ft_fetch *f)
+static void find_candidates(const view *v, probe *b, size_t count)
 {
     const ft_part *p = v->p;
+    const unsigned slots = FT_LEAF_RANKS / 8 * p->shape.pointer_bits;
     for (size_t i = 0; i < count; i++)
-        ask_for_leaf(p, b[i].d.leaf, f);
-    ft_fetch_wait(f);
+        ft_fetch_near(p->suffixes + b[i].d.leaf * p->shape.bytes + slots, p->shape.bytes - slots);
     for (size_t i = 0; i < count; i++) {
-        (void)open_leaf(v, b[i].d.leaf, &b[i].leaf); /* it was asked for */
-        b[i].at = ft_leaf_candidate(&b[i].leaf, b[i].ids, b[i].length);
+        find_candidate(v, &b[i]);
         __builtin_prefetch(b[i].leaf.pointers + b[i].at * p->shape.pointer_bits / 8);
     }
     for (size_t i = 0; i < count; i++) {
         const uint64_t position = ft_leaf_position_in(&b[i].leaf, b[i].at);
         if (position < p->n)
-            ft_fetch_ask(f, p->text.packed + position * p->text.bits / 8, TEXT_AHEAD);
+            ft_fetch_near(p->text.packed + position * p->text.bits / 8, TEXT_AHEAD);
     }
-    ft_fetch_wait(f);
 }
 
 /* From the candidate to the longest match; `before`: how many tokens that of the position
@@ -264,43 +219,78 @@ static void settle(const view *v, probe *b, size_t before)
 }
 
 /* A range that reaches beyond its leaf: both ends are looked for anew. */
-static void close_range(const view *v, probe *b, size_t unused)
+static void close_range(const view *v, probe *b)
 {
-    (void)unused;
     if (b->open)
         b->range = find_known(v, b->ids, b->longest);
+}
+
+/* On from where the last rehearsal gave up: the tree, the leaf and its texts, the range's ends. */
+static void rehearse(const view *v, probe *b)
+{
+    while (b->level > 0) {
+        ft_descent d = b->d;
+        ft_tree_step(v->tree, b->level - 1, b->ids, b->length, 0, &d);
+        if (ft_codes_lacking(v->text))
+            return;
+        b->d = d;
+        b->level--;
+    }
+    if (!b->settled) {
+        find_candidate(v, b);
+        if (!ft_codes_lacking(v->text))
+            settle(v, b, 0);
+        if (ft_codes_lacking(v->text))
+            return;
+        b->settled = 1;
+    }
+    close_range(v, b);
+}
+
+/* Each as far as it gets with the pages of the last batch, until all are through. */
+static void match_from_disk(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+{
+    ft_codes text = p->text;
+    ft_tree tree = p->tree;
+    text.watch = f;
+    tree.text = &text;
+    const view v = {p, &text, &tree};
+    for (size_t left = count; left; ft_fetch_wait(f))
+        for (size_t i = 0; i < count; i++) {
+            if (b[i].done)
+                continue;
+            f->lacking = 0;
+            rehearse(&v, &b[i]);
+            b[i].done = !f->lacking;
+            left -= (size_t)b[i].done;
+        }
 }
 
 /* All patterns of `b`; the longest match before them had `before` tokens, 0 where none. */
 static void match_together(const ft_part *p, probe *b, size_t count, size_t before, int ranges, ft_fetch *f)
 {
-    ft_codes text;
-    ft_tree tree;
-    view v = view_of(p);
-    if (f->pages) {
-        text = p->text;
-        text.watch = f;
-        tree = p->tree;
-        tree.text = &text;
-        v = (view){p, &text, &tree};
-    }
+    const view v = view_of(p);
     size_t some = 0; /* patterns that have tokens stand together in front */
-    while (some < count && b[some].length)
-        b[some++].wants_range = ranges;
+    for (; some < count && b[some].length; some++) {
+        b[some].d = ft_tree_top();
+        b[some].wants_range = ranges;
+        b[some].open = b[some].settled = b[some].done = 0;
+        b[some].level = p->tree.levels;
+    }
     if (some == 0)
         return;
-    descend(&v, b, some, f);
-    find_candidates(&v, b, some, f);
     if (f->pages) {
-        take_step(&v, b, some, settle, 0);
-    } else {
-        for (size_t i = 0; i < some; i++) {
-            settle(&v, &b[i], before);
-            before = b[i].longest;
-        }
+        match_from_disk(p, b, some, f);
+        return;
     }
-    if (ranges)
-        take_step(&v, b, some, close_range, 0);
+    descend(&v, b, some);
+    find_candidates(&v, b, some);
+    for (size_t i = 0; i < some; i++) {
+        settle(&v, &b[i], before);
+        before = b[i].longest;
+    }
+    for (size_t i = 0; i < some; i++)
+        close_range(&v, &b[i]);
 }
 
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)

@@ -219,6 +219,12 @@ static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, u
         const unsigned mid = from + (to - from) / 2;
         if (t->text->watch && ask_for_halves(t, v, level, from, to, 1)) {
             (void)ask_for_halves(t, v, level, from, to, STEPS_AHEAD);
+            if (level == 0 && to - from < 1 << STEPS_AHEAD) { /* it will be one of these leaves */
+                const uint64_t first = v->first_child + from - (from > 0);
+                if (first < t->leaves && to - from < t->leaves - first)
+                    ft_fetch_ask(t->text->watch, t->suffixes + first * t->shape->bytes,
+                                 (size_t)(to - from + (from > 0)) * t->shape->bytes);
+            }
             return from;
         }
         const uint64_t leaf = first_leaf(t, level, v->first_child + mid);
