@@ -10,7 +10,7 @@ enum {
     CALM = 3,       /* batches that find all in memory, before they stop looking */
     RUN_PAGES = 64, /* neighbouring pages that one system call asks for */
     ALARM = 4,      /* pages that had to be waited for, before batches look again */
-    STEPS = 4,      /* pages that all steps together may ask for, as often as those of one */
+    STEPS = 2,      /* pages that all steps together may ask for, as often as those of one */
     STEP_BITS = 8
 };
 

@@ -30,7 +30,7 @@ typedef struct ft_fetch {
     uint64_t *asked; /* a hash set of all pages so far, each with its step */
     size_t asked_count, asked_mask;
     unsigned step;
-    int lacking; /* set by ft_fetch_lacks, cleared by who rehearses */
+    int lacking;    /* set by ft_fetch_lacks, cleared by who rehearses */
     size_t missing; /* pages that were not in memory, so far */
     long faults;    /* major faults of this thread at the beginning */
 } ft_fetch;

@@ -29,7 +29,8 @@ static int open_leaf(const view *v, uint64_t number, ft_leaf *leaf)
     const ft_part *p = v->p;
     const unsigned char *bytes = p->suffixes + number * p->shape.bytes;
     const uint64_t left = p->n - number * FT_LEAF_RANKS;
-    if (v->text->watch && ft_fetch_lacks(v->text->watch, bytes, p->shape.bytes))
+    /* Opening reads one byte more. */
+    if (v->text->watch && ft_fetch_lacks(v->text->watch, bytes, p->shape.bytes + 1))
         return 0;
     ft_leaf_open(leaf, bytes, &p->shape, v->text, left < FT_LEAF_RANKS ? (unsigned)left : FT_LEAF_RANKS);
     return 1;
@@ -98,16 +99,22 @@ static ft_range find_known(const view *v, const uint32_t *pat, size_t len)
     return range_of(find_start(v, &start, pat, len), hi);
 }
 
-ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
+static ft_range find(const view *v, const uint32_t *pat, size_t len)
 {
+    const ft_part *p = v->p;
     const size_t known = known_ids(p, pat, len);
-    const view v = view_of(p);
     ft_range r = ft_part_all(p);
     if (known == 1)
         r = ft_part_first_token(p, pat[0]);
     else if (known)
-        r = find_known(&v, pat, known);
+        r = find_known(v, pat, known);
     return known < len ? (ft_range){r.hi, r.hi} : r; /* such an id is above all others */
+}
+
+ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
+{
+    const view v = view_of(p);
+    return find(&v, pat, len);
 }
 
 /* --- Longest matches, many at a time ---------------------------------------------------
@@ -126,8 +133,10 @@ ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
  * next; when all have given up, what they asked for is fetched in one batch. */
 
 enum {
-    TOGETHER = 32,  /* patterns whose steps are interleaved while all is in memory */
-    TEXT_AHEAD = 64 /* bytes of a candidate's text that are asked for */
+    TOGETHER = 32,   /* patterns whose steps are interleaved while all is in memory */
+    TEXT_AHEAD = 64, /* bytes of a candidate's text that are asked for */
+    STEP_PAGES = 4,  /* of one position */
+    SOME_PAGES = 64  /* besides: few positions may ask for many */
 };
 
 typedef struct probe {
@@ -139,8 +148,9 @@ typedef struct probe {
     size_t longest;
     ft_range range;
     int wants_range;
-    int open; /* the range goes on in other leaves */
-    unsigned level; /* rehearsing: the steps down the tree that are left */
+    const struct probe *previous; /* of the position before; NULL: none */
+    int open;                     /* the range goes on in other leaves */
+    unsigned level;               /* rehearsing: the steps down the tree that are left */
     int settled, done;
 } probe;
 
@@ -185,6 +195,13 @@ static void find_candidates(const view *v, probe *b, size_t count)
     }
 }
 
+/* The range of a match that is no piece of the one before will be asked for next, as a
+ * rule: a rehearsal brings in its pages in any case. */
+static int wants_range(const view *v, const probe *b)
+{
+    return b->wants_range || (v->text->watch && !(b->previous && b->previous->longest == b->longest + 1));
+}
+
 /* From the candidate to the longest match; `before`: how many tokens that of the position
  * before has, 0 where it is not known. */
 static void settle(const view *v, probe *b, size_t before)
@@ -210,7 +227,7 @@ static void settle(const view *v, probe *b, size_t before)
     }
     if (b->longest == 1)
         b->range = ft_part_first_token(p, b->ids[0]);
-    if (b->longest < 2 || !b->wants_range || (leaf == &other && !open_leaf(v, number, &other)))
+    if (b->longest < 2 || !wants_range(v, b) || (leaf == &other && !open_leaf(v, number, &other)))
         return;
     const uint64_t first = number * FT_LEAF_RANKS;
     ft_leaf_around(leaf, b->ids, b->longest, at, &lo, &hi);
@@ -247,20 +264,34 @@ static void rehearse(const view *v, probe *b)
     close_range(v, b);
 }
 
+/* A view that watches what is read. */
+typedef struct watch {
+    ft_codes text;
+    ft_tree tree;
+    view v;
+} watch;
+
+static const view *watch_with(watch *w, const ft_part *p, ft_fetch *f)
+{
+    w->text = p->text;
+    w->tree = p->tree;
+    w->text.watch = f;
+    w->tree.text = &w->text;
+    w->v = (view){p, &w->text, &w->tree};
+    return &w->v;
+}
+
 /* Each as far as it gets with the pages of the last batch, until all are through. */
 static void match_from_disk(const ft_part *p, probe *b, size_t count, ft_fetch *f)
 {
-    ft_codes text = p->text;
-    ft_tree tree = p->tree;
-    text.watch = f;
-    tree.text = &text;
-    const view v = {p, &text, &tree};
+    watch w;
+    const view *v = watch_with(&w, p, f);
     for (size_t left = count; left; ft_fetch_wait(f))
         for (size_t i = 0; i < count; i++) {
             if (b[i].done)
                 continue;
             f->lacking = 0;
-            rehearse(&v, &b[i]);
+            rehearse(v, &b[i]);
             b[i].done = !f->lacking;
             left -= (size_t)b[i].done;
         }
@@ -274,6 +305,8 @@ static void match_together(const ft_part *p, probe *b, size_t count, size_t befo
     for (; some < count && b[some].length; some++) {
         b[some].d = ft_tree_top();
         b[some].wants_range = ranges;
+        b[some].previous = some ? &b[some - 1] : NULL;
+        b[some].longest = 0;
         b[some].open = b[some].settled = b[some].done = 0;
         b[some].level = p->tree.levels;
     }
@@ -334,11 +367,10 @@ static void match_stretch(matching *m, size_t from, size_t to)
 void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
                           void *context)
 {
-    enum { STEP_PAGES = 4 }; /* of one position */
     probe few[TOGETHER];
     matching m = {p, ids, ranges, fn, context, few, TOGETHER, {0}};
     void *scratch = NULL;
-    if (ft_fetch_begin(&m.fetch, &p->residence, count * STEP_PAGES) && count > TOGETHER) {
+    if (ft_fetch_begin(&m.fetch, &p->residence, count * STEP_PAGES + SOME_PAGES) && count > TOGETHER) {
         scratch = ft_fetch_scratch(count * sizeof(*m.probes));
         m.probes = scratch ? scratch : few;
         m.room = scratch ? count : TOGETHER;
@@ -352,4 +384,25 @@ void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, i
     }
     ft_fetch_end(&m.fetch);
     ft_fetch_scratch_free(scratch, count * sizeof(*m.probes));
+}
+
+void ft_segment_expect(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count)
+{
+    ft_fetch f;
+    watch w;
+    unsigned char *done = NULL;
+    if (ft_fetch_begin(&f, &p->residence, count * STEP_PAGES + SOME_PAGES) && (done = ft_fetch_scratch(count))) {
+        const view *v = watch_with(&w, p, &f);
+        for (size_t left = count; left; ft_fetch_wait(&f))
+            for (size_t i = 0; i < count; i++) {
+                if (done[i])
+                    continue;
+                f.lacking = 0;
+                (void)find(v, ids + stretches[i].start, stretches[i].end - stretches[i].start);
+                done[i] = !f.lacking;
+                left -= done[i];
+            }
+    }
+    ft_fetch_end(&f);
+    ft_fetch_scratch_free(done, count);
 }
