@@ -9,7 +9,9 @@
 enum {
     CALM = 3,       /* batches that find all in memory, before they stop looking */
     RUN_PAGES = 64, /* neighbouring pages that one system call asks for */
-    ALARM = 4       /* pages that had to be waited for, before batches look again */
+    ALARM = 4,      /* pages that had to be waited for, before batches look again */
+    STEPS = 2,      /* pages that all steps together may ask for, as often as those of one */
+    STEP_BITS = 8
 };
 
 static uintptr_t page_bytes(void)
@@ -48,6 +50,18 @@ int ft_fetch_begin(ft_fetch *f, const ft_residence *residence, size_t pages)
         f->pages = ft_fetch_scratch(pages * sizeof(*f->pages)); /* without memory: prefetches */
         f->capacity = f->pages ? pages : 0;
     }
+    if (f->pages) {
+        size_t slots = 64;
+        while (slots < f->capacity * STEPS * 2)
+            slots *= 2;
+        f->asked = ft_fetch_scratch(slots * sizeof(*f->asked));
+        f->asked_mask = slots - 1;
+        if (!f->asked) {
+            ft_fetch_scratch_free(f->pages, f->capacity * sizeof(*f->pages));
+            f->pages = NULL;
+            f->capacity = 0;
+        }
+    }
     return f->pages != NULL;
 }
 
@@ -60,14 +74,44 @@ void ft_fetch_end(ft_fetch *f)
     else if (f->pages)
         atomic_fetch_add_explicit(calm, 1, memory_order_relaxed);
     ft_fetch_scratch_free(f->pages, f->capacity * sizeof(*f->pages));
+    ft_fetch_scratch_free(f->asked, (f->asked_mask + 1) * sizeof(*f->asked));
     *f = (ft_fetch){0};
 }
 
-void ft_fetch_ask_pages(ft_fetch *f, const unsigned char *bytes, size_t n)
+/* Asks for a page unless it was asked for; 1: in this step, now or before. */
+static int ask_for_page(ft_fetch *f, uintptr_t page)
+{
+    size_t at = (size_t)(page * UINT64_C(0x9E3779B97F4A7C15) >> 32) & f->asked_mask;
+    for (; f->asked[at]; at = (at + 1) & f->asked_mask)
+        if (f->asked[at] >> STEP_BITS == page)
+            return (f->asked[at] & ((1 << STEP_BITS) - 1)) == f->step;
+    if (f->count == f->capacity || f->asked_count == f->asked_mask / 2 || f->step + 1 == 1 << STEP_BITS)
+        return 0;
+    f->asked[at] = (uint64_t)page << STEP_BITS | f->step;
+    f->asked_count++;
+    f->pages[f->count++] = page;
+    return 1;
+}
+
+static int ask_for_pages(ft_fetch *f, const unsigned char *bytes, size_t n)
 {
     const uintptr_t page = page_bytes(), from = (uintptr_t)bytes / page, to = ((uintptr_t)bytes + n - 1) / page;
-    for (uintptr_t i = from; i <= to && f->count < f->capacity; i++)
-        f->pages[f->count++] = i;
+    int lacks = 0;
+    for (uintptr_t i = from; i <= to; i++)
+        lacks |= ask_for_page(f, i);
+    return lacks;
+}
+
+void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n)
+{
+    (void)ask_for_pages(f, bytes, n);
+}
+
+int ft_fetch_lacks(ft_fetch *f, const unsigned char *bytes, size_t n)
+{
+    const int lacks = ask_for_pages(f, bytes, n);
+    f->lacking |= lacks;
+    return lacks;
 }
 
 static int by_number(const void *a, const void *b)
@@ -102,4 +146,5 @@ void ft_fetch_send(ft_fetch *f)
         ask_for_run(f, from, (size_t)(last - from + 1));
     }
     f->count = 0;
+    f->step += f->step + 1 < 1 << STEP_BITS;
 }

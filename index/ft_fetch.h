@@ -5,6 +5,10 @@
  * asked for together, so that the disk sees one batch a step instead of one page after
  * another. Which it is, is remembered for each mapping: looking costs system calls.
  *
+ * A search whose next page depends on what it reads is rehearsed: it asks with
+ * ft_fetch_lacks before it reads; where a page was not asked for in an earlier step it
+ * gives up, others go on, and all that gave up try again after the batch.
+ *
  * Memory   straight from the system, and only where the disk is waited for: that queries
  *          allocate nothing else is part of what they promise.
  * Threads  any number share one residence. */
@@ -23,6 +27,10 @@ typedef struct ft_fetch {
     ft_residence *residence;
     uintptr_t *pages; /* asked for in this step; NULL: all is in memory, as far as is known */
     size_t count, capacity;
+    uint64_t *asked; /* a hash set of all pages so far, each with its step */
+    size_t asked_count, asked_mask;
+    unsigned step;
+    int lacking;    /* set by ft_fetch_lacks, cleared by who rehearses */
     size_t missing; /* pages that were not in memory, so far */
     long faults;    /* major faults of this thread at the beginning */
 } ft_fetch;
@@ -37,17 +45,19 @@ void ft_fetch_end(ft_fetch *f);
 void *ft_fetch_scratch(size_t bytes);
 void ft_fetch_scratch_free(void *scratch, size_t bytes);
 
-void ft_fetch_ask_pages(ft_fetch *f, const unsigned char *bytes, size_t n);
-static inline void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n)
+/* A prefetch of their cache lines. */
+static inline void ft_fetch_near(const unsigned char *bytes, size_t n)
 {
-    if (f->pages) {
-        ft_fetch_ask_pages(f, bytes, n);
-        return;
-    }
     for (size_t i = 0; i < n; i += 64)
         __builtin_prefetch(bytes + i);
     __builtin_prefetch(bytes + n - 1);
 }
+
+/* Pages that may be needed soon. */
+void ft_fetch_ask(ft_fetch *f, const unsigned char *bytes, size_t n);
+/* 1: some of these bytes have not been on their way since an earlier step; they are asked
+ * for now. 0 too where no more can be asked for, so that rehearsals end. */
+int ft_fetch_lacks(ft_fetch *f, const unsigned char *bytes, size_t n);
 
 void ft_fetch_send(ft_fetch *f);
 /* What was asked for is on its way; reading it waits for it. */

@@ -154,7 +154,7 @@ static ft_code make_segment(compaction *c, ft_segment_report *report, ft_status 
     ft_spool_remove(c->folder);
     rc = ft_section_open(&tokens, c->folder, FT_SECTION_TOKENS, 0, st);
     if (!rc) {
-        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count, NULL};
         unsigned char *copy = tokens.payload_bytes <= memory / 2 ? ft_codes_copy(&text) : NULL;
         if (copy)
             text.packed = copy;

@@ -1,6 +1,10 @@
 #include "index/ft_leaf.h"
 
-enum { SLOT_BITS = 7, EXACT_BITS = 104 };
+enum {
+    SLOT_BITS = 7,
+    EXACT_BITS = 104,
+    STEPS_AHEAD = 3 /* of halving, whose texts are asked for together */
+};
 
 /* --- Slots --------------------------------------------------------------------------- */
 
@@ -117,9 +121,22 @@ void ft_leaf_open(ft_leaf *leaf, const unsigned char *bytes, const ft_leaf_shape
     leaf->exact = exact_codes(shape->code_bits) < leaf->known ? exact_codes(shape->code_bits) : leaf->known;
 }
 
+/* All that a comparison will read is there. */
+static int have_text(const ft_codes *text, uint64_t position, const uint32_t *ids, size_t length, size_t from)
+{
+    for (size_t i = from;; i++) {
+        if (ft_codes_lack(text, position + i))
+            return 0;
+        if (i == length || ft_codes_get(text, position + i) != ids[i] + 1)
+            return 1;
+    }
+}
+
 int ft_codes_compare(const ft_codes *text, uint64_t position, const uint32_t *ids, size_t length, size_t *shared)
 {
     size_t i = *shared;
+    if (text->watch && !have_text(text, position, ids, length, i))
+        return 1;
     while (i < length && ft_codes_get(text, position + i) == ids[i] + 1)
         i++;
     *shared = i;
@@ -190,6 +207,19 @@ static unsigned left_of(const ft_leaf *leaf, unsigned from, unsigned slot)
     return from;
 }
 
+/* Where halving of ranks [lo, hi), or of those that `ranks` holds there, will look in its
+ * next steps. */
+static void ask_for_halves(const ft_leaf *leaf, const unsigned char *ranks, unsigned lo, unsigned hi, size_t depth,
+                           unsigned steps)
+{
+    if (lo >= hi || steps == 0)
+        return;
+    const unsigned mid = lo + (hi - lo) / 2;
+    (void)ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, ranks ? ranks[mid] : mid) + depth);
+    ask_for_halves(leaf, ranks, lo, mid, depth, steps - 1);
+    ask_for_halves(leaf, ranks, mid + 1, hi, depth, steps - 1);
+}
+
 /* Deep slots from place.at on, which the pattern is above: nothing but the text tells. */
 static ft_leaf_place find_deep(const ft_leaf *leaf, const uint32_t *ids, size_t length, ft_leaf_place p)
 {
@@ -199,6 +229,10 @@ static ft_leaf_place find_deep(const ft_leaf *leaf, const uint32_t *ids, size_t 
         const unsigned mid = lo + (hi - lo) / 2;
         size_t shared = low < high ? low : high;
         const int sign = compare(leaf, mid, ids, length, &shared);
+        if (ft_codes_lacking(leaf->text)) {
+            ask_for_halves(leaf, NULL, lo, hi, low < high ? low : high, STEPS_AHEAD);
+            return p;
+        }
         if (shared > p.shared) {
             p.shared = shared;
             p.at = mid;
@@ -233,6 +267,10 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
         unsigned lo = 0, hi = children, found = leaf->count;
         while (lo < hi) {
             const unsigned mid = lo + (hi - lo) / 2;
+            if (ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared)) {
+                ask_for_halves(leaf, child, lo, hi, p.shared, STEPS_AHEAD);
+                return p;
+            }
             const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared);
             if (code < ids[p.shared] + 1)
                 lo = mid + 1;
@@ -245,7 +283,7 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
         if (found == leaf->count)
             return p;
         p.at = found;
-        if (compare(leaf, p.at, ids, length, &p.shared) >= 0)
+        if (compare(leaf, p.at, ids, length, &p.shared) >= 0) /* or it is not there */
             return p;
     }
 }
@@ -270,6 +308,8 @@ ft_leaf_place ft_leaf_find_from(const ft_leaf *leaf, unsigned first, const uint3
     p.shared = known < p.shared ? known : p.shared;
     p.shared = length < p.shared ? length : p.shared;
     const int sign = compare(leaf, p.at, ids, length, &p.shared);
+    if (ft_codes_lacking(leaf->text))
+        return p;
     if (p.shared < length && p.shared < leaf->shared) { /* it leaves all of them at once */
         p.lower = sign > 0 ? 0 : leaf->count;
         return p;
@@ -301,6 +341,10 @@ static unsigned deep_bound(const ft_leaf *leaf, const uint32_t *ids, size_t leng
         const unsigned mid = lo + (hi - lo) / 2;
         size_t shared = leaf->shared + leaf->known;
         const int sign = compare(leaf, mid, ids, length, &shared);
+        if (ft_codes_lacking(leaf->text)) {
+            ask_for_halves(leaf, NULL, lo, hi, shared, STEPS_AHEAD);
+            return lo;
+        }
         if (sign < 0 || (upper && sign == 0))
             lo = mid + 1;
         else

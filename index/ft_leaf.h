@@ -8,6 +8,7 @@
  *         1992; Ferragina and Grossi, "The string B-tree", J. ACM 46(2), 1999. */
 #ifndef FT_LEAF_H
 #define FT_LEAF_H
+#include "index/ft_fetch.h"
 #include "index/ft_section.h"
 
 #include <stddef.h>
@@ -21,7 +22,20 @@ typedef struct ft_codes {
     const unsigned char *packed;
     unsigned bits;
     uint64_t count;
+    struct ft_fetch *watch; /* what reads it is rehearsed (ft_fetch.h); NULL: reads */
 } ft_codes;
+
+static inline int ft_codes_lacking(const ft_codes *t) /* what follows from it is to be thrown away */
+{
+    return t->watch && t->watch->lacking;
+}
+/* Code i and some behind it: a comparison goes on. */
+static inline int ft_codes_lack(const ft_codes *t, uint64_t i)
+{
+    enum { AHEAD = 128 };
+    return t->watch && i < t->count &&
+           ft_fetch_lacks(t->watch, t->packed + i * t->bits / 8, t->count - i > AHEAD * 8 ? AHEAD : sizeof(uint64_t));
+}
 
 /* 0, the end, for what is not in the text: a damaged file gives wrong answers, no wild reads. */
 static inline uint32_t ft_codes_get(const ft_codes *t, uint64_t i)

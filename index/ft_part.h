@@ -207,6 +207,8 @@ typedef void ft_longest_fn(void *context, size_t at, size_t longest, ft_range ra
 /* Searches all positions together. Without `ranges`, ranges mean nothing. */
 void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
                           void *context);
+/* Brings in what ft_segment_find will read for each of them. */
+void ft_segment_expect(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count);
 /* `longest`, or less, where only removed documents hold the match; *r is its range. */
 size_t ft_part_only_live(const ft_part *p, const uint32_t *pat, size_t len, size_t longest, ft_range *r);
 

@@ -10,12 +10,30 @@ static size_t known_ids(const ft_part *p, const uint32_t *pat, size_t len)
     return i;
 }
 
-static uint64_t open_leaf(const ft_part *p, uint64_t number, ft_leaf *leaf) /* its first rank */
+/* What is read through a part, or rehearsed: then text.watch is set, what is found while
+ * it lacks a page is to be thrown away, and nothing is read that would wait for a disk. */
+typedef struct view {
+    const ft_part *p;
+    const ft_codes *text;
+    const ft_tree *tree;
+} view;
+
+static view view_of(const ft_part *p)
 {
-    const uint64_t first = number * FT_LEAF_RANKS, left = p->n - first;
-    ft_leaf_open(leaf, p->suffixes + number * p->shape.bytes, &p->shape, &p->text,
-                 left < FT_LEAF_RANKS ? (unsigned)left : FT_LEAF_RANKS);
-    return first;
+    return (view){p, &p->text, &p->tree};
+}
+
+/* 0: rehearsing, and it is not there. */
+static int open_leaf(const view *v, uint64_t number, ft_leaf *leaf)
+{
+    const ft_part *p = v->p;
+    const unsigned char *bytes = p->suffixes + number * p->shape.bytes;
+    const uint64_t left = p->n - number * FT_LEAF_RANKS;
+    /* Opening reads one byte more. */
+    if (v->text->watch && ft_fetch_lacks(v->text->watch, bytes, p->shape.bytes + 1))
+        return 0;
+    ft_leaf_open(leaf, bytes, &p->shape, v->text, left < FT_LEAF_RANKS ? (unsigned)left : FT_LEAF_RANKS);
+    return 1;
 }
 
 static ft_range range_of(uint64_t lo, uint64_t hi) /* damaged files may turn them round */
@@ -24,10 +42,12 @@ static ft_range range_of(uint64_t lo, uint64_t hi) /* damaged files may turn the
 }
 
 /* The pattern stands in one leaf, or would. */
-static ft_range find_in_leaf(const ft_part *p, uint64_t number, const uint32_t *pat, size_t len)
+static ft_range find_in_leaf(const view *v, uint64_t number, const uint32_t *pat, size_t len)
 {
+    const uint64_t first = number * FT_LEAF_RANKS;
     ft_leaf leaf;
-    const uint64_t first = open_leaf(p, number, &leaf);
+    if (!open_leaf(v, number, &leaf))
+        return ft_part_all(v->p);
     const ft_leaf_place place = ft_leaf_find(&leaf, pat, len, 0);
     if (place.shared < len)
         return (ft_range){first + place.lower, first + place.lower};
@@ -39,41 +59,62 @@ static ft_range find_in_leaf(const ft_part *p, uint64_t number, const uint32_t *
 /* First rank that begins with the pattern, where the first suffix of the next leaf does:
  * what that shares with the last one here often tells without a look at this leaf, and
  * always without one at the text while the pattern is not longer than a separator. */
-static uint64_t find_start(const ft_part *p, const ft_descent *d, const uint32_t *pat, size_t len)
+static uint64_t find_start(const view *v, const ft_descent *d, const uint32_t *pat, size_t len)
 {
+    const uint64_t first = d->leaf * FT_LEAF_RANKS;
     ft_leaf leaf;
     unsigned lo, hi;
-    if (d->next_most < len)
-        return (d->leaf + 1) * FT_LEAF_RANKS;
-    const uint64_t first = open_leaf(p, d->leaf, &leaf);
+    if (d->next_most < len || !open_leaf(v, d->leaf, &leaf))
+        return first + FT_LEAF_RANKS;
     if (d->next_least < len)
         return first + ft_leaf_find(&leaf, pat, len, 0).lower;
     ft_leaf_around(&leaf, pat, len, leaf.count - 1, &lo, &hi);
     return first + lo;
 }
 
-/* len >= 2 ids of the vocabulary. */
-static ft_range find_known(const ft_part *p, const uint32_t *pat, size_t len)
+static uint64_t find_end(const view *v, uint64_t number, const uint32_t *pat, size_t len)
 {
-    const ft_descent start = ft_tree_lower(&p->tree, pat, len), end = ft_tree_upper(&p->tree, pat, len);
-    if (end.leaf <= start.leaf)
-        return find_in_leaf(p, start.leaf, pat, len);
     ft_leaf leaf;
-    unsigned lo, hi;
-    const uint64_t first = open_leaf(p, end.leaf, &leaf);
-    ft_leaf_around(&leaf, pat, len, 0, &lo, &hi); /* its first suffix begins with the pattern */
-    return range_of(find_start(p, &start, pat, len), first + hi);
+    unsigned lo, hi = 0;
+    if (open_leaf(v, number, &leaf))
+        ft_leaf_around(&leaf, pat, len, 0, &lo, &hi); /* its first suffix begins with the pattern */
+    return number * FT_LEAF_RANKS + hi;
 }
 
-ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
+/* len >= 2 ids of the vocabulary. */
+static ft_range find_known(const view *v, const uint32_t *pat, size_t len)
 {
+    const ft_descent start = ft_tree_lower(v->tree, pat, len);
+    const int lacking = ft_codes_lacking(v->text);
+    if (lacking) /* a rehearsal asks for both ways before it gives up */
+        v->text->watch->lacking = 0;
+    const ft_descent end = ft_tree_upper(v->tree, pat, len);
+    if (lacking)
+        v->text->watch->lacking = 1;
+    if (ft_codes_lacking(v->text))
+        return ft_part_all(v->p);
+    if (end.leaf <= start.leaf)
+        return find_in_leaf(v, start.leaf, pat, len);
+    const uint64_t hi = find_end(v, end.leaf, pat, len);
+    return range_of(find_start(v, &start, pat, len), hi);
+}
+
+static ft_range find(const view *v, const uint32_t *pat, size_t len)
+{
+    const ft_part *p = v->p;
     const size_t known = known_ids(p, pat, len);
     ft_range r = ft_part_all(p);
     if (known == 1)
         r = ft_part_first_token(p, pat[0]);
     else if (known)
-        r = find_known(p, pat, known);
+        r = find_known(v, pat, known);
     return known < len ? (ft_range){r.hi, r.hi} : r; /* such an id is above all others */
+}
+
+ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
+{
+    const view v = view_of(p);
+    return find(&v, pat, len);
 }
 
 /* --- Longest matches, many at a time ---------------------------------------------------
@@ -86,13 +127,16 @@ ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len)
  * the pattern begins with the separator before it, and the one before shares less. Only
  * at cut separators this does not hold: there the way down has looked at the texts.
  *
- * All patterns take each step together, and what a step will read is asked for while
- * the others take theirs: from memory one cache line after another, or from the disk,
- * where pages are missing, in one batch. */
+ * In memory, all patterns take each step together, and the cache lines that a step will
+ * read are asked for while the others take theirs. From the disk, each goes as far as it
+ * gets without a page that is missing, asks for that, and for those that it may need
+ * next; when all have given up, what they asked for is fetched in one batch. */
 
 enum {
-    TOGETHER = 32,  /* patterns whose steps are interleaved while all is in memory */
-    TEXT_AHEAD = 64 /* bytes of a candidate's text that are asked for */
+    TOGETHER = 32,   /* patterns whose steps are interleaved while all is in memory */
+    TEXT_AHEAD = 64, /* bytes of a candidate's text that are asked for */
+    STEP_PAGES = 4,  /* of one position */
+    SOME_PAGES = 64  /* besides: few positions may ask for many */
 };
 
 typedef struct probe {
@@ -102,135 +146,184 @@ typedef struct probe {
     ft_leaf leaf;
     size_t longest;
     ft_range range;
+    const struct probe *previous; /* of the position before; NULL: none */
     unsigned at;
+    unsigned level; /* rehearsing: the steps down the tree that are left */
+    int wants_range;
     int open; /* the range goes on in other leaves */
+    int settled, done;
 } probe;
 
-static void ask_for_node(const ft_part *p, unsigned level, const probe *b, ft_fetch *f)
+static void ask_for_node(const ft_part *p, unsigned level, const probe *b)
 {
     const unsigned char *node = ft_tree_node(&p->tree, level, b->d.leaf);
-    if (f->pages) {
-        ft_fetch_ask(f, node, FT_TREE_NODE);
-        return;
-    }
     /* The head, and where halving looks first. */
     for (unsigned at = 0; at < FT_TREE_NODE / 2; at += FT_TREE_NODE / 8)
         __builtin_prefetch(node + at);
 }
 
-static void descend(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+static void descend(const view *v, probe *b, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        b[i].d = ft_tree_top();
-    for (unsigned level = p->tree.levels; level-- > 0;) {
+    for (unsigned level = v->tree->levels; level-- > 0;) {
         for (size_t i = 0; i < count; i++)
-            ask_for_node(p, level, &b[i], f);
-        ft_fetch_wait(f);
+            ask_for_node(v->p, level, &b[i]);
         for (size_t i = 0; i < count; i++)
-            ft_tree_step(&p->tree, level, b[i].ids, b[i].length, 0, &b[i].d);
+            ft_tree_step(v->tree, level, b[i].ids, b[i].length, 0, &b[i].d);
     }
 }
 
-static void ask_for_leaf(const ft_part *p, uint64_t number, ft_fetch *f)
+static void find_candidate(const view *v, probe *b)
 {
-    const unsigned char *bytes = p->suffixes + number * p->shape.bytes;
-    const unsigned slots = FT_LEAF_RANKS / 8 * p->shape.pointer_bits;
-    if (f->pages)
-        ft_fetch_ask(f, bytes, p->shape.bytes);
-    else
-        ft_fetch_ask(f, bytes + slots, p->shape.bytes - slots);
+    if (open_leaf(v, b->d.leaf, &b->leaf))
+        b->at = ft_leaf_candidate(&b->leaf, b->ids, b->length);
 }
 
-static void find_candidates(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+static void find_candidates(const view *v, probe *b, size_t count)
 {
+    const ft_part *p = v->p;
+    const unsigned slots = FT_LEAF_RANKS / 8 * p->shape.pointer_bits;
     for (size_t i = 0; i < count; i++)
-        ask_for_leaf(p, b[i].d.leaf, f);
-    ft_fetch_wait(f);
+        ft_fetch_near(p->suffixes + b[i].d.leaf * p->shape.bytes + slots, p->shape.bytes - slots);
     for (size_t i = 0; i < count; i++) {
-        open_leaf(p, b[i].d.leaf, &b[i].leaf);
-        b[i].at = ft_leaf_candidate(&b[i].leaf, b[i].ids, b[i].length);
+        find_candidate(v, &b[i]);
         __builtin_prefetch(b[i].leaf.pointers + b[i].at * p->shape.pointer_bits / 8);
     }
     for (size_t i = 0; i < count; i++) {
         const uint64_t position = ft_leaf_position_in(&b[i].leaf, b[i].at);
         if (position < p->n)
-            ft_fetch_ask(f, p->text.packed + position * p->text.bits / 8, TEXT_AHEAD);
+            ft_fetch_near(p->text.packed + position * p->text.bits / 8, TEXT_AHEAD);
     }
-    ft_fetch_wait(f);
 }
 
-/* From the candidate to the longest match. */
-static void settle(const ft_part *p, probe *b, size_t known)
+/* The range of a match that is no piece of the one before will be asked for next, as a
+ * rule: a rehearsal brings in its pages in any case. */
+static int wants_range(const view *v, const probe *b)
 {
+    return b->wants_range || (v->text->watch && !(b->previous && b->previous->longest == b->longest + 1));
+}
+
+/* From the candidate to the longest match; `before`: how many tokens that of the position
+ * before has, 0 where it is not known. */
+static void settle(const view *v, probe *b, size_t before)
+{
+    const ft_part *p = v->p;
     /* Where texts were looked at on the way, the best may begin the next leaf. */
-    const ft_leaf_place place = ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, b->d.shared ? 0 : known);
+    const size_t known = b->d.shared || before == 0 ? 0 : before - 1;
+    const ft_leaf_place place = ft_leaf_find_from(&b->leaf, b->at, b->ids, b->length, known);
+    if (ft_codes_lacking(v->text))
+        return;
+    ft_leaf other;
+    const ft_leaf *leaf = &b->leaf;
     uint64_t number = b->d.leaf;
+    unsigned at = place.at, lo, hi;
     b->longest = place.shared;
-    b->at = place.at;
-    b->open = 0;
     b->range = ft_part_all(p);
+    b->open = 0;
     if (b->d.shared > b->longest) {
         b->longest = b->d.shared;
         number = b->d.shared_leaf;
-        b->at = 0;
-        open_leaf(p, number, &b->leaf);
+        at = 0;
+        leaf = &other;
     }
-    if (b->longest == 0)
-        return;
-    if (b->longest == 1) {
+    if (b->longest == 1)
         b->range = ft_part_first_token(p, b->ids[0]);
+    if (b->longest < 2 || !wants_range(v, b) || (leaf == &other && !open_leaf(v, number, &other)))
         return;
-    }
-    unsigned lo, hi;
     const uint64_t first = number * FT_LEAF_RANKS;
-    ft_leaf_around(&b->leaf, b->ids, b->longest, b->at, &lo, &hi);
+    ft_leaf_around(leaf, b->ids, b->longest, at, &lo, &hi);
     b->range = range_of(first + lo, first + hi);
-    b->open = (lo == 0 && number > 0) || (hi == b->leaf.count && first + hi < p->n);
+    b->open = (lo == 0 && number > 0) || (hi == leaf->count && first + hi < p->n);
 }
 
-/* Ranges that reach beyond their leaf: both ends are looked for anew. On the disk, the
- * nodes and leaves of all of them are asked for first. */
-static void close_ranges(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+/* A range that reaches beyond its leaf: both ends are looked for anew. */
+static void close_range(const view *v, probe *b)
 {
-    if (f->pages) {
-        for (int upper = 0; upper < 2; upper++)
-            for (size_t i = 0; i < count; i++) {
-                if (!b[i].open)
-                    continue;
-                ft_descent d = ft_tree_top();
-                for (unsigned level = p->tree.levels; level-- > 1;)
-                    ft_tree_step(&p->tree, level, b[i].ids, b[i].longest, upper, &d);
-                ft_fetch_ask(f, ft_tree_node(&p->tree, 0, d.leaf), FT_TREE_NODE);
-            }
-        ft_fetch_wait(f);
-        for (size_t i = 0; i < count; i++)
-            if (b[i].open) {
-                ask_for_leaf(p, ft_tree_lower(&p->tree, b[i].ids, b[i].longest).leaf, f);
-                ask_for_leaf(p, ft_tree_upper(&p->tree, b[i].ids, b[i].longest).leaf, f);
-            }
-        ft_fetch_wait(f);
+    if (b->open)
+        b->range = find_known(v, b->ids, b->longest);
+}
+
+/* On from where the last rehearsal gave up: the tree, the leaf and its texts, the range's ends. */
+static void rehearse(const view *v, probe *b)
+{
+    while (b->level > 0) {
+        ft_descent d = b->d;
+        ft_tree_step(v->tree, b->level - 1, b->ids, b->length, 0, &d);
+        if (ft_codes_lacking(v->text))
+            return;
+        b->d = d;
+        b->level--;
     }
-    for (size_t i = 0; i < count; i++)
-        if (b[i].open)
-            b[i].range = find_known(p, b[i].ids, b[i].longest);
+    if (!b->settled) {
+        find_candidate(v, b);
+        if (!ft_codes_lacking(v->text))
+            settle(v, b, 0);
+        if (ft_codes_lacking(v->text))
+            return;
+        b->settled = 1;
+    }
+    close_range(v, b);
+}
+
+/* A view that watches what is read. */
+typedef struct watch {
+    ft_codes text;
+    ft_tree tree;
+    view v;
+} watch;
+
+static const view *watch_with(watch *w, const ft_part *p, ft_fetch *f)
+{
+    w->text = p->text;
+    w->tree = p->tree;
+    w->text.watch = f;
+    w->tree.text = &w->text;
+    w->v = (view){p, &w->text, &w->tree};
+    return &w->v;
+}
+
+/* Each as far as it gets with the pages of the last batch, until all are through. */
+static void match_from_disk(const ft_part *p, probe *b, size_t count, ft_fetch *f)
+{
+    watch w;
+    const view *v = watch_with(&w, p, f);
+    for (size_t left = count; left; ft_fetch_wait(f))
+        for (size_t i = 0; i < count; i++) {
+            if (b[i].done)
+                continue;
+            f->lacking = 0;
+            rehearse(v, &b[i]);
+            b[i].done = !f->lacking;
+            left -= (size_t)b[i].done;
+        }
 }
 
 /* All patterns of `b`; the longest match before them had `before` tokens, 0 where none. */
 static void match_together(const ft_part *p, probe *b, size_t count, size_t before, int ranges, ft_fetch *f)
 {
+    const view v = view_of(p);
     size_t some = 0; /* patterns that have tokens stand together in front */
-    while (some < count && b[some].length)
-        some++;
+    for (; some < count && b[some].length; some++) {
+        b[some].d = ft_tree_top();
+        b[some].wants_range = ranges;
+        b[some].previous = some ? &b[some - 1] : NULL;
+        b[some].longest = 0;
+        b[some].open = b[some].settled = b[some].done = 0;
+        b[some].level = p->tree.levels;
+    }
     if (some == 0)
         return;
-    descend(p, b, some, f);
-    find_candidates(p, b, some, f);
+    if (f->pages) {
+        match_from_disk(p, b, some, f);
+        return;
+    }
+    descend(&v, b, some);
+    find_candidates(&v, b, some);
     for (size_t i = 0; i < some; i++) {
-        settle(p, &b[i], before ? before - 1 : 0);
+        settle(&v, &b[i], before);
         before = b[i].longest;
     }
-    if (ranges)
-        close_ranges(p, b, some, f);
+    for (size_t i = 0; i < some; i++)
+        close_range(&v, &b[i]);
 }
 
 size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out)
@@ -274,11 +367,10 @@ static void match_stretch(matching *m, size_t from, size_t to)
 void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
                           void *context)
 {
-    enum { STEP_PAGES = 4 }; /* of one position */
     probe few[TOGETHER];
     matching m = {p, ids, ranges, fn, context, few, TOGETHER, {0}};
     void *scratch = NULL;
-    if (ft_fetch_begin(&m.fetch, &p->residence, count * STEP_PAGES) && count > TOGETHER) {
+    if (ft_fetch_begin(&m.fetch, &p->residence, count * STEP_PAGES + SOME_PAGES) && count > TOGETHER) {
         scratch = ft_fetch_scratch(count * sizeof(*m.probes));
         m.probes = scratch ? scratch : few;
         m.room = scratch ? count : TOGETHER;
@@ -292,4 +384,25 @@ void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, i
     }
     ft_fetch_end(&m.fetch);
     ft_fetch_scratch_free(scratch, count * sizeof(*m.probes));
+}
+
+void ft_segment_expect(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count)
+{
+    ft_fetch f;
+    watch w;
+    unsigned char *done = NULL;
+    if (ft_fetch_begin(&f, &p->residence, count * STEP_PAGES + SOME_PAGES) && (done = ft_fetch_scratch(count))) {
+        const view *v = watch_with(&w, p, &f);
+        for (size_t left = count; left; ft_fetch_wait(&f))
+            for (size_t i = 0; i < count; i++) {
+                if (done[i])
+                    continue;
+                f.lacking = 0;
+                (void)find(v, ids + stretches[i].start, stretches[i].end - stretches[i].start);
+                done[i] = !f.lacking;
+                left -= done[i];
+            }
+    }
+    ft_fetch_end(&f);
+    ft_fetch_scratch_free(done, count);
 }

@@ -90,7 +90,7 @@ ft_code ft_part_open_segment(ft_part *out, const char *folder, uint32_t vocab_si
     if (!rc) {
         p->n = s[FT_SECTION_TOKENS].count;
         p->documents = s[FT_SECTION_IDS].count;
-        p->text = (ft_codes){s[FT_SECTION_TOKENS].payload, s[FT_SECTION_TOKENS].unit_bits, p->n};
+        p->text = (ft_codes){s[FT_SECTION_TOKENS].payload, s[FT_SECTION_TOKENS].unit_bits, p->n, NULL};
         p->shape = ft_leaf_shape_of(p->text.bits, s[FT_SECTION_SUFFIXES].unit_bits);
         p->suffixes = s[FT_SECTION_SUFFIXES].payload;
         p->bounds = s[FT_SECTION_BOUNDS].payload;

@@ -510,7 +510,7 @@ static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
     ft_code rc = files ? ft_section_open(&tokens, w->folder, FT_SECTION_TOKENS, 0, st)
                        : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc) {
-        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count};
+        ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count, NULL};
         if (has_room_for_copy(w, &tokens) && (copy = ft_codes_copy(&text)))
             text.packed = copy;
         rc = merge_runs(w, files, &text, segment, st);

@@ -3,6 +3,8 @@
 
 #include "index/ft_tree_node.h"
 
+enum { STEPS_AHEAD = 3 }; /* of halving, whose texts are asked for together */
+
 /* --- Opening --------------------------------------------------------------------------- */
 
 static ft_code damaged(const ft_section *section, ft_status *st)
@@ -194,16 +196,45 @@ static uint64_t first_leaf(const ft_tree *t, unsigned level, uint64_t child)
 
 /* Of entries [from, to) of a node, all cut where the pattern goes on, those whose leaf
  * begins below it. */
+/* Rehearsing: where halving of entries [from, to) will look next, as far as it can be told. */
+static int ask_for_halves(const ft_tree *t, const node *v, unsigned level, unsigned from, unsigned to, unsigned steps)
+{
+    if (from >= to || steps == 0)
+        return 0;
+    const unsigned mid = from + (to - from) / 2;
+    struct ft_fetch *f = t->text->watch;
+    int lacks = level > 0 && v->first_child + mid < t->count[level - 1] &&
+                ft_fetch_lacks(f, ft_tree_node(t, level - 1, v->first_child + mid), sizeof(ft_tree_node_head));
+    const uint64_t leaf = lacks ? t->leaves : first_leaf(t, level, v->first_child + mid);
+    if (leaf < t->leaves && !(lacks = ft_fetch_lacks(f, t->suffixes + leaf * t->shape->bytes, sizeof(uint64_t))))
+        lacks = ft_codes_lack(t->text, ft_leaf_position(t->suffixes, t->shape, leaf * FT_LEAF_RANKS));
+    (void)ask_for_halves(t, v, level, from, mid, steps - 1);
+    (void)ask_for_halves(t, v, level, mid + 1, to, steps - 1);
+    return lacks;
+}
+
 static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, unsigned from, unsigned to,
                               const uint32_t *ids, size_t length, int upper, ft_descent *d)
 {
     while (from < to) {
         const unsigned mid = from + (to - from) / 2;
+        if (t->text->watch && ask_for_halves(t, v, level, from, to, 1)) {
+            (void)ask_for_halves(t, v, level, from, to, STEPS_AHEAD);
+            if (level == 0 && to - from < 1 << STEPS_AHEAD) { /* it will be one of these leaves */
+                const uint64_t first = v->first_child + from - (from > 0);
+                if (first < t->leaves && to - from < t->leaves - first)
+                    ft_fetch_ask(t->text->watch, t->suffixes + first * t->shape->bytes,
+                                 (size_t)(to - from + (from > 0)) * t->shape->bytes);
+            }
+            return from;
+        }
         const uint64_t leaf = first_leaf(t, level, v->first_child + mid);
         const uint64_t position =
             leaf < t->leaves ? ft_leaf_position(t->suffixes, t->shape, leaf * FT_LEAF_RANKS) : t->text->count;
         size_t shared = 0;
         const int sign = ft_codes_compare(t->text, position, ids, length, &shared);
+        if (ft_codes_lacking(t->text))
+            return from;
         if (shared > d->shared) {
             d->shared = shared;
             d->shared_leaf = leaf;
@@ -218,6 +249,8 @@ static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, u
 
 void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d)
 {
+    if (t->text->watch && ft_fetch_lacks(t->text->watch, ft_tree_node(t, level, d->leaf), FT_TREE_NODE))
+        return;
     const node v = node_at(t, level, d->leaf);
     unsigned open;
     unsigned entries = count_below(t, &v, ids, length, upper, &open);
@@ -236,7 +269,7 @@ void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t 
 static ft_descent descend(const ft_tree *t, const uint32_t *ids, size_t length, int upper)
 {
     ft_descent d = ft_tree_top();
-    for (unsigned level = t->levels; level-- > 0;)
+    for (unsigned level = t->levels; level-- > 0 && !ft_codes_lacking(t->text);)
         ft_tree_step(t, level, ids, length, upper, &d);
     return d;
 }

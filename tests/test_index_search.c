@@ -131,6 +131,34 @@ static void check_pattern(const corpus *c, const uint32_t *pat, size_t len)
     assert_int_equal(m.part[0].hi, longest ? bound(c, pat, longest, 1) : c->n);
 }
 
+/* A handle that was just opened does not know yet that all is in memory: it searches as
+ * from the disk. */
+static void check_fresh_handle(const corpus *c, const uint32_t *ids, size_t count, const size_t *longest,
+                               const ft_match *matches, ft_random *r)
+{
+    ft_status st;
+    ft_index *fresh;
+    size_t *again = calloc(count, sizeof(*again));
+    ft_match *found = calloc(count, sizeof(*found));
+    ft_stretch *stretches = calloc(count, sizeof(*stretches));
+    assert_ok(ft_index_open(&fresh, ft_index_get_info(c->ix).folder, &st), st);
+    ft_index_match_all(fresh, ids, count, again, NULL);
+    assert_memory_equal(again, longest, count * sizeof(*again));
+    for (size_t i = 0; i < count; i++)
+        stretches[i] = (ft_stretch){i, i + (size_t)ft_random_below(r, count - i + 1)};
+    ft_index_expect(fresh, ids, stretches, count);
+    ft_index_match_all(fresh, ids, count, again, found);
+    assert_memory_equal(again, longest, count * sizeof(*again));
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(found[i].part[0].lo, matches[i].part[0].lo);
+        assert_int_equal(found[i].part[0].hi, matches[i].part[0].hi);
+    }
+    ft_index_close(fresh);
+    free(stretches);
+    free(found);
+    free(again);
+}
+
 static void check_response(const corpus *c, ft_random *r)
 {
     enum { MOST = 400 };
@@ -148,6 +176,7 @@ static void check_response(const corpus *c, ft_random *r)
         assert_int_equal(matches[i].part[0].lo, longest[i] ? bound(c, ids + i, longest[i], 0) : 0);
         assert_int_equal(matches[i].part[0].hi, longest[i] ? bound(c, ids + i, longest[i], 1) : c->n);
     }
+    check_fresh_handle(c, ids, count, longest, matches, r);
     const size_t len = (size_t)ft_random_below(r, count);
     const size_t back = ft_index_longest_suffix(c->ix, ids, len, &one);
     assert_true(back == 0 || bound(c, ids + len - back, back, 0) < bound(c, ids + len - back, back, 1));

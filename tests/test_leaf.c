@@ -71,7 +71,7 @@ static void block_random(block *b, ft_random *r, unsigned bits, uint32_t alphabe
     b->packed = calloc(ft_packed_bytes(n, bits) + 8, 1);
     for (size_t i = 0; i < n; i++)
         ft_packed_set(b->packed, bits, i, b->codes[i]);
-    b->text = (ft_codes){b->packed, bits, n};
+    b->text = (ft_codes){b->packed, bits, n, NULL};
     /* A window of the sorted suffixes. */
     uint64_t *order = calloc(n, sizeof(*order));
     for (size_t i = 0; i < n; i++)
@@ -269,7 +269,7 @@ static void check_tree(const ft_separator *s, size_t leaves, unsigned bits, ft_r
     assert_ok(ft_section_writer_commit(&w, 1, bytes, 8, bytes, &st), st);
     ft_section section;
     ft_tree tree;
-    const ft_codes text = {NULL, bits, leaves * FT_LEAF_RANKS};
+    const ft_codes text = {NULL, bits, leaves * FT_LEAF_RANKS, NULL};
     const ft_leaf_shape shape = ft_leaf_shape_of(bits, 30);
     assert_ok(ft_section_open(&section, ft_test_folder(), FT_SECTION_TREE, 0, &st), st);
     assert_ok(ft_tree_open(&tree, &section, NULL, &shape, &text, &st), st);

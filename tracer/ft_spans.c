@@ -66,6 +66,29 @@ static ft_code add_span(ft_spans *s, ft_span span, ft_status *st)
     return rc;
 }
 
+/* Counts all, and drops those with more than max_cnt. */
+static ft_code count_spans(ft_index_set set, const uint32_t *ids, const ft_span_rules *rules, ft_spans *s,
+                           ft_status *st)
+{
+    ft_stretch *stretches = ft_alloc_array(s->count, sizeof(*stretches));
+    if (!stretches)
+        return ft_fail(st, FT_ERR_MEM, "spans: no room for %zu of them", s->count);
+    for (size_t i = 0; i < s->count; i++)
+        stretches[i] = (ft_stretch){s->spans[i].start, s->spans[i].end};
+    for (size_t i = 0; i < set.count; i++)
+        ft_index_expect(set.indexes[i], ids, stretches, s->count);
+    free(stretches);
+    size_t kept = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        ft_span span = s->spans[i];
+        span.count = ft_query_count(set, ids + span.start, span.end - span.start);
+        if (span.count <= rules->max_cnt)
+            s->spans[kept++] = span;
+    }
+    s->count = kept;
+    return FT_OK;
+}
+
 static ft_code collect(ft_index_set set, const uint32_t *ids, size_t n, const ft_span_rules *rules, ft_spans *s,
                        ft_status *st)
 {
@@ -78,16 +101,16 @@ static ft_code collect(ft_index_set set, const uint32_t *ids, size_t n, const ft
         size_t r = l + s->longest[l];
         r = r < m.cut[l] ? r : m.cut[l];
         r = m.whole[r];
-        /* Ends never move back from a start to the next kept one, so the last kept
-         * span is the only one that could hold this one. */
+        /* Ends never move back from a start to the next one, so the last span is the only
+         * one that could hold this one. Should that turn out to occur too often, then so
+         * does this one, which is a piece of it. */
         if (r <= l || r - l < rules->min_len || r <= kept_end)
             continue;
-        const uint64_t count = ft_query_count(set, ids + l, r - l);
-        if (count > rules->max_cnt)
-            continue;
-        rc = add_span(s, (ft_span){.start = l, .end = r, .count = count}, st);
+        rc = add_span(s, (ft_span){.start = l, .end = r}, st);
         kept_end = r;
     }
+    if (!rc && s->count)
+        rc = count_spans(set, ids, rules, s, st);
     free(m.cut);
     free(m.whole);
     return rc;
