@@ -38,7 +38,7 @@ char *ft_index_change_segment_folder(const ft_index_change *c);
 FT_CHECKED ft_code ft_index_change_add_segment(ft_index_change *c, const ft_segment_report *report, ft_status *st);
 /* Takes segment i, and its files, off the manifest. */
 void ft_index_change_drop_segment(ft_index_change *c, size_t i);
-/* Takes a file off the manifest, or adds one that stands in the folder. */
+/* Takes a file off the manifest. */
 void ft_index_change_drop_file(ft_index_change *c, const char *name);
 /* Copies tokenizer.json, and the tokenizer_config.json beside it, into the folder. */
 FT_CHECKED ft_code ft_index_change_set_tokenizer(ft_index_change *c, const char *path, ft_status *st);

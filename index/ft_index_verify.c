@@ -3,7 +3,6 @@
 
 #include "base/ft_random.h"
 #include "index/ft_manifest.h"
-#include "index/ft_merge.h"
 #include "index/ft_part.h"
 
 #include <inttypes.h>

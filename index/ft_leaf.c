@@ -28,16 +28,44 @@ static unsigned slot_of_depth(unsigned code_bits, size_t depth)
     return depth <= q ? code_bits * (unsigned)depth : code_bits * q + (unsigned)(depth - q);
 }
 
+uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal)
+{
+    const unsigned bits = text->bits, at_once = 57 / bits; /* 8 bytes at any bit hold 57 */
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    *equal = 0;
+    for (uint64_t i = from; i < limit;) {
+        uint64_t x, y;
+        const uint64_t left_a = text->count - (a + i), left_b = text->count - (b + i);
+        if (a + i >= text->count || b + i >= text->count)
+            return i; /* a damaged position */
+        const unsigned n = left_a < at_once || left_b < at_once ? 1 : at_once;
+        const uint64_t bit_a = (a + i) * bits, bit_b = (b + i) * bits;
+        memcpy(&x, text->packed + (bit_a >> 3), sizeof(x));
+        memcpy(&y, text->packed + (bit_b >> 3), sizeof(y));
+        x >>= bit_a & 7;
+        y >>= bit_b & 7;
+        for (unsigned k = 0; k < n; k++, x >>= bits, y >>= bits, i++) {
+            if ((x & mask) != (y & mask))
+                return i;
+            if ((x & mask) == 0) {
+                *equal = 1;
+                return i;
+            }
+            if (i + 1 == limit)
+                return limit;
+        }
+    }
+    return from > limit ? from : limit;
+}
+
 ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b)
 {
-    for (unsigned i = 0; i < FT_SHARED_MAX; i++) {
-        const uint32_t x = ft_codes_get(text, a + i), y = ft_codes_get(text, b + i);
-        if (x != y)
-            return ft_ranked_make(b, i, ft_codes_bit(x, y, text->bits));
-        if (x == 0)
-            break; /* both end here: equal */
-    }
-    return ft_ranked_make(b, FT_SHARED_MAX, 0);
+    int equal;
+    const uint64_t shared = ft_codes_shared(text, a, b, 0, FT_SHARED_MAX, &equal);
+    const uint32_t x = ft_codes_get(text, a + shared), y = ft_codes_get(text, b + shared);
+    if (equal || shared >= FT_SHARED_MAX || x == y) /* alike without an end only in a damaged text */
+        return ft_ranked_make(b, FT_SHARED_MAX, 0);
+    return ft_ranked_make(b, (unsigned)shared, ft_codes_bit(x, y, text->bits));
 }
 
 /* --- Encoding -------------------------------------------------------------------------- */

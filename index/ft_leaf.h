@@ -43,6 +43,11 @@ static inline uint32_t ft_codes_get(const ft_codes *t, uint64_t i)
     return i < t->count ? (uint32_t)ft_packed_get(t->packed, t->bits, i) : 0;
 }
 
+/* Codes that the suffixes at a and b (different positions) share from `from` on, which
+ * they are known to share before; at most up to `limit` or to the end of either's
+ * document. *equal is set when both end there. */
+uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal);
+
 /* --- One rank ---------------------------------------------------------------------- */
 
 /* A position (bits 0..47) and what its suffix shares with that of the rank before: how

@@ -13,36 +13,6 @@ enum {
 
 /* --- Comparing ------------------------------------------------------------------------- */
 
-uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal)
-{
-    const unsigned bits = text->bits, at_once = 57 / bits; /* 8 bytes at any bit hold 57 */
-    const uint64_t mask = ((uint64_t)1 << bits) - 1;
-    *equal = 0;
-    for (uint64_t i = from; i < limit;) {
-        uint64_t x, y;
-        const uint64_t left_a = text->count - (a + i), left_b = text->count - (b + i);
-        if (a + i >= text->count || b + i >= text->count)
-            return i; /* a damaged position */
-        const unsigned n = left_a < at_once || left_b < at_once ? 1 : at_once;
-        const uint64_t bit_a = (a + i) * bits, bit_b = (b + i) * bits;
-        memcpy(&x, text->packed + (bit_a >> 3), sizeof(x));
-        memcpy(&y, text->packed + (bit_b >> 3), sizeof(y));
-        x >>= bit_a & 7;
-        y >>= bit_b & 7;
-        for (unsigned k = 0; k < n; k++, x >>= bits, y >>= bits, i++) {
-            if ((x & mask) != (y & mask))
-                return i;
-            if ((x & mask) == 0) {
-                *equal = 1;
-                return i;
-            }
-            if (i + 1 == limit)
-                return limit;
-        }
-    }
-    return from > limit ? from : limit;
-}
-
 unsigned char *ft_codes_copy(const ft_codes *text)
 {
     const uint64_t bytes = ft_packed_bytes(text->count, text->bits);

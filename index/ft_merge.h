@@ -53,11 +53,4 @@ FT_CHECKED ft_code ft_merge(ft_suffix_writer *out, const ft_merge_source *const 
  * table at each look. The copy's bytes, which the caller frees; NULL when memory is out:
  * then the mapped file does as well. */
 unsigned char *ft_codes_copy(const ft_codes *text);
-
-/* --- Comparing suffixes of one text ---------------------------------------------------- */
-
-/* Codes that the suffixes at a and b (different positions) share from `from` on, which
- * they are known to share before; at most up to `limit` or to the end of either's
- * document. *equal is set when both end there. */
-uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal);
 #endif

@@ -34,18 +34,13 @@ static ft_code position_at(const ft_merge_source *source, uint64_t i, uint64_t *
     return FT_OK;
 }
 
+/* By a look at both texts. */
 static void measure(const ft_codes *text, uint64_t before, ft_merge_item *item)
 {
-    int equal;
-    const uint64_t shared = ft_codes_shared(text, before, item->position, 0, FT_SHARED_MAX, &equal);
-    if (equal || shared >= FT_SHARED_MAX) {
-        item->shared = FT_SHARED_MAX;
-        return;
-    }
-    item->shared = (unsigned char)shared;
-    item->code = ft_codes_get(text, item->position + shared);
-    const uint32_t old = ft_codes_get(text, before + shared);
-    item->bit = old != item->code ? (unsigned char)ft_codes_bit(old, item->code, text->bits) : 0;
+    const ft_ranked r = ft_ranked_after(text, before, item->position);
+    item->shared = (unsigned char)ft_ranked_shared(r);
+    item->bit = (unsigned char)ft_ranked_bit(r);
+    item->code = ft_codes_get(text, item->position + item->shared);
 }
 
 /* A leaf's slots, as far as they tell (ft_leaf.h). */
