@@ -88,6 +88,21 @@ int cli_next(cli_args *a, const char **name, const char **value)
     return -1;
 }
 
+int cli_take_all(cli_args *a, const char *help, cli_take_fn *each, void *context, int *helped)
+{
+    const char *name, *value;
+    int got = 0, code = CLI_OK;
+    *helped = 0;
+    while (code == CLI_OK && !*helped && (got = cli_next(a, &name, &value)) == 1) {
+        *helped = name && !strcmp(name, "help");
+        if (*helped)
+            fputs(help, stdout);
+        else
+            code = each(context, name, value);
+    }
+    return got < 0 ? CLI_USAGE : code;
+}
+
 int cli_number(const char *subcommand, const char *option, const char *text, double low, double high, double *out)
 {
     char *end;

@@ -40,6 +40,10 @@ typedef struct cli_args {
     int only_operands;
 } cli_args;
 int cli_next(cli_args *a, const char **name, const char **value);
+/* Hands every option and operand (name NULL) to `each`, which returns an exit code; --help
+ * prints `help` and sets *helped. CLI_OK, or that of a usage error, which was printed. */
+typedef int cli_take_fn(void *context, const char *name, const char *value);
+int cli_take_all(cli_args *a, const char *help, cli_take_fn *each, void *context, int *helped);
 
 /* Values: each prints a usage message and returns 0 when the text is not one. */
 int cli_number(const char *subcommand, const char *option, const char *text, double low, double high, double *out);

@@ -28,7 +28,7 @@ static const cli_option options[] = {
 typedef struct request {
     const char *folder;
     ft_index_compact_options compact;
-    int json, helped;
+    int json;
 } request;
 
 static int report(const request *r, const ft_index_compact_report *c, double seconds)
@@ -65,17 +65,15 @@ static int run(request *r)
 }
 
 /* CLI_OK, or a usage error that has been printed. */
-static int take_option(request *r, const char *name, const char *value)
+static int take_option(void *context, const char *name, const char *value)
 {
+    request *r = context;
     unsigned long long bytes;
     long long number;
     if (!name && r->folder)
         return cli_usage(verb, "one INDEX at a time; '%.60s' is too many", value);
     if (!name) {
         r->folder = value;
-    } else if (!strcmp(name, "help")) {
-        fputs(help, stdout);
-        r->helped = 1;
     } else if (!strcmp(name, "json")) {
         r->json = 1;
     } else if (!strcmp(name, "memory")) {
@@ -94,13 +92,9 @@ int cli_index_compact(int argc, char **argv)
 {
     cli_args args = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     request r = {0};
-    const char *name, *value;
-    int got = -1, code = CLI_OK;
-    while (code == CLI_OK && !r.helped && (got = cli_next(&args, &name, &value)) == 1)
-        code = take_option(&r, name, value);
-    if (code == CLI_OK && got < 0)
-        code = CLI_USAGE;
-    if (code != CLI_OK || r.helped)
+    int helped;
+    const int code = cli_take_all(&args, help, take_option, &r, &helped);
+    if (code != CLI_OK || helped)
         return code;
     return r.folder ? run(&r) : cli_usage(verb, "which INDEX?");
 }

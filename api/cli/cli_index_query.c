@@ -119,8 +119,9 @@ static int run(request *r)
 }
 
 /* CLI_OK, or a usage error that has been printed. */
-static int take_option(request *r, const char *name, const char *value)
+static int take_option(void *context, const char *name, const char *value)
 {
+    request *r = context;
     long long number;
     if (!name)
         r->folders[r->folder_count++] = value;
@@ -143,18 +144,9 @@ int cli_index_query(int argc, char **argv)
     cli_args args = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     request r = {.folders = ft_alloc_array((size_t)argc, sizeof(*r.folders)),
                  .infinigram = {.version = 4, .end_of_text = FT_NO_TOKEN}};
-    const char *name, *value;
-    int got = -1, code = r.folders ? CLI_OK : CLI_SYSTEM, helped = 0;
-    while (code == CLI_OK && !helped && (got = cli_next(&args, &name, &value)) == 1) {
-        if (name && !strcmp(name, "help")) {
-            fputs(help, stdout);
-            helped = 1;
-        } else {
-            code = take_option(&r, name, value);
-        }
-    }
-    if (code == CLI_OK && got < 0)
-        code = CLI_USAGE;
+    int code = r.folders ? CLI_OK : CLI_SYSTEM, helped = 0;
+    if (code == CLI_OK)
+        code = cli_take_all(&args, help, take_option, &r, &helped);
     if (code == CLI_OK && !helped)
         code = r.folder_count ? run(&r) : cli_usage(verb, "which INDEX?");
     free(r.folders);

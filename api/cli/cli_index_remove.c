@@ -203,8 +203,9 @@ static int run(request *r)
 /* --- The command line ------------------------------------------------------------------------- */
 
 /* CLI_OK, or a usage error that has been printed. */
-static int take_option(request *r, const char *name, const char *value)
+static int take_option(void *context, const char *name, const char *value)
 {
+    request *r = context;
     long long number;
     if (!name && r->folder)
         return cli_usage(verb, "one INDEX at a time; '%.60s' is too many", value);
@@ -238,18 +239,9 @@ int cli_index_remove(int argc, char **argv)
 {
     cli_args args = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     request r = {.selections = ft_alloc_array((size_t)argc, sizeof(*r.selections)), .missing = json_array()};
-    const char *name, *value;
-    int got = -1, helped = 0, code = r.selections && r.missing ? CLI_OK : CLI_SYSTEM;
-    while (code == CLI_OK && !helped && (got = cli_next(&args, &name, &value)) == 1) {
-        if (name && !strcmp(name, "help")) {
-            fputs(help, stdout);
-            helped = 1;
-        } else {
-            code = take_option(&r, name, value);
-        }
-    }
-    if (code == CLI_OK && got < 0)
-        code = CLI_USAGE;
+    int helped = 0, code = r.selections && r.missing ? CLI_OK : CLI_SYSTEM;
+    if (code == CLI_OK)
+        code = cli_take_all(&args, help, take_option, &r, &helped);
     if (code == CLI_OK && !helped)
         code = !r.folder  ? cli_usage(verb, "which INDEX?")
                : !r.count ? cli_usage(verb, "which documents? Name them by --id, --ids-file, --where or --query")
