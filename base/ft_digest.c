@@ -38,33 +38,52 @@ ft_code ft_digest_parse(ft_digest *out, const char *hex, ft_status *st)
     return FT_OK;
 }
 
-ft_digest ft_merkle_leaf(const void *bytes, size_t n)
+/* H(domain | a | b) */
+static ft_digest hash_parts(ft_merkle_hash hash, unsigned char domain, const void *a, size_t a_bytes, const void *b,
+                            size_t b_bytes)
 {
-    crypto_hash_sha256_state h;
     ft_digest d;
-    crypto_hash_sha256_init(&h);
-    crypto_hash_sha256_update(&h, (const unsigned char *)"\0", 1);
-    crypto_hash_sha256_update(&h, bytes, n);
-    crypto_hash_sha256_final(&h, d.bytes);
+    if (hash == FT_MERKLE_SHA256) {
+        crypto_hash_sha256_state h;
+        crypto_hash_sha256_init(&h);
+        crypto_hash_sha256_update(&h, &domain, 1);
+        crypto_hash_sha256_update(&h, a, a_bytes);
+        crypto_hash_sha256_update(&h, b, b_bytes);
+        crypto_hash_sha256_final(&h, d.bytes);
+    } else {
+        crypto_generichash_state h;
+        crypto_generichash_init(&h, NULL, 0, sizeof(d.bytes));
+        crypto_generichash_update(&h, &domain, 1);
+        crypto_generichash_update(&h, a, a_bytes);
+        crypto_generichash_update(&h, b, b_bytes);
+        crypto_generichash_final(&h, d.bytes, sizeof(d.bytes));
+    }
     return d;
 }
 
-ft_digest ft_merkle_root(const ft_digest *leaves, size_t count)
+ft_digest ft_merkle_leaf(ft_merkle_hash hash, const void *bytes, size_t n)
+{
+    return hash_parts(hash, 0, bytes, n, "", 0);
+}
+
+static ft_digest hash_of_nothing(ft_merkle_hash hash)
+{
+    ft_digest d;
+    if (hash == FT_MERKLE_SHA256)
+        return ft_digest_of("", 0);
+    crypto_generichash(d.bytes, sizeof(d.bytes), NULL, 0, NULL, 0);
+    return d;
+}
+
+ft_digest ft_merkle_root(ft_merkle_hash hash, const ft_digest *leaves, size_t count)
 {
     if (count == 0)
-        return ft_digest_of("", 0);
+        return hash_of_nothing(hash);
     if (count == 1)
         return leaves[0];
     size_t left = 1; /* the largest power of two below count */
     while (left * 2 < count)
         left *= 2;
-    const ft_digest l = ft_merkle_root(leaves, left), r = ft_merkle_root(leaves + left, count - left);
-    crypto_hash_sha256_state h;
-    ft_digest d;
-    crypto_hash_sha256_init(&h);
-    crypto_hash_sha256_update(&h, (const unsigned char *)"\1", 1);
-    crypto_hash_sha256_update(&h, l.bytes, sizeof(l.bytes));
-    crypto_hash_sha256_update(&h, r.bytes, sizeof(r.bytes));
-    crypto_hash_sha256_final(&h, d.bytes);
-    return d;
+    const ft_digest l = ft_merkle_root(hash, leaves, left), r = ft_merkle_root(hash, leaves + left, count - left);
+    return hash_parts(hash, 1, l.bytes, sizeof(l.bytes), r.bytes, sizeof(r.bytes));
 }

@@ -22,10 +22,13 @@ void ft_digest_hex(const ft_digest *d, char hex[FT_DIGEST_HEX]);
 /* FT_ERR_FORMAT unless `hex` is 64 hexadecimal digits. */
 FT_CHECKED ft_code ft_digest_parse(ft_digest *out, const char *hex, ft_status *st);
 
-/* Root of the Merkle tree of RFC 6962: leaf H(0x00 | data), node H(0x01 | l | r).
- * `leaves` are the leaf hashes (ft_merkle_leaf); count 0 gives SHA-256 of "". */
-ft_digest ft_merkle_leaf(const void *bytes, size_t n);
-ft_digest ft_merkle_root(const ft_digest *leaves, size_t count);
+/* The Merkle tree of RFC 6962: leaf H(0x00 | data), node H(0x01 | l | r). `leaves` are
+ * the leaf hashes (ft_merkle_leaf); count 0 gives H of "". H is the RFC's own SHA-256,
+ * or BLAKE2b-256 (RFC 7693) where much is hashed: it takes a third of the time where the
+ * processor does not help. */
+typedef enum ft_merkle_hash { FT_MERKLE_SHA256, FT_MERKLE_BLAKE2B } ft_merkle_hash;
+ft_digest ft_merkle_leaf(ft_merkle_hash hash, const void *bytes, size_t n);
+ft_digest ft_merkle_root(ft_merkle_hash hash, const ft_digest *leaves, size_t count);
 
 FT_API_END
 #endif

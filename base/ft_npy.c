@@ -60,9 +60,10 @@ static ft_code parse_header(ft_npy *a, const char *path, const char *header, siz
     while (type < TYPES && strncmp(descr + 1, types[type].descr, 3) != 0)
         type++;
     if (type == TYPES)
-        return ft_fail(st, FT_ERR_FORMAT,
-                       "%s: .npy dtype %.6s is not supported; use uint8, uint16, (u)int32, (u)int64, float32 or float64",
-                       path, descr);
+        return ft_fail(
+            st, FT_ERR_FORMAT,
+            "%s: .npy dtype %.6s is not supported; use uint8, uint16, (u)int32, (u)int64, float32 or float64", path,
+            descr);
     a->type = (ft_npy_type)type;
     if (strncmp(order, "False", 5) != 0)
         return ft_fail(st, FT_ERR_FORMAT, "%s: .npy array is in Fortran order; save it with numpy.ascontiguousarray",

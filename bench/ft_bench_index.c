@@ -184,7 +184,10 @@ static ask *ask_for(const char *set)
     static const struct {
         const char *name;
         ask *f;
-    } all[] = {{"count", ask_count}, {"prob", ask_prob}, {"infgram_prob", ask_infgram_prob}, {"docs", ask_docs},
+    } all[] = {{"count", ask_count},
+               {"prob", ask_prob},
+               {"infgram_prob", ask_infgram_prob},
+               {"docs", ask_docs},
                {"ntd", ask_ntd}};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (!strcmp(set, all[i].name))
@@ -444,13 +447,13 @@ static json_t *cold(const char *index, const char *folder, const char *name, siz
     qsort(opens, many, sizeof(*opens), by_value);
     qsort(pages, many, sizeof(*pages), by_value);
     const double k = (double)many;
-    json_t *out = json_pack(
-        "{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "p50_us", took[many / 2], "p99_us", took[many * 99 / 100],
-        "open_us", opens[many / 2], "pages", (double)sum.query_pages / k, "pages_max", pages[many - 1], "rounds",
-        (double)sum.rounds / k, "faults",
-        (double)sum.query_faults / k, "bytes", (double)sum.query_bytes / k, "open_pages", (double)sum.open_pages / k,
-        "open_faults", (double)sum.open_faults / k, "left_pages", (double)sum.left_pages / k, "tokens",
-        (double)tokens / k, "queries", (json_int_t)many, "each", each);
+    json_t *out =
+        json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "p50_us", took[many / 2], "p99_us",
+                  took[many * 99 / 100], "open_us", opens[many / 2], "pages", (double)sum.query_pages / k, "pages_max",
+                  pages[many - 1], "rounds", (double)sum.rounds / k, "faults", (double)sum.query_faults / k, "bytes",
+                  (double)sum.query_bytes / k, "open_pages", (double)sum.open_pages / k, "open_faults",
+                  (double)sum.open_faults / k, "left_pages", (double)sum.left_pages / k, "tokens", (double)tokens / k,
+                  "queries", (json_int_t)many, "each", each);
     set_close(&s);
     return out;
 }

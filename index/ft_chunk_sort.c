@@ -14,7 +14,7 @@ enum {
     FEW = 24,         /* sorted by insertion */
     MANY = 1024,      /* sorted by bytes */
     AHEAD = 40,
-    REPORT = 1 << 19  /* chunks between two looks at the watch */
+    REPORT = 1 << 19 /* chunks between two looks at the watch */
 };
 
 typedef struct record {

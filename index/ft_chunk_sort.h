@@ -25,6 +25,6 @@ typedef struct ft_chunk_watch {
 /* order[0..m) receives the m marked positions in the order of their chunks; ~p instead
  * of p where the chunk equals the one before. `bucket` [alphabet] is scratch; `watch` may
  * be NULL. */
-FT_CHECKED ft_code ft_chunk_sort(int32_t *order, const uint32_t *text, int32_t n, int32_t *bucket,
-                                 size_t alphabet, const ft_chunk_watch *watch, ft_status *st);
+FT_CHECKED ft_code ft_chunk_sort(int32_t *order, const uint32_t *text, int32_t n, int32_t *bucket, size_t alphabet,
+                                 const ft_chunk_watch *watch, ft_status *st);
 #endif

@@ -342,7 +342,8 @@ static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
                                                 : (size_t)(memory / 128);
     uint64_t fixed = s->tokenizer ? TOKENIZER_BYTES : 0;
     if (s->corpus)
-        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2) + threads * (uint64_t)FT_ENCODER_BYTES;
+        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2) +
+                 threads * (uint64_t)FT_ENCODER_BYTES;
     const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
     if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",

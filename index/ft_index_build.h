@@ -70,17 +70,17 @@ FT_CHECKED ft_code ft_index_add(const char *folder, const char *const *corpus, s
 typedef struct ft_index_writer ft_index_writer;
 
 typedef struct ft_index_writer_options {
-    int add;                     /* one more segment of the index at `folder`; the next four are its own then */
-    uint32_t vocab_size;         /* every id is below; 1 to 2^24 - 1; an addition may leave it 0 */
-    uint32_t end_of_text;        /* FT_NO_TOKEN: unknown */
-    const char *tokenizer;       /* a tokenizer.json to copy, with the tokenizer_config.json beside it; NULL: none */
-    const char *owner;           /* "" or NULL: none */
-    uint64_t memory_bytes;       /* of the writer alone; 0: 2 GiB */
-    struct ft_pool *pool;        /* the caller's, used inside the calls below; NULL: one thread */
-    int replace;                 /* an index that stands at `folder` is replaced at the end, at once */
-    int replace_documents;       /* see ft_index_build_options */
-    int numbered;                /* ids are numbers that nobody chose: those of an index that is added to are others */
-    uint64_t fingerprint;        /* of the input: a killed writer's work is gone on with where it is the same; 0: never */
+    int add;               /* one more segment of the index at `folder`; the next four are its own then */
+    uint32_t vocab_size;   /* every id is below; 1 to 2^24 - 1; an addition may leave it 0 */
+    uint32_t end_of_text;  /* FT_NO_TOKEN: unknown */
+    const char *tokenizer; /* a tokenizer.json to copy, with the tokenizer_config.json beside it; NULL: none */
+    const char *owner;     /* "" or NULL: none */
+    uint64_t memory_bytes; /* of the writer alone; 0: 2 GiB */
+    struct ft_pool *pool;  /* the caller's, used inside the calls below; NULL: one thread */
+    int replace;           /* an index that stands at `folder` is replaced at the end, at once */
+    int replace_documents; /* see ft_index_build_options */
+    int numbered;          /* ids are numbers that nobody chose: those of an index that is added to are others */
+    uint64_t fingerprint;  /* of the input: a killed writer's work is gone on with where it is the same; 0: never */
     const ft_progress *progress; /* NULL: none */
     /* Told of each document whose id was there before; may be NULL. A failure ends the work. */
     ft_code (*repeated)(void *context, const char *id, ft_status *st);

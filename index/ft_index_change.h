@@ -18,8 +18,8 @@
 #include "index/ft_segment_writer.h"
 
 typedef struct ft_index_change {
-    char *folder, *work; /* work: FOLDER/work, for what is not named yet */
-    int lock;            /* -1: none */
+    char *folder, *work;  /* work: FOLDER/work, for what is not named yet */
+    int lock;             /* -1: none */
     ft_manifest manifest; /* of the new state */
     ft_pool *pool;        /* for digests; the caller's */
 } ft_index_change;

@@ -225,22 +225,14 @@ ft_code ft_index_writer_add(ft_index_writer *w, const uint32_t *tokens, size_t n
 
 /* --- Finishing ----------------------------------------------------------------------------------- */
 
-typedef struct repeated_ids {
-    ft_index_writer *w;
-    uint64_t *earlier; /* numbers in the new segment */
-    size_t count, capacity;
-} repeated_ids;
-
+/* Of two in the new segment, which will be the last one, the earlier goes. */
 static ft_code found_twice(void *context, uint64_t earlier, uint64_t later, const char *id, ft_status *st)
 {
     (void)later;
-    repeated_ids *r = context;
-    ft_code rc = tell_repeated(r->w, id, st);
-    if (!rc && r->w->options.replace_documents) {
-        rc = ft_array_grow((void **)&r->earlier, &r->capacity, r->count + 1, sizeof(*r->earlier), st);
-        if (!rc)
-            r->earlier[r->count++] = earlier;
-    }
+    ft_index_writer *w = context;
+    ft_code rc = tell_repeated(w, id, st);
+    if (!rc && w->options.replace_documents)
+        rc = ft_removal_list_add_number(&w->removals, w->change.manifest.segment_count, earlier, st);
     return rc;
 }
 
@@ -288,14 +280,9 @@ static void fill_report(const ft_index_writer *w, const ft_segment_report *s, ft
 
 static ft_code finish_segment(ft_index_writer *w, ft_segment_report *segment, ft_status *st)
 {
-    repeated_ids twice = {.w = w};
-    ft_code rc = ft_segment_writer_finish(w->segment, found_twice, &twice, segment, st);
+    ft_code rc = ft_segment_writer_finish(w->segment, found_twice, w, segment, st);
     if (!rc && w->old && !w->options.numbered)
         rc = look_for_all_ids(w, st);
-    const size_t number = w->change.manifest.segment_count;
-    for (size_t i = 0; i < twice.count && !rc; i++)
-        rc = ft_removal_list_add_number(&w->removals, number, twice.earlier[i], st);
-    free(twice.earlier);
     return rc ? rc : ft_index_change_add_segment(&w->change, segment, st);
 }
 

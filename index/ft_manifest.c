@@ -3,7 +3,6 @@
 #include "base/ft_json.h"
 
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <xxhash.h>
@@ -23,30 +22,6 @@ void ft_manifest_release(ft_manifest *m)
 
 /* --- Digests -------------------------------------------------------------------- */
 
-static ft_digest hash_parts(unsigned char domain, const void *a, size_t a_bytes, const void *b, size_t b_bytes)
-{
-    crypto_generichash_state h;
-    ft_digest d;
-    crypto_generichash_init(&h, NULL, 0, sizeof(d.bytes));
-    crypto_generichash_update(&h, &domain, 1);
-    crypto_generichash_update(&h, a, a_bytes);
-    crypto_generichash_update(&h, b, b_bytes);
-    crypto_generichash_final(&h, d.bytes, sizeof(d.bytes));
-    return d;
-}
-
-/* RFC 6962's tree: leaf H(0 | data), node H(1 | left | right). */
-static ft_digest tree_root(const ft_digest *leaves, size_t count)
-{
-    if (count == 1)
-        return leaves[0];
-    size_t left = 1; /* the largest power of two below count */
-    while (left * 2 < count)
-        left *= 2;
-    const ft_digest l = tree_root(leaves, left), r = tree_root(leaves + left, count - left);
-    return hash_parts(1, l.bytes, sizeof(l.bytes), r.bytes, sizeof(r.bytes));
-}
-
 typedef struct tree_job {
     const ft_map *map;
     ft_digest *leaves;
@@ -57,7 +32,8 @@ static void hash_block(void *context, size_t task, unsigned worker)
     (void)worker;
     const tree_job *j = context;
     const uint64_t at = (uint64_t)task * TREE_BLOCK, left = j->map->bytes - at;
-    j->leaves[task] = hash_parts(0, j->map->data + at, left < TREE_BLOCK ? (size_t)left : TREE_BLOCK, "", 0);
+    j->leaves[task] =
+        ft_merkle_leaf(FT_MERKLE_BLAKE2B, j->map->data + at, left < TREE_BLOCK ? (size_t)left : TREE_BLOCK);
 }
 
 ft_code ft_file_tree_digest(ft_digest *out, uint64_t *bytes, const char *path, ft_pool *pool, ft_status *st)
@@ -70,7 +46,8 @@ ft_code ft_file_tree_digest(ft_digest *out, uint64_t *bytes, const char *path, f
     tree_job job = {&map, ft_alloc_array(blocks, sizeof(ft_digest))};
     if (job.leaves) {
         ft_pool_run(pool, blocks, hash_block, &job);
-        *out = blocks ? tree_root(job.leaves, blocks) : hash_parts(0, "", 0, "", 0);
+        *out =
+            blocks ? ft_merkle_root(FT_MERKLE_BLAKE2B, job.leaves, blocks) : ft_merkle_leaf(FT_MERKLE_BLAKE2B, "", 0);
         *bytes = map.bytes;
     } else {
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
@@ -144,7 +121,7 @@ static ft_code json_leaf(ft_digest *out, json_t *value, ft_buffer *scratch, ft_s
     ft_buffer_reset(scratch);
     ft_code rc = value ? ft_json_write(value, scratch, st) : ft_fail(st, FT_ERR_MEM, "manifest: out of memory");
     if (!rc)
-        *out = ft_merkle_leaf(scratch->data, scratch->size);
+        *out = ft_merkle_leaf(FT_MERKLE_SHA256, scratch->data, scratch->size);
     json_decref(value);
     return rc;
 }
@@ -158,7 +135,7 @@ ft_code ft_manifest_root(const ft_manifest *m, ft_digest *out, ft_status *st)
     for (size_t i = 0; i < m->file_count && !rc; i++)
         rc = json_leaf(&leaves[i + 1], file_json(&m->files[i]), &scratch, st);
     if (!rc)
-        *out = ft_merkle_root(leaves, m->file_count + 1);
+        *out = ft_merkle_root(FT_MERKLE_SHA256, leaves, m->file_count + 1);
     free(leaves);
     ft_buffer_release(&scratch);
     return rc;
@@ -311,8 +288,8 @@ static ft_code read_head(ft_manifest *m, const json_t *from, const char *path, f
     if (!rc)
         rc = ft_json_get_int(from, "version", 0, INT32_MAX, &version, st);
     if (!rc && version != FT_MANIFEST_VERSION)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %d, this program reads %d; build the index again", path, (int)version,
-                       FT_MANIFEST_VERSION);
+        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %d, this program reads %d; build the index again", path,
+                       (int)version, FT_MANIFEST_VERSION);
     if (!rc)
         rc = read_count(from, "generation", &m->generation, st);
     if (!rc)

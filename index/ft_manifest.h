@@ -55,8 +55,7 @@ FT_CHECKED ft_code ft_manifest_add_file(ft_manifest *m, const char *folder, cons
                                         ft_status *st);
 
 /* Root of the Merkle tree over the file's blocks of 1 MiB: it can be computed by many
- * threads, and a block proved without the rest. BLAKE2b-256 (RFC 7693), which takes a
- * third of SHA-256's time where the processor does not help. */
+ * threads, and a block proved without the rest. By BLAKE2b (base/ft_digest.h). */
 FT_CHECKED ft_code ft_file_tree_digest(ft_digest *out, uint64_t *bytes, const char *path, ft_pool *pool, ft_status *st);
 /* Root over the manifest's head and files, in order. */
 FT_CHECKED ft_code ft_manifest_root(const ft_manifest *m, ft_digest *out, ft_status *st);

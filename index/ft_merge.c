@@ -50,8 +50,8 @@ typedef struct merger {
 
 /* One input of a partition. */
 typedef struct input {
-    uint64_t next, end; /* items not read yet */
-    size_t at, have;    /* in `items` */
+    uint64_t next, end;   /* items not read yet */
+    size_t at, have;      /* in `items` */
     ft_merge_item *items; /* [FT_MERGE_READ] */
     ft_merge_item head;   /* what it shares is measured against the last output */
     int ended;

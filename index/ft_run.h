@@ -5,9 +5,9 @@
  *
  *   position in the run | code | shared, 7 bits | bit, 5 bits        low to high
  *
- * with the meaning of ft_merge_item; a code of more than 20 bits is left to the text. For a vocabulary of 100,278 and 134 million tokens
- * that is 7 bytes. Nothing checks them again: a build that finds a run of the right
- * length in its own folder goes on with it. */
+ * with the meaning of ft_merge_item; a code of more than 20 bits is left to the text. For a vocabulary of 100,278 and
+ * 134 million tokens that is 7 bytes. Nothing checks them again: a build that finds a run of the right length in its
+ * own folder goes on with it. */
 #ifndef FT_RUN_H
 #define FT_RUN_H
 #include "base/ft_status.h"

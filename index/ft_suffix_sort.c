@@ -35,8 +35,8 @@ typedef struct sorter {
     int32_t *order;
     int32_t n;
     size_t alphabet;
-    int32_t *starts; /* [alphabet + 1] where each bucket begins */
-    int32_t *bucket; /* [alphabet] next free slot of each bucket */
+    int32_t *starts;            /* [alphabet + 1] where each bucket begins */
+    int32_t *bucket;            /* [alphabet] next free slot of each bucket */
     const ft_sort_watch *watch; /* NULL in the recursion */
 } sorter;
 
@@ -272,8 +272,13 @@ static ft_code sort_level(const sorter *s, ft_status *st)
 static ft_code sort_string(int32_t *order, uint32_t *text, int32_t n, size_t alphabet, const ft_sort_watch *watch,
                            ft_status *st)
 {
-    sorter s = {text, order, n, alphabet, malloc((alphabet + 1) * sizeof(*s.starts)),
-                malloc((alphabet + 1) * sizeof(*s.bucket)), watch};
+    sorter s = {text,
+                order,
+                n,
+                alphabet,
+                malloc((alphabet + 1) * sizeof(*s.starts)),
+                malloc((alphabet + 1) * sizeof(*s.bucket)),
+                watch};
     ft_code rc;
     if (s.starts && s.bucket) {
         count_symbols(&s);
@@ -287,7 +292,7 @@ static ft_code sort_string(int32_t *order, uint32_t *text, int32_t n, size_t alp
 }
 
 ft_code ft_suffix_sort(int32_t *order, uint32_t *text, size_t n, size_t alphabet, const ft_sort_watch *watch,
-                           ft_status *st)
+                       ft_status *st)
 {
     if (n > FT_SUFFIX_SORT_MAX)
         return ft_fail(st, FT_ERR_LIMIT, "suffix sort: %zu symbols, at most %d at once", n, FT_SUFFIX_SORT_MAX);

@@ -25,6 +25,6 @@ enum { FT_SUFFIX_SORT_MAX = INT32_MAX - 1 };
  * position. n <= FT_SUFFIX_SORT_MAX. `watch` may be NULL. `text` is scratched and restored.
  * Memory: 4 bytes for each symbol of the alphabet, and as much for each level of the
  * recursion, whose alphabets together are below n / 2. */
-FT_CHECKED ft_code ft_suffix_sort(int32_t *order, uint32_t *text, size_t n, size_t alphabet,
-                                  const ft_sort_watch *watch, ft_status *st);
+FT_CHECKED ft_code ft_suffix_sort(int32_t *order, uint32_t *text, size_t n, size_t alphabet, const ft_sort_watch *watch,
+                                  ft_status *st);
 #endif

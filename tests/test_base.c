@@ -188,14 +188,14 @@ static void a_merkle_root_is_that_of_rfc_6962(void **state)
     ft_digest h[3];
     char hex[FT_DIGEST_HEX];
     for (int i = 0; i < 3; i++)
-        h[i] = ft_merkle_leaf(leaves[i], sizes[i]);
-    ft_digest root = ft_merkle_root(h, 1);
+        h[i] = ft_merkle_leaf(FT_MERKLE_SHA256, leaves[i], sizes[i]);
+    ft_digest root = ft_merkle_root(FT_MERKLE_SHA256, h, 1);
     ft_digest_hex(&root, hex);
     assert_string_equal(hex, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
-    root = ft_merkle_root(h, 2);
+    root = ft_merkle_root(FT_MERKLE_SHA256, h, 2);
     ft_digest_hex(&root, hex);
     assert_string_equal(hex, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125");
-    root = ft_merkle_root(h, 3);
+    root = ft_merkle_root(FT_MERKLE_SHA256, h, 3);
     ft_digest_hex(&root, hex);
     assert_string_equal(hex, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77");
 }

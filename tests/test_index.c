@@ -199,9 +199,9 @@ static void write_part(const corpus *c, size_t from, size_t to, ft_index_build_r
     for (size_t d = from; d < to; d++) {
         char id[40];
         snprintf(id, sizeof(id), "doc/%zu", d);
-        assert_ok(ft_index_writer_add(w, c->tokens + c->starts[d], c->starts[d + 1] - c->starts[d] - 1, id, NULL, 10,
-                                      &st),
-                  st);
+        assert_ok(
+            ft_index_writer_add(w, c->tokens + c->starts[d], c->starts[d + 1] - c->starts[d] - 1, id, NULL, 10, &st),
+            st);
     }
     assert_ok(ft_index_writer_finish(w, report, &st), st);
 }

@@ -273,7 +273,8 @@ static void long_repeats_are_merged_in_reasonable_time(void **state)
             if (!both || i == 0)
                 assert_ok(ft_index_writer_new(&w, both ? built : grown, &o, &st), st);
             snprintf(id, sizeof(id), "%u", i);
-            assert_ok(ft_index_writer_add(w, tokens + (i == 3 ? 1 : 0), LENGTH - (i == 3 ? 1 : 0), id, NULL, 0, &st), st);
+            assert_ok(ft_index_writer_add(w, tokens + (i == 3 ? 1 : 0), LENGTH - (i == 3 ? 1 : 0), id, NULL, 0, &st),
+                      st);
             if (!both || i + 1 == COPIES)
                 assert_ok(ft_index_writer_finish(w, NULL, &st), st);
         }

@@ -52,8 +52,7 @@ static ft_index *build_own(size_t segments)
     const uint64_t *start = offsets.data;
     for (size_t s = 0, i = 0; s < segments; s++) {
         ft_index_writer *w;
-        const ft_index_writer_options o = {
-            .add = s > 0, .vocab_size = VOCAB, .end_of_text = END_OF_TEXT, .replace = 1};
+        const ft_index_writer_options o = {.add = s > 0, .vocab_size = VOCAB, .end_of_text = END_OF_TEXT, .replace = 1};
         assert_ok(ft_index_writer_new(&w, ft_test_path("own"), &o, &st), st);
         for (; i < (offsets.count - 1) * (s + 1) / segments; i++) {
             const char *id = json_string_value(json_object_get(json_array_get(documents, i), "id"));

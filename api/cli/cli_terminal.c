@@ -93,7 +93,8 @@ static void end_line(void)
 static int switch_phase(const char *phase, const char *unit, double now, uint64_t done, uint64_t total)
 {
     size_t i = 0;
-    while (i < progress.phase_count && strncmp(phase, progress.phases[i].phase, sizeof(progress.phases[i].phase) - 1) != 0)
+    while (i < progress.phase_count &&
+           strncmp(phase, progress.phases[i].phase, sizeof(progress.phases[i].phase) - 1) != 0)
         i++;
     const int is_new = i == progress.phase_count, changed = i != progress.current;
     if (is_new && i == PHASES)
