@@ -236,7 +236,8 @@ ft_code ft_section_writer_reopen(ft_section_writer *w, const char *folder, ft_se
         ft_section_writer_suspend(w);
         return rc;
     }
-    memcpy(w->checksums, checksums, blocks * sizeof(*checksums));
+    if (blocks)
+        memcpy(w->checksums, checksums, blocks * sizeof(*checksums));
     w->payload_bytes = (uint64_t)blocks * block_bytes;
     return FT_OK;
 }
