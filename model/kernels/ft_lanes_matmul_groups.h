@@ -80,7 +80,7 @@ FT_INLINE void group(int bits, const char *const *w, const char *const *scales, 
 }
 
 /* One tile of slices x tokens. `sums` holds those of the tile's first slice and token
- * from one block of columns to the next. */
+ * from one block of columns to the next; NULL: there is one block. */
 FT_INLINE void tile(int bits, const panel *p, size_t slice, size_t t0, lanes *sums, int slices, int tokens)
 {
     const ft_matmul *m = p->m;
@@ -94,7 +94,7 @@ FT_INLINE void tile(int bits, const panel *p, size_t slice, size_t t0, lanes *su
         scales[i] = (const char *)(m->scales + block * p->groups * FT_BLOCK_ROWS + part * LANES);
         FT_UNROLL
         for (int t = 0; t < tokens; t++)
-            sum[i * tokens + t] = p->from ? sums[t] : lanes_of(0);
+            sum[i * tokens + t] = sums && p->from ? sums[t] : lanes_of(0);
     }
     FT_UNROLL
     for (int t = 0; t < tokens; t++)
@@ -107,7 +107,7 @@ FT_INLINE void tile(int bits, const panel *p, size_t slice, size_t t0, lanes *su
         const size_t row = (slice + (size_t)i) * LANES;
         FT_UNROLL
         for (int t = 0; t < tokens; t++)
-            if (p->to < p->groups)
+            if (sums && p->to < p->groups)
                 sums[t] = sum[i * tokens + t];
             else
                 lanes_store_tail(m->out + (t0 + (size_t)t) * m->out_stride + row, tail_of(m->rows - row),
