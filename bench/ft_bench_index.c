@@ -525,7 +525,7 @@ static json_t *tokenize(const char *path, const char *rows, const char *part)
         if (strncmp(d.id, part, strlen(part)))
             continue;
         const double start = now();
-        if (ft_encoder_encode(e, d.text, d.text_bytes, &encoding, &st))
+        if (ft_encoder_encode_ids(e, d.text, d.text_bytes, &encoding, &st))
             die(st.msg);
         spent += now() - start;
         bytes += d.text_bytes;
