@@ -1,7 +1,9 @@
 /* completion_internal: POST /v1/completions, from the request's JSON to a job that
  * the scheduler's callbacks, the workers and the clock move on.
  *
- *   completion_request.c   what is asked for, checked field by field
+ *   completion_request.c   what /v1/completions is asked for, checked field by field
+ *   chat_request.c         what /v1/chat/completions is asked for
+ *   request_fields.c       the fields that both have
  *   completion_route.c     admission: what can be refused is refused before the first byte
  *   completion_job.c       the job: submits, collects, streams, ends
  *   completion_output.c    the shapes of the answer: choices, chunks, logprobs, usage
@@ -29,6 +31,11 @@ typedef struct ft_completion_request {
     json_t *stop_strings; /* owns what stop[] points to */
     const char *stop[FT_MAX_STOPS];
     size_t stop_count;
+    uint32_t *stop_ids, *bias_ids; /* owned; sampling points to the biases */
+    size_t stop_id_count;
+    float *bias_values;
+    size_t keep_tokens; /* the last ones of each prompt */
+    int include_stop, keep_special;
     int echo, stream, include_usage, ignore_end_of_text, return_token_ids, tokens_as_ids, return_routed_experts;
     int64_t logprobs; /* -1: none */
     uint64_t without;

@@ -138,6 +138,10 @@ static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
                              .sampling = job->r.sampling,
                              .without = job->r.without,
                              .stop_count = job->r.stop_count,
+                             .stop_ids = job->r.stop_ids,
+                             .stop_id_count = job->r.stop_id_count,
+                             .include_stop = job->r.include_stop,
+                             .keep_special = job->r.keep_special,
                              .ignore_end_of_text = job->r.ignore_end_of_text,
                              .capture_routing = needs_routing(&job->r)};
     memcpy(g.stop, job->r.stop, sizeof(g.stop));

@@ -20,7 +20,9 @@ struct ft_generation {
     size_t *text_ends;
     double *logprobs; /* NULL unless asked for */
     size_t count, max_new;
-    int ignore_end_of_text;
+    uint32_t *ends; /* [end_count]: what ends the text; the first `silent_ends` are the model's own */
+    size_t end_count, silent_ends, min_tokens;
+    int include_stop;
     char *stop[FT_MAX_STOPS];
     size_t stop_count;
     ft_buffer text; /* decoded so far; the first `shown` bytes may be shown */
@@ -63,7 +65,8 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
     g->prompt_count = r->prompt_count;
     g->max_new = r->max_new_tokens;
     g->end_token = FT_NO_ID;
-    g->ignore_end_of_text = r->ignore_end_of_text;
+    g->min_tokens = r->sampling.min_tokens;
+    g->include_stop = r->include_stop;
     ft_buffer_init(&g->text, TEXT_CEILING);
     g->prompt = ft_alloc_array(r->prompt_count, sizeof(*g->prompt));
     g->logits = ft_alloc_array(g->model->config.vocab, sizeof(*g->logits));
@@ -80,6 +83,28 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
         return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", g->model->folder);
     memcpy(g->prompt, r->prompt, r->prompt_count * sizeof(*g->prompt));
     return FT_OK;
+}
+
+/* The sampler, and the ids that end the text: it must know them, to hold them back. */
+static ft_code open_sampler(ft_generation *g, const ft_generate_request *r, ft_status *st)
+{
+    const ft_model_config *c = &g->model->config;
+    const size_t own = r->ignore_end_of_text ? 0 : c->end_of_text_count;
+    size_t count;
+    ft_code rc = ft_size_add(own, r->stop_id_count, &count, st);
+    if (rc)
+        return rc;
+    g->ends = ft_alloc_array(count, sizeof(*g->ends));
+    if (!g->ends)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", g->model->folder);
+    for (size_t i = 0; i < count; i++)
+        g->ends[i] = i < own ? c->end_of_text[i] : r->stop_ids[i - own];
+    g->end_count = count;
+    g->silent_ends = own;
+    rc = ft_sampler_new(&g->sampler, &r->sampling, g->ends, count, c->vocab, st);
+    if (!rc)
+        ft_sampler_read_prompt(g->sampler, r->prompt, r->prompt_count);
+    return rc;
 }
 
 ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_tokenizer *tokenizer, ft_pool *pool,
@@ -100,9 +125,9 @@ ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_toke
     if (!rc)
         rc = ft_session_open(&g->session, m, pool, &options, st);
     if (!rc)
-        rc = ft_sampler_new(&g->sampler, &r->sampling, m->config.vocab, st);
+        rc = open_sampler(g, r, st);
     if (!rc && tokenizer)
-        rc = ft_text_stream_new(&g->stream, tokenizer, FT_DECODE_SKIP_SPECIAL, st);
+        rc = ft_text_stream_new(&g->stream, tokenizer, r->keep_special ? 0 : FT_DECODE_SKIP_SPECIAL, st);
     if (!rc) {
         *out = g;
         g = NULL; /* the caller owns it from here on */
@@ -124,6 +149,7 @@ void ft_generation_close(ft_generation *g)
     free(g->logprobs);
     free(g->text_ends);
     free(g->ids);
+    free(g->ends);
     free(g->logits);
     free(g->prompt);
     free(g);
@@ -131,14 +157,16 @@ void ft_generation_close(ft_generation *g)
 
 /* --- Text and stop strings ------------------------------------------------------- */
 
-/* Place of the first stop string at or after `from`, or the size of the text. */
-static size_t find_stop(const ft_generation *g, size_t from)
+/* Place of the first stop string at or after `from` and its length, or the size of the text. */
+static size_t find_stop(const ft_generation *g, size_t from, size_t *length)
 {
     for (size_t at = from; at < g->text.size; at++)
         for (size_t i = 0; i < g->stop_count; i++) {
             const size_t n = strlen(g->stop[i]);
-            if (n <= g->text.size - at && !memcmp(g->text.data + at, g->stop[i], n))
+            if (n <= g->text.size - at && !memcmp(g->text.data + at, g->stop[i], n)) {
+                *length = n;
                 return at;
+            }
         }
     return g->text.size;
 }
@@ -156,15 +184,18 @@ static size_t hold_back(const ft_generation *g)
     return g->text.size - held;
 }
 
-/* Looks at text that came after `before` bytes; a stop string cuts the text. */
+/* Looks at the text that is not shown yet; a stop string cuts it. */
 static void look_for_stops(ft_generation *g)
 {
     /* What was shown holds no beginning of a stop string, so none begins there. */
-    const size_t at = find_stop(g, g->shown);
-    if (at < g->text.size) {
-        g->text.size = at;
-        g->text.data[at] = '\0';
-        g->shown = at;
+    size_t length = 0;
+    const size_t at = find_stop(g, g->shown, &length);
+    if (g->count < g->min_tokens) {
+        g->shown = g->text.size;
+    } else if (at < g->text.size) {
+        g->text.size = at + (g->include_stop ? length : 0);
+        g->text.data[g->text.size] = '\0';
+        g->shown = g->text.size;
         g->finish = FT_FINISH_STOP;
     } else {
         g->shown = hold_back(g);
@@ -203,13 +234,12 @@ static ft_code read_prompt(ft_generation *g, ft_status *st)
     return FT_OK;
 }
 
-static int ends_text(const ft_generation *g, uint32_t id)
+static int is_among(const uint32_t *ids, size_t n, uint32_t id)
 {
-    const ft_model_config *c = &g->model->config;
-    int ends = 0;
-    for (size_t i = 0; i < c->end_of_text_count && !g->ignore_end_of_text; i++)
-        ends |= c->end_of_text[i] == id;
-    return ends;
+    size_t i = 0;
+    while (i < n && ids[i] != id)
+        i++;
+    return i < n;
 }
 
 /* Draws the next token from the logits and takes it in. */
@@ -219,7 +249,9 @@ static ft_code take_token(ft_generation *g, ft_status *st)
     if (id == UINT32_MAX)
         return ft_fail(st, FT_ERR_FORMAT, "%s: no finite logit after %zu tokens; the weights hold NaN or infinity",
                        g->model->folder, ft_session_length(g->session));
-    if (ends_text(g, id)) {
+    const int ends = is_among(g->ends, g->end_count, id);
+    const int told = ends && g->include_stop && !is_among(g->ends, g->silent_ends, id);
+    if (ends && !told) {
         g->end_token = id;
         g->finish = FT_FINISH_STOP;
         return finish_text(g, st);
@@ -234,8 +266,8 @@ static ft_code take_token(ft_generation *g, ft_status *st)
         look_for_stops(g);
     }
     g->text_ends[g->count - 1] = g->shown;
-    if (g->finish == FT_FINISH_NONE && g->count == g->max_new) {
-        g->finish = FT_FINISH_LENGTH;
+    if (g->finish == FT_FINISH_NONE && (told || g->count == g->max_new)) {
+        g->finish = told ? FT_FINISH_STOP : FT_FINISH_LENGTH;
         return finish_text(g, st);
     }
     return FT_OK;

@@ -21,12 +21,17 @@ typedef struct ft_generate_request {
     const uint32_t *prompt;
     size_t prompt_count; /* 0 is FT_ERR_ARG: a model needs a first token */
     size_t max_new_tokens;
-    ft_sampling sampling;
+    ft_sampling sampling;           /* with min_tokens, stop strings too end nothing before so many tokens */
     uint64_t without;               /* experts, as ft_session_options */
     const char *stop[FT_MAX_STOPS]; /* never contained in the text, which ends before the first that is complete;
                                        ids keep the tokens that made it up */
     size_t stop_count;
+    const uint32_t *stop_ids; /* [stop_id_count]: end the text as an end-of-text token does, which they need not be */
+    size_t stop_id_count;
     int ignore_end_of_text;
+    int include_stop; /* the stop string, or the text of the id of stop_ids that ended it, is part of the text
+                         (and that id of the ids) */
+    int keep_special; /* special tokens are shown in the text */
     int capture_routing;
     int logprobs; /* keep log-probabilities of the chosen tokens */
 } ft_generate_request;
@@ -51,7 +56,7 @@ typedef struct ft_generation_state {
     const size_t *text_ends; /* [count]: text_bytes after each token, as far as shown by then */
     const double *logprobs;  /* [count], nats; NULL unless asked for */
     ft_finish finish;
-    uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
+    uint32_t end_token; /* the end-of-text token, or id of stop_ids, that ended it; FT_NO_ID: none */
     size_t prompt_read; /* prompt tokens read so far */
 } ft_generation_state;
 ft_generation_state ft_generation_get(const ft_generation *g);

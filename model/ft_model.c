@@ -63,7 +63,7 @@ static void shape_text(char *out, size_t size, const size_t *shape, unsigned dim
 /* Checks dtype and shape; 1 when both are right. */
 static int fits(resolver *s, const ft_tensor *t, ft_weight_type *type, unsigned dims, const size_t *shape)
 {
-    static const char *const names[FT_WEIGHT_TYPES] = {"F32", "BF16", "F16"};
+    static const char *const names[] = {"F32", "BF16", "F16"};
     if (s->rc || !t)
         return 0;
     uint64_t bytes;
@@ -76,7 +76,7 @@ static int fits(resolver *s, const ft_tensor *t, ft_weight_type *type, unsigned 
                         is, must);
         return 0;
     }
-    for (int i = 0; i < FT_WEIGHT_TYPES; i++)
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (!strcmp(t->dtype, names[i])) {
             *type = (ft_weight_type)i;
             return 1;

@@ -15,7 +15,7 @@ static ft_sampler *sampler(ft_sampling how, size_t vocab)
 {
     ft_status st = {0};
     ft_sampler *s;
-    assert_ok(ft_sampler_new(&s, &how, vocab, &st), st);
+    assert_ok(ft_sampler_new(&s, &how, NULL, 0, vocab, &st), st);
     return s;
 }
 
@@ -115,7 +115,7 @@ static void a_seed_names_one_stream_of_draws(void **state)
                                       {.top_p = -0.1},
                                       {.top_p = 1, .top_k = -1}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_equal(ft_sampler_new(&a, &bad[i], 5, &st), FT_ERR_ARG);
+        assert_int_equal(ft_sampler_new(&a, &bad[i], NULL, 0, 5, &st), FT_ERR_ARG);
 }
 
 static void log_probability_is_log_softmax(void **state)
