@@ -146,7 +146,7 @@ static void check_products(const ft_kernels *k)
     static const size_t long_ones[] = {64, 100, 257};
     ft_random r;
     ft_random_init(&r, SEED);
-    for (int type = 0; type < FT_WEIGHT_TYPES; type++)
+    for (int type = 0; type <= FT_WEIGHT_F16; type++)
         for (size_t i = 0; i <= LONGEST + 3; i++) {
             const size_t n = i <= LONGEST ? i : long_ones[i - LONGEST - 1];
             for (size_t rows = 1; rows <= MAX_ROWS; rows += rows < 5 ? 1 : 2)

@@ -10,7 +10,14 @@
 #include "model/kernels/ft_silu.h"
 #include "model/kernels/ft_softmax.h"
 
-typedef enum ft_weight_type { FT_WEIGHT_F32, FT_WEIGHT_BF16, FT_WEIGHT_F16, FT_WEIGHT_TYPES } ft_weight_type;
+typedef enum ft_weight_type {
+    FT_WEIGHT_F32,
+    FT_WEIGHT_BF16,
+    FT_WEIGHT_F16,
+    FT_WEIGHT_I8,
+    FT_WEIGHT_I4,
+    FT_WEIGHT_TYPES
+} ft_weight_type;
 
 typedef struct ft_kernels {
     ft_matmul_fn *matmul[FT_WEIGHT_TYPES];
