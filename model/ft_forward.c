@@ -16,8 +16,8 @@
 /* --- Matrix products ------------------------------------------------------------ */
 
 enum {
-    TASK_WORK = 1 << 15, /* multiplications that are worth a task of their own */
-    TASK_ROWS = 8,       /* rows are dealt out in multiples of this */
+    TASK_WORK = 1 << 15,        /* multiplications that are worth a task of their own */
+    TASK_ROWS = FT_MATMUL_ROWS, /* rows are dealt out in multiples of this */
     TASKS_PER_THREAD = 4,
     MAX_PRODUCTS = 2 * FT_MAX_EXPERTS,
 };
@@ -42,7 +42,7 @@ static void add_product(products *p, const ft_matrix *w, const float *x, const u
                                                  .rows = w->rows,
                                                  .cols = w->cols,
                                                  .x = x,
-                                                 .x_stride = w->cols,
+                                                 .x_stride = w->cols * sizeof(*x),
                                                  .index = index,
                                                  .tokens = tokens,
                                                  .out = out,
@@ -59,11 +59,8 @@ static void product_task(void *context, size_t task, unsigned worker)
         i--;
     const struct product *one = &p->list[i];
     const size_t row = (task - one->first_task) * one->rows_each, left = one->m.rows - row;
-    ft_matmul m = one->m;
-    m.rows = left < one->rows_each ? left : one->rows_each;
-    m.w = (const char *)m.w + row * m.w_stride * (one->type == FT_WEIGHT_F32 ? 4 : 2);
-    m.out += row;
-    p->s->kernels.matmul[one->type](&m);
+    const ft_matmul m = ft_matmul_rows(&one->m, one->type, row, left < one->rows_each ? left : one->rows_each);
+    ft_kernels_matmul(&p->s->kernels, one->type, FT_COMPUTE_FLOAT32)(&m);
 }
 
 /* Deals the rows of all products out in pieces of about the same work. */
@@ -111,16 +108,6 @@ static void each_token(pass *p, ft_task_fn *fn)
     ft_pool_run(p->s->pool, p->count, fn, p);
 }
 
-static void rotate(float *heads, size_t count, const float *cosines, const float *sines, size_t half)
-{
-    for (size_t h = 0; h < count; h++, heads += 2 * half)
-        for (size_t i = 0; i < half; i++) {
-            const float a = heads[i], b = heads[i + half];
-            heads[i] = a * cosines[i] - b * sines[i];
-            heads[i + half] = b * cosines[i] + a * sines[i];
-        }
-}
-
 static void normalise_and_rotate(void *context, size_t t, unsigned worker)
 {
     (void)worker;
@@ -131,8 +118,8 @@ static void normalise_and_rotate(void *context, size_t t, unsigned worker)
     float *q = s->scratch.q + t * width, *k = s->keys[p->layer_number] + (s->length + t) * kv_width(c);
     s->kernels.rms_norm(q, q, p->layer->q_norm, width, c->rms_norm_eps);
     s->kernels.rms_norm(k, k, p->layer->k_norm, kv_width(c), c->rms_norm_eps);
-    rotate(q, c->heads, s->scratch.cos + t * half, s->scratch.sin + t * half, half);
-    rotate(k, c->kv_heads, s->scratch.cos + t * half, s->scratch.sin + t * half, half);
+    s->kernels.rotate(q, c->heads, s->scratch.cos + t * half, s->scratch.sin + t * half, half);
+    s->kernels.rotate(k, c->kv_heads, s->scratch.cos + t * half, s->scratch.sin + t * half, half);
 }
 
 /* x = x + norm(sub) */
@@ -181,11 +168,11 @@ static void attend(void *context, size_t task, unsigned worker)
                              .rows = s->length + t0 + i + 1,
                              .cols = D,
                              .x = s->scratch.q + ((t0 + i) * c->heads + head * group) * D,
-                             .x_stride = D,
+                             .x_stride = D * sizeof(float),
                              .tokens = group,
                              .out = scores + i * group * s->capacity,
                              .out_stride = s->capacity};
-        s->kernels.matmul[FT_WEIGHT_F32](&m);
+        ft_kernels_matmul(&s->kernels, FT_WEIGHT_F32, FT_COMPUTE_FLOAT32)(&m);
     }
     const float scale = (float)(1.0 / sqrt((double)D));
     for (size_t i = 0; i < tokens; i++)
@@ -193,7 +180,16 @@ static void attend(void *context, size_t task, unsigned worker)
             float *row = scores + (i * group + g) * s->capacity;
             const size_t n = s->length + t0 + i + 1;
             s->kernels.softmax(row, n, scale);
-            s->kernels.mix(s->scratch.attention + ((t0 + i) * c->heads + head * group + g) * D, row, values, kv, n, D);
+            const ft_page_product mix = {.page = values,
+                                         .page_stride = kv,
+                                         .depth = n,
+                                         .cols = D,
+                                         .a = row,
+                                         .a_stride = n,
+                                         .rows = 1,
+                                         .out = s->scratch.attention + ((t0 + i) * c->heads + head * group + g) * D,
+                                         .out_stride = D};
+            s->kernels.page[FT_KV_F32](&mix);
         }
 }
 
@@ -241,11 +237,11 @@ static void route(void *context, size_t t, unsigned worker)
                              .rows = 1,
                              .cols = row.cols,
                              .x = s->scratch.x + t * c->hidden,
-                             .x_stride = c->hidden,
+                             .x_stride = c->hidden * sizeof(float),
                              .tokens = 1,
                              .out = &some[left++],
                              .out_stride = 1};
-        s->kernels.matmul[row.type](&m);
+        ft_kernels_matmul(&s->kernels, row.type, FT_COMPUTE_FLOAT32)(&m);
     }
     s->kernels.softmax(some, left, 1);
     for (size_t e = 0, i = 0; e < E; e++)

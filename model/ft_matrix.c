@@ -20,19 +20,19 @@ size_t ft_matrix_bytes(const ft_matrix *m)
 ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows)
 {
     ft_matrix out = {.type = m->type, .rows = rows, .cols = m->cols};
-    const size_t packed = ft_is_quantized(m->type) ? FT_QUANT_ROWS : 1;
+    const size_t packed = ft_is_quantized(m->type) ? FT_BLOCK_ROWS : 1;
     assert(row % packed == 0);
     out.data = (const char *)m->data + row / packed * stride_bytes(m);
     if (packed > 1)
-        out.scales = (const char *)m->scales + row / packed * ft_quant_scale_bytes(m->cols);
+        out.scales = m->scales + row * (m->cols / FT_GROUP);
     return out;
 }
 
 void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out)
 {
     if (ft_is_quantized(m->type)) {
-        const ft_matrix block = ft_matrix_rows(m, row / FT_QUANT_ROWS * FT_QUANT_ROWS, FT_QUANT_ROWS);
-        ft_dequantize_row(m->type, block.data, block.scales, row % FT_QUANT_ROWS, m->cols, out);
+        const ft_matrix block = ft_matrix_rows(m, row / FT_BLOCK_ROWS * FT_BLOCK_ROWS, FT_BLOCK_ROWS);
+        ft_dequantize_row(m->type, block.data, block.scales, row % FT_BLOCK_ROWS, m->cols, out);
         return;
     }
     const ft_matrix one = ft_matrix_rows(m, row, 1);

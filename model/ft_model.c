@@ -134,17 +134,17 @@ static ft_matrix matrix(resolver *s, const ft_tensor *t, size_t rows, size_t col
 /* X.qweight and X.scales: the bytes of a group tell 8 bits from 4. */
 static ft_matrix quantized(resolver *s, const ft_tensor *q, const ft_tensor *scales, size_t rows, size_t cols)
 {
-    const size_t blocks = ft_quant_blocks(rows), groups = cols / FT_QUANT_GROUP;
+    const size_t blocks = ft_quant_blocks(rows), groups = cols / FT_GROUP;
     ft_matrix out = {.rows = rows, .cols = cols, .type = FT_WEIGHT_I8};
-    if (cols % FT_QUANT_GROUP) {
+    if (cols % FT_GROUP) {
         s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %.120s: %zu columns are no whole groups of %d weights",
-                        path_of(s, q), q->name, cols, FT_QUANT_GROUP);
+                        path_of(s, q), q->name, cols, FT_GROUP);
         return out;
     }
     if (q->dims == 3 && q->shape[2] == ft_quant_group_bytes(FT_WEIGHT_I4))
         out.type = FT_WEIGHT_I4;
     if (has_dtype(s, q, "U8") && has_shape(s, q, 3, (size_t[]){blocks, groups, ft_quant_group_bytes(out.type)}) &&
-        has_dtype(s, scales, "F16") && has_shape(s, scales, 3, (size_t[]){blocks, groups, FT_QUANT_ROWS})) {
+        has_dtype(s, scales, "F16") && has_shape(s, scales, 3, (size_t[]){blocks, groups, FT_BLOCK_ROWS})) {
         out.data = q->data;
         out.scales = scales->data;
     }
@@ -214,6 +214,12 @@ static void resolve_attention(resolver *s, ft_layer *l)
     l->k = weight(s, kv, c->hidden, "model.layers.%zu.self_attn.k_proj", n);
     l->v = weight(s, kv, c->hidden, "model.layers.%zu.self_attn.v_proj", n);
     l->o = weight(s, c->hidden, q, "model.layers.%zu.self_attn.o_proj", n);
+}
+
+static void resolve_norms(resolver *s, ft_layer *l)
+{
+    const ft_model_config *c = &s->m->config;
+    const size_t n = s->layer, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     l->q_norm = norm(s, required(s, "model.layers.%zu.self_attn.q_norm.weight", n), q);
     l->k_norm = norm(s, required(s, "model.layers.%zu.self_attn.k_norm.weight", n), kv);
     l->after_attention = norm(s, required(s, "model.layers.%zu.post_attention_layernorm.weight", n), c->hidden);
@@ -280,7 +286,6 @@ static void resolve_ends(resolver *s)
         m->head = m->embed;
     else if (!has_head)
         missing(s);
-    m->norm = norm(s, required(s, "model.norm.weight"), H);
 }
 
 static ft_code resolve(ft_model *m, ft_status *st)
@@ -303,6 +308,13 @@ static ft_code resolve(ft_model *m, ft_status *st)
         resolve_attention(&s, l);
         resolve_ffn(&s, l);
     }
+    if (s.rc)
+        return s.rc;
+    /* Before the first page is touched: the system maps those beside it, where it may. */
+    ft_model_set_experts_apart(m);
+    for (s.layer = 0; s.layer < c->layers; s.layer++)
+        resolve_norms(&s, &m->layers[s.layer]);
+    m->norm = norm(&s, required(&s, "model.norm.weight"), c->hidden);
     return s.rc;
 }
 
@@ -386,7 +398,6 @@ static ft_code open_model(ft_model **out, const char *folder, int only_shapes, f
     if (!rc) {
         drop_foreign_ids(&m->config);
         measure(m);
-        ft_model_set_experts_apart(m);
         *out = m;
         m = NULL; /* the caller owns it from here on */
     }

@@ -81,7 +81,7 @@ static ft_code check_quantization(const json_t *c, ft_status *st)
     ft_code rc = ft_json_get_int(q, "version", 1, INT32_MAX, &version, st);
     if (!rc)
         rc = ft_json_get_int(q, "group", 1, INT32_MAX, &group, st);
-    if (!rc && (version != 1 || group != FT_QUANT_GROUP))
+    if (!rc && (version != 1 || group != FT_GROUP))
         rc = unsupported(c, "flextrace_quantization", "version 1, group 32", st);
     return rc;
 }

@@ -18,7 +18,7 @@ static void add(sums *s, double count, size_t rows, size_t cols, int may, int he
         const ft_weight_type type = head && types[p] == FT_WEIGHT_I4 ? FT_QUANT_HEAD_OF_I4 : types[p];
         if (!ft_is_quantized(type))
             s->bytes[p] += weights * (type == FT_WEIGHT_F32 ? 4 : 2);
-        else if (!may || cols % FT_QUANT_GROUP)
+        else if (!may || cols % FT_GROUP)
             s->bytes[p] += weights * 2;
         else
             s->bytes[p] += count * (double)ft_quant_blocks(rows) *

@@ -1,6 +1,5 @@
 #include "model/ft_quantize.h"
 
-#include "model/ft_narrow.h"
 #include "model/kernels/ft_float.h"
 
 #include <math.h>
@@ -24,7 +23,7 @@ static inline float within(float x, float low, float high)
 static float largest(const float *x)
 {
     float most = 0;
-    for (size_t i = 0; i < FT_QUANT_GROUP; i++) {
+    for (size_t i = 0; i < FT_GROUP; i++) {
         if (!isfinite(x[i]))
             return x[i];
         most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
@@ -36,7 +35,7 @@ static float largest(const float *x)
 static void products(const float *x, float inverse, float *xw, float *ww)
 {
     float a[8] = {0}, b[8] = {0};
-    for (size_t i = 0; i < FT_QUANT_GROUP; i += 8)
+    for (size_t i = 0; i < FT_GROUP; i += 8)
         for (size_t l = 0; l < 8; l++) {
             const float w = within(nearest(x[i + l] * inverse), -8, 7);
             a[l] += x[i + l] * w;
@@ -66,13 +65,18 @@ static float scale_of_4(const float *x, float most)
     return best;
 }
 
-/* The scale as float16; 0 where all weights are too small for one. */
+/* The scale as float16; 0 where all weights are too small for one. Where float16 is
+ * coarse (below 2^-14) a scale that would cut the largest value is rounded up. */
 static uint16_t scale_of(ft_weight_type type, const float *x, float most)
 {
     /* Where 1 / most would overflow, or a scale vanish: nothing is left of the group. */
     if (fabsf(most) < 0x1p-60f)
         return 0;
-    return ft_narrow_f16(type == FT_WEIGHT_I8 ? fabsf(most) / 127 : scale_of_4(x, most));
+    const int eight = type == FT_WEIGHT_I8;
+    uint16_t scale = ft_f16_of(eight ? fabsf(most) / 127 : scale_of_4(x, most));
+    if ((scale & 0x7fff) && fabsf(ft_f16_at(&scale, 0)) * (eight ? 127.5f : 9.5f) < fabsf(most))
+        scale++;
+    return scale;
 }
 
 static void put_group(ft_weight_type type, const float *x, float scale, size_t r, uint8_t *out)
@@ -80,12 +84,12 @@ static void put_group(ft_weight_type type, const float *x, float scale, size_t r
     const float inverse = scale == 0 ? 0 : 1 / scale;
     const int eight = type == FT_WEIGHT_I8;
     const float low = eight ? -127 : -8, high = eight ? 127 : 7, zero = eight ? 128 : 8;
-    uint8_t w[FT_QUANT_GROUP];
-    for (size_t i = 0; i < FT_QUANT_GROUP; i++) /* the bounds come first: nearest takes no large values */
+    uint8_t w[FT_GROUP];
+    for (size_t i = 0; i < FT_GROUP; i++) /* the bounds come first: nearest takes no large values */
         w[i] = (uint8_t)(nearest(within(x[i] * inverse, low, high)) + zero);
     for (size_t q = 0; q < (eight ? 8u : 4u); q++)
         for (size_t b = 0; b < 4; b++)
-            out[(q * FT_QUANT_ROWS + r) * 4 + b] =
+            out[(q * FT_BLOCK_ROWS + r) * 4 + b] =
                 eight ? w[4 * q + b] : (uint8_t)(w[8 * q + b] | w[8 * q + 4 + b] << 4);
 }
 
@@ -96,15 +100,15 @@ ft_code ft_quantize_block(ft_weight_type type, const float *x, size_t count, siz
     memset(weights, type == FT_WEIGHT_I8 ? 0x80 : 0x88, ft_quant_block_bytes(type, cols));
     memset(scales, 0, ft_quant_scale_bytes(cols));
     for (size_t r = 0; r < count; r++)
-        for (size_t g = 0; g < cols / FT_QUANT_GROUP; g++) {
-            const float *group = x + r * cols + g * FT_QUANT_GROUP;
+        for (size_t g = 0; g < cols / FT_GROUP; g++) {
+            const float *group = x + r * cols + g * FT_GROUP;
             const float most = largest(group);
             const uint16_t scale = isfinite(most) ? scale_of(type, group, most) : 0x7c00;
             if ((scale & 0x7c00) == 0x7c00) {
                 *bad_row = r;
                 return FT_ERR_FORMAT;
             }
-            scales[g * FT_QUANT_ROWS + r] = scale;
+            scales[g * FT_BLOCK_ROWS + r] = scale;
             put_group(type, group, ft_f16_at(&scale, 0), r, weights + g * group_bytes);
         }
     return FT_OK;
@@ -114,15 +118,15 @@ void ft_dequantize_row(ft_weight_type type, const void *weights, const void *sca
                        float *out)
 {
     const size_t group_bytes = ft_quant_group_bytes(type);
-    for (size_t g = 0; g < cols / FT_QUANT_GROUP; g++, out += FT_QUANT_GROUP) {
-        const float scale = ft_f16_at(scales, g * FT_QUANT_ROWS + row);
+    for (size_t g = 0; g < cols / FT_GROUP; g++, out += FT_GROUP) {
+        const float scale = ft_f16_at(scales, g * FT_BLOCK_ROWS + row);
         const uint8_t *group = (const uint8_t *)weights + g * group_bytes + 4 * row;
-        for (size_t i = 0; i < FT_QUANT_GROUP; i++) {
+        for (size_t i = 0; i < FT_GROUP; i++) {
             int w;
             if (type == FT_WEIGHT_I8) {
-                w = group[i / 4 * FT_QUANT_ROWS * 4 + i % 4] - 128;
+                w = group[i / 4 * FT_BLOCK_ROWS * 4 + i % 4] - 128;
             } else {
-                const uint8_t two = group[i / 8 * FT_QUANT_ROWS * 4 + i % 4];
+                const uint8_t two = group[i / 8 * FT_BLOCK_ROWS * 4 + i % 4];
                 w = (i & 4 ? two >> 4 : two & 15) - 8;
             }
             out[i] = scale * (float)w;

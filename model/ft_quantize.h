@@ -24,7 +24,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FT_QUANT_GROUP = 32, FT_QUANT_ROWS = 16 };
 /* What the head of an int4 checkpoint is unless asked otherwise: docs/quantization.md. */
 #define FT_QUANT_HEAD_OF_I4 FT_WEIGHT_I8
 
@@ -36,24 +35,24 @@ static inline int ft_is_quantized(ft_weight_type type)
 /* Blocks of 16 rows that hold `rows` of them. */
 static inline size_t ft_quant_blocks(size_t rows)
 {
-    return rows / FT_QUANT_ROWS + (rows % FT_QUANT_ROWS != 0);
+    return rows / FT_BLOCK_ROWS + (rows % FT_BLOCK_ROWS != 0);
 }
 
 /* Bytes of one group of 16 rows, and of one block: `cols` / 32 groups. */
 static inline size_t ft_quant_group_bytes(ft_weight_type type)
 {
-    return type == FT_WEIGHT_I8 ? 512 : 256;
+    return type == FT_WEIGHT_I8 ? FT_GROUP_BYTES_I8 : FT_GROUP_BYTES_I4;
 }
 
 static inline size_t ft_quant_block_bytes(ft_weight_type type, size_t cols)
 {
-    return cols / FT_QUANT_GROUP * ft_quant_group_bytes(type);
+    return cols / FT_GROUP * ft_quant_group_bytes(type);
 }
 
 /* Bytes of one block's scales. */
 static inline size_t ft_quant_scale_bytes(size_t cols)
 {
-    return cols / FT_QUANT_GROUP * FT_QUANT_ROWS * sizeof(uint16_t);
+    return cols / FT_GROUP * FT_BLOCK_ROWS * sizeof(uint16_t);
 }
 
 /* Packs one block: x [count, cols], count <= 16, into weights [block_bytes] and

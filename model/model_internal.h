@@ -10,8 +10,8 @@
 
 /* A weight matrix where it is mapped: row-major, or packed as ft_quantize.h has it. */
 typedef struct ft_matrix {
-    const void *data;   /* no alignment is promised */
-    const void *scales; /* of I8 and I4; else NULL */
+    const void *data;       /* no alignment is promised */
+    const uint16_t *scales; /* of I8 and I4; else NULL */
     ft_weight_type type;
     size_t rows, cols;
 } ft_matrix;

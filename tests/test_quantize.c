@@ -4,7 +4,6 @@
 #include "tests/model_fixture.h"
 
 #include "base/ft_random.h"
-#include "model/ft_narrow.h"
 #include "model/ft_quantize.h"
 #include "model/ft_session.h"
 #include "model/kernels/ft_float.h"
@@ -28,21 +27,21 @@ static void narrowing_is_to_the_nearest_and_gives_back_what_was_widened(void **s
     for (uint32_t i = 0; i < 65536; i++) {
         const uint16_t h = (uint16_t)i, up = (uint16_t)(i + 1);
         const float f = ft_f16_at(&h, 0), b = ft_bf16_at(&h, 0);
-        if (isnan(f) ? !isnan((uint16_t){0} + ft_f16_at(&(uint16_t){ft_narrow_f16(f)}, 0)) : ft_narrow_f16(f) != h)
-            fail_msg("float16 %04x comes back as %04x", i, ft_narrow_f16(f));
-        if (isnan(b) ? !isnan(ft_bf16_at(&(uint16_t){ft_narrow_bf16(b)}, 0)) : ft_narrow_bf16(b) != h)
-            fail_msg("bfloat16 %04x comes back as %04x", i, ft_narrow_bf16(b));
+        if (isnan(f) ? !isnan((uint16_t){0} + ft_f16_at(&(uint16_t){ft_f16_of(f)}, 0)) : ft_f16_of(f) != h)
+            fail_msg("float16 %04x comes back as %04x", i, ft_f16_of(f));
+        if (isnan(b) ? !isnan(ft_bf16_at(&(uint16_t){ft_bf16_of(b)}, 0)) : ft_bf16_of(b) != h)
+            fail_msg("bfloat16 %04x comes back as %04x", i, ft_bf16_of(b));
         if ((h & 0x7fff) >= 0x7bff)
             continue;
         const float next = ft_f16_at(&up, 0), middle = (float)(((double)f + (double)next) / 2);
-        assert_int_equal(ft_narrow_f16(middle), h & 1 ? up : h);
-        assert_int_equal(ft_narrow_f16(nextafterf(middle, f)), h);
-        assert_int_equal(ft_narrow_f16(nextafterf(middle, next)), up);
+        assert_int_equal(ft_f16_of(middle), h & 1 ? up : h);
+        assert_int_equal(ft_f16_of(nextafterf(middle, f)), h);
+        assert_int_equal(ft_f16_of(nextafterf(middle, next)), up);
     }
-    assert_int_equal(ft_narrow_f16(65519.9f), 0x7bff);
-    assert_int_equal(ft_narrow_f16(65520), 0x7c00);
-    assert_int_equal(ft_narrow_bf16(ft_float_from_bits(0x3f808000)), 0x3f80); /* half way: even */
-    assert_int_equal(ft_narrow_bf16(ft_float_from_bits(0x3f818000)), 0x3f82);
+    assert_int_equal(ft_f16_of(65519.9f), 0x7bff);
+    assert_int_equal(ft_f16_of(65520), 0x7c00);
+    assert_int_equal(ft_bf16_of(ft_float_from_bits(0x3f808000)), 0x3f80); /* half way: even */
+    assert_int_equal(ft_bf16_of(ft_float_from_bits(0x3f818000)), 0x3f82);
 }
 
 /* --- One block ------------------------------------------------------------------------- */

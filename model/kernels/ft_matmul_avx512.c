@@ -8,16 +8,21 @@ enum { ROWS = 4, TOKENS = 4 }; /* 16 accumulators, 4 of x, 1 of w: 21 of 32 regi
 
 void ft_matmul_f32_avx512(const ft_matmul *m)
 {
-    matmul(F32, m);
+    matmul(F32, F32, m);
 }
 
 void ft_matmul_bf16_avx512(const ft_matmul *m)
 {
-    matmul(BF16, m);
+    matmul(BF16, F32, m);
 }
 
 void ft_matmul_f16_avx512(const ft_matmul *m)
 {
-    matmul(F16, m);
+    matmul(F16, F32, m);
+}
+
+void ft_matmul_bf16_bf16_avx512(const ft_matmul *m)
+{
+    matmul(BF16, BF16, m);
 }
 #endif
