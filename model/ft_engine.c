@@ -2,6 +2,7 @@
 #include "base/ft_cpu.h"
 #include "model/engine_internal.h"
 #include "model/ft_rope.h"
+#include "model/scheduler_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,17 @@ size_t ft_engine_batch_tokens(const ft_engine *e)
 size_t ft_engine_capacity(const ft_engine *e)
 {
     return e->kv.pages > SIZE_MAX / FT_KV_PAGE ? SIZE_MAX : e->kv.pages * FT_KV_PAGE;
+}
+
+size_t ft_engine_free_pages(ft_engine *e, size_t enough)
+{
+    pthread_mutex_lock(&e->lock);
+    size_t n = e->kv.pages - e->kv.used;
+    for (uint32_t page = e->prefix.entries ? e->prefix.oldest : FT_NO_PAGE; page != FT_NO_PAGE && n < enough;
+         page = e->prefix.entries[page].newer)
+        n += e->kv.refs[page] == 1;
+    pthread_mutex_unlock(&e->lock);
+    return n < enough ? n : enough;
 }
 
 ft_engine_load ft_engine_get_load(ft_engine *e)

@@ -238,7 +238,7 @@ size_t ft_session_find_prefix(ft_session *s, const uint32_t *ids, size_t count)
     if (reserve_routing(s, before + count, NULL))
         return 0;
     pthread_mutex_lock(&e->lock);
-    e->prefix_asked += count;
+    e->prefix_asked += before ? 0 : count;
     while (count > FT_KV_PAGE && s->max_tokens - s->length >= FT_KV_PAGE) {
         const uint32_t parent = s->page_count ? s->pages[s->page_count - 1] : FT_NO_PAGE;
         if (parent != FT_NO_PAGE && !ft_prefix_holds(&e->prefix, parent))
