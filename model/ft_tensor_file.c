@@ -271,6 +271,9 @@ ft_code ft_tensor_file_commit(ft_tensor_file *f, ft_status *st)
 
 void ft_tensor_file_close(ft_tensor_file *f)
 {
+    /* What was stopped: whole tensors are kept, if they can be. */
+    if (f->path && f->fd >= 0 && f->journal_fd >= 0 && f->pending_count)
+        (void)ft_status_code(flush_pending(f, NULL), 0);
     if (f->path && f->fd >= 0)
         close(f->fd);
     if (f->path && f->journal_fd >= 0)
