@@ -24,7 +24,7 @@ static const struct {
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
-    {"model", cli_model, "what a checkpoint is"},
+    {"model", cli_model, "what a checkpoint is; its conversion and verification"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
