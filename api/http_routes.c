@@ -15,6 +15,7 @@ static const ft_route routes[] = {
     {"GET", "/v1/models", FT_FACE_OPENAI, FT_ROUTE_QUICK, ft_route_models},
     {"GET", "/v1/models/{}", FT_FACE_OPENAI, FT_ROUTE_QUICK, ft_route_model},
     {"POST", "/v1/completions", FT_FACE_OPENAI, 0, ft_route_completions},
+    {"POST", "/v1/chat/completions", FT_FACE_OPENAI, 0, ft_route_chat},
 
     {"GET", "/v1/owners", FT_FACE_OWN, 0, ft_route_owners}, /* not quick: it counts the newest documents */
     {"GET", "/v1/demo", FT_FACE_OWN, 0, ft_route_demo},
