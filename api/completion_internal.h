@@ -82,6 +82,8 @@ typedef struct ft_item {
     double *shares; /* [count, experts] of the passes that wrote them; NULL where nobody asked */
     size_t count, capacity;
     ft_buffer text;
+    double first_at, last_at; /* when its first token came, and its latest; 0: none */
+    size_t cached;            /* prompt tokens that the prefix cache had */
     ft_finish finish;
     uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
     ft_routing routing; /* its own copy, from the final call on */
@@ -111,6 +113,7 @@ struct ft_job {
     ft_completion_request r;
     char id[40], request_id[FT_REQUEST_ID];
     int64_t created;
+    double started;  /* the request's head */
     double deadline; /* of an answer that does not stream */
     size_t experts;
     ft_item *items;

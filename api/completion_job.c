@@ -71,6 +71,10 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
         if (item->shares)
             ft_routing_shares(&routing, t, t + 1, item->shares + i * item->job->experts);
     }
+    if (now.count > item->count) {
+        item->last_at = ft_seconds_now();
+        item->first_at = item->first_at > 0 ? item->first_at : item->last_at;
+    }
     item->count = now.count;
     item->finish = now.finish;
     item->end_token = now.end_token;
@@ -94,6 +98,16 @@ static ft_code keep_routing(ft_item *item, const ft_generation *g, ft_status *st
     item->routing.expert_ids = item->routing_ids;
     item->routing.weights = item->routing_weights;
     return FT_OK;
+}
+
+/* What /metrics is told of a generation that ended. */
+static void count_item(const ft_job *job, const ft_item *item)
+{
+    ft_metrics *m = &job->server->metrics;
+    ft_metrics_generation(m, item->prompt->count, item->cached, item->count,
+                          item->count ? item->first_at - job->started : -1, item->last_at - item->first_at);
+    for (size_t i = 0; item->shares && i < item->count; i++)
+        ft_metrics_shares(m, item->shares + i * job->experts, job->experts);
 }
 
 /* On the scheduler's thread, after every step: copies what is new, no more. */
@@ -121,6 +135,7 @@ static int on_step(void *context, const ft_generation *g, int final, ft_code rc,
     if (final) {
         item->final = 1;
         job->running--;
+        count_item(job, item);
     }
     if (final || job->stream)
         wake(job);
@@ -568,6 +583,7 @@ static ft_job *new_job(ft_request *q, ft_completion_request *r)
     job->busy = 1;
     job->created = (int64_t)time(NULL);
     job->last_write = ft_seconds_now();
+    job->started = q->started;
     job->deadline = q->started + q->server->limits.request_seconds;
     job->experts = ft_model_get_config(q->server->model)->experts;
     snprintf(job->id, sizeof(job->id), "%s-%016" PRIx64 "%08" PRIx32, job->r.chat ? "chatcmpl" : "cmpl",

@@ -217,6 +217,7 @@ static void free_server(ft_server *s)
     ft_store_close(s->store);
     ft_chat_template_close(s->chat);
     json_decref(s->ready_checks);
+    ft_metrics_destroy(&s->metrics);
     pthread_mutex_destroy(&s->jobs_lock);
     pthread_mutex_destroy(&s->ready_lock);
     pthread_mutex_destroy(&s->lock);
@@ -238,6 +239,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     if (o)
         s->options = *o;
     s->last = &s->first;
+    ft_metrics_init(&s->metrics);
     s->look.run = look_for_new;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

@@ -13,6 +13,7 @@
 #ifndef FT_HTTP_INTERNAL_H
 #define FT_HTTP_INTERNAL_H
 #include "api/ft_server.h"
+#include "api/metrics_internal.h"
 #include "base/ft_buffer.h"
 #include "base/ft_json.h"
 #include "model/ft_scheduler.h"
@@ -198,6 +199,8 @@ struct ft_server {
     ft_peer *peers;
     size_t peer_count;
     size_t job_count;
+
+    ft_metrics metrics;
 
     ft_work look; /* for new indexes, by the clock: also while nobody asks */
     atomic_int looking;

@@ -7,6 +7,10 @@
 
 /* route_health.c */
 ft_handler ft_route_livez, ft_route_readyz, ft_route_health, ft_route_health_empty, ft_route_version;
+/* route_metrics.c */
+ft_handler ft_route_metrics;
+/* route_tokenizer.c */
+ft_handler ft_route_tokenize, ft_route_detokenize, ft_route_tokenizer_info;
 /* route_page.c */
 ft_handler ft_route_root, ft_route_page_file;
 /* route_models.c */
