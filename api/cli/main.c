@@ -10,6 +10,7 @@ cli_command cli_forward;
 cli_command cli_generate;
 cli_command cli_index;
 cli_command cli_model;
+cli_command cli_privacy;
 cli_command cli_serve;
 cli_command cli_tokenize;
 cli_command cli_trace;
@@ -25,6 +26,7 @@ static const struct {
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
     {"model", cli_model, "what a checkpoint is; its conversion and verification"},
+    {"privacy", cli_privacy, "what differentially private training costs"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
