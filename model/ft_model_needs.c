@@ -48,10 +48,11 @@ ft_model_needs ft_model_needs_of(const ft_model_config *c)
     add(&embed, 1, c->vocab, H, 0, 0);
     add(&row, 1, 1, H, 0, 0);
     const double chosen = c->experts ? (double)c->top_k : 1;
+    const double all =
+        shared.weights + E * expert.weights + embed.weights + (c->tie_word_embeddings ? 0 : head.weights);
     ft_model_needs n = {
         .parameters =
             whole(shared.weights + E * expert.weights + embed.weights + (c->tie_word_embeddings ? 0 : head.weights)),
-        .active_parameters = whole(shared.weights + chosen * expert.weights + head.weights + row.weights),
         .kv_elements_per_token = 2 * (uint64_t)c->layers * KV,
     };
     for (int p = 0; p < FT_PRECISIONS; p++) {
