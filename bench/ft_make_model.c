@@ -2,7 +2,10 @@
  * its precision, for benchmarks. What it holds follows from shape, type and --seed alone.
  *
  *   ft_make_model --shape bench|flexolmo-7x7b|bar-5x7b|CONFIG.json --type bf16|int8|int4
- *                 [--seed N] [--threads N] OUT
+ *                 [--seed N] [--threads N] [--holes] OUT
+ *
+ * --holes writes headers alone, the weights are holes of the files: for what looks at a
+ * checkpoint without reading it (`time flextrace model info OUT`).
  *
  * Weights are about normal with a deviation of 0.02 (of int8 and int4: their values and
  * scales are drawn, not rounded), norms are 1. Files are those of `model convert`: what
@@ -23,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 enum { PIECE = 4 << 20, TABLE = 65536 };
 
@@ -50,9 +54,10 @@ typedef struct shard { /* 0: shared; e + 1: expert e */
 
 typedef struct maker {
     ft_model_config c;
-    ft_weight_type type, head;
+    ft_weight_type type;
     const char *out;
     uint64_t seed;
+    int holes;
     tables *t;
     shard *shards;
     size_t shard_count;
@@ -226,8 +231,8 @@ static void plan(maker *m)
             add_ffn(m, l, e);
     }
     add_plain(s, "model.norm", 1, c->hidden, 1);
-    if (!c->tie_word_embeddings || ft_is_quantized(m->head))
-        add_matrix(s, m->head, "lm_head", c->vocab, c->hidden);
+    if (!c->tie_word_embeddings || ft_is_quantized(m->type))
+        add_matrix(s, m->type, "lm_head", c->vocab, c->hidden);
 }
 
 /* --- Files ------------------------------------------------------------------------------- */
@@ -289,11 +294,17 @@ static void write_shard(void *context, size_t number, unsigned worker)
         rc = ft_file_writer_open(&w, path, &s->st);
     if (!rc)
         rc = ft_file_writer_put(&w, header.data, header.size, &s->st);
+    uint64_t bytes = 0;
     for (size_t i = 0; i < s->count && !rc; i++) {
         const entry *e = &s->entries[i];
+        bytes += e->bytes;
+        if (m->holes)
+            continue;
         const int eight = e->kind == SCALES && s->entries[i - 1].kind == INT8;
         rc = write_entry(m, &w, e, eight, piece, &s->st);
     }
+    if (!rc && m->holes && (fflush(w.stream) || ftruncate(fileno(w.stream), (off_t)(header.size + bytes))))
+        rc = ft_fail(&s->st, FT_ERR_IO, "%s: cannot make a file of that size", path);
     if (!rc)
         rc = ft_file_writer_commit(&w, &s->st);
     else
@@ -363,7 +374,8 @@ static void check_disk(const maker *m)
         for (size_t k = 0; k < m->shards[i].count; k++)
             bytes += m->shards[i].entries[k].bytes;
     fprintf(stderr, "%s: %.2f GB in %zu files\n", m->out, (double)bytes / 1e9, m->shard_count);
-    if (statvfs(m->out, &disk) == 0 && (double)disk.f_bavail * (double)disk.f_frsize < (double)bytes * 1.02)
+    if (!m->holes && statvfs(m->out, &disk) == 0 &&
+        (double)disk.f_bavail * (double)disk.f_frsize < (double)bytes * 1.02)
         die("the disk does not hold that");
 }
 
@@ -391,14 +403,17 @@ int main(int argc, char **argv)
             m.seed = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--threads") && has_value)
             threads = (unsigned)strtoul(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--holes"))
+            m.holes = 1;
         else if (argv[i][0] != '-' && !m.out)
             m.out = argv[i];
         else
-            die("usage: ft_make_model --shape NAME|CONFIG.json --type bf16|int8|int4 [--seed N] [--threads N] OUT");
+            die("usage: ft_make_model --shape NAME|CONFIG.json --type bf16|int8|int4 [--seed N] [--threads N] "
+                "[--holes] OUT");
     }
     if (!shape || !m.out || m.type == FT_WEIGHT_TYPES)
-        die("usage: ft_make_model --shape NAME|CONFIG.json --type bf16|int8|int4 [--seed N] [--threads N] OUT");
-    m.head = m.type == FT_WEIGHT_I4 ? FT_QUANT_HEAD_OF_I4 : m.type;
+        die("usage: ft_make_model --shape NAME|CONFIG.json --type bf16|int8|int4 [--seed N] [--threads N] [--holes] "
+            "OUT");
     m.t = malloc(sizeof(*m.t));
     if (!m.t)
         die("out of memory");
