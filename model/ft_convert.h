@@ -25,7 +25,7 @@
 FT_API_BEGIN
 
 typedef enum ft_convert_type {
-    FT_CONVERT_DEFAULT, /* of the head: as the rest, but int8 where the rest is int4 */
+    FT_CONVERT_DEFAULT, /* of the head: as the rest */
     FT_CONVERT_FLOAT32,
     FT_CONVERT_BFLOAT16,
     FT_CONVERT_FLOAT16,

@@ -164,9 +164,7 @@ static ft_weight_type target(const planner *c, meaning m, size_t cols)
     ft_convert_type type = c->o->to;
     if (m.head && c->o->head != FT_CONVERT_DEFAULT)
         type = c->o->head;
-    ft_weight_type t = ft_convert_weight_type(type);
-    if (m.head && c->o->head == FT_CONVERT_DEFAULT && t == FT_WEIGHT_I4)
-        t = FT_QUANT_HEAD_OF_I4;
+    const ft_weight_type t = ft_convert_weight_type(type);
     return ft_is_quantized(t) && (!m.matrix || cols % FT_GROUP) ? FT_WEIGHT_TYPES : t;
 }
 
