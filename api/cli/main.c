@@ -5,6 +5,7 @@
 #include <locale.h>
 #include <string.h>
 
+cli_command cli_chat;
 cli_command cli_corpus;
 cli_command cli_forward;
 cli_command cli_generate;
@@ -21,6 +22,7 @@ static const struct {
     cli_command *run;
     const char *summary;
 } commands[] = {
+    {"chat", cli_chat, "a conversation in the terminal"},
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
