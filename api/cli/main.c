@@ -15,6 +15,7 @@ cli_command cli_privacy;
 cli_command cli_serve;
 cli_command cli_tokenize;
 cli_command cli_trace;
+cli_command cli_train;
 cli_command cli_version;
 
 static const struct {
@@ -32,6 +33,7 @@ static const struct {
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
+    {"train", cli_train, "train a public model, an owner's expert; one step for checks"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
