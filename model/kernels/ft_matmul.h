@@ -67,7 +67,9 @@ typedef void ft_matmul_fn(const ft_matmul *m);
 ft_matmul_fn ft_matmul_f32_scalar, ft_matmul_bf16_scalar, ft_matmul_f16_scalar, ft_matmul_bf16_bf16_scalar;
 ft_matmul_fn ft_matmul_f32_avx2, ft_matmul_bf16_avx2, ft_matmul_f16_avx2, ft_matmul_bf16_bf16_avx2;
 ft_matmul_fn ft_matmul_f32_avx512, ft_matmul_bf16_avx512, ft_matmul_f16_avx512, ft_matmul_bf16_bf16_avx512;
-ft_matmul_fn ft_matmul_i8_scalar, ft_matmul_i4_scalar;
+ft_matmul_fn ft_matmul_bf16_bf16_avx512dot;
+ft_matmul_fn ft_matmul_i8_scalar, ft_matmul_i8_avx2, ft_matmul_i8_avx512dot;
+ft_matmul_fn ft_matmul_i4_scalar, ft_matmul_i4_avx2, ft_matmul_i4_avx512dot;
 
 static inline ft_input_type ft_input_of(ft_weight_type w, ft_compute c)
 {
@@ -108,5 +110,13 @@ static inline ft_matmul ft_matmul_rows(const ft_matmul *m, ft_weight_type type, 
 static inline const void *ft_matmul_x(const ft_matmul *m, size_t t)
 {
     return (const char *)m->x + (m->index ? m->index[t] : t) * m->x_stride;
+}
+
+/* Width of the next tile where `left` tokens are left: as even as can be, at most
+ * `most`. What it is leaves no trace in bits. */
+static inline size_t ft_matmul_tile(size_t left, size_t most)
+{
+    const size_t tiles = (left + most - 1) / most;
+    return (left + tiles - 1) / tiles;
 }
 #endif

@@ -10,4 +10,5 @@
 
 typedef void ft_narrow_fn(void *out, size_t stride, const float *x, size_t n);
 ft_narrow_fn ft_narrow_f32_scalar, ft_narrow_f16_scalar, ft_narrow_bf16_scalar;
+ft_narrow_fn ft_narrow_f16_avx2, ft_narrow_bf16_avx2, ft_narrow_f16_avx512, ft_narrow_bf16_avx512;
 #endif

@@ -49,5 +49,13 @@ static inline float ft_group_inverse(uint32_t most)
 }
 
 typedef void ft_prepare_fn(void *out, const float *x, size_t n);
-ft_prepare_fn ft_prepare_f32, ft_prepare_bf16_scalar, ft_prepare_i8_scalar;
+ft_prepare_fn ft_prepare_f32;
+ft_prepare_fn ft_prepare_bf16_scalar, ft_prepare_bf16_avx2, ft_prepare_bf16_avx512;
+ft_prepare_fn ft_prepare_i8_scalar, ft_prepare_i8_avx2, ft_prepare_i8_avx512;
+
+/* Zeros behind the n bfloat16 of a row. */
+static inline void ft_prepare_pad(void *row, size_t n)
+{
+    memset((uint16_t *)row + n, 0, ft_input_bytes(FT_INPUT_BF16, n) - n * sizeof(uint16_t));
+}
 #endif

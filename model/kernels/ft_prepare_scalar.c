@@ -13,7 +13,7 @@ void ft_prepare_bf16_scalar(void *out, const float *x, size_t n)
     uint16_t *h = out;
     for (size_t i = 0; i < n; i++)
         h[i] = ft_bf16_of(x[i]);
-    memset(h + n, 0, ft_input_bytes(FT_INPUT_BF16, n) - n * sizeof(*h));
+    ft_prepare_pad(out, n);
 }
 
 void ft_prepare_i8_scalar(void *out, const float *x, size_t n)
