@@ -13,9 +13,11 @@
 #ifndef FT_HTTP_INTERNAL_H
 #define FT_HTTP_INTERNAL_H
 #include "api/ft_server.h"
+#include "api/metrics_internal.h"
 #include "base/ft_buffer.h"
 #include "base/ft_json.h"
 #include "model/ft_scheduler.h"
+#include "text/ft_chat_template.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -175,9 +177,11 @@ struct ft_server {
     ft_federation_limits limits;
     ft_server_options options;
     ft_scheduler *scheduler; /* NULL without a model */
-    ft_store *store;         /* NULL without a store */
-    char fingerprint[16];    /* "fx-" and 12 hexadecimal digits */
-    int64_t created;         /* of the model, seconds since 1970 */
+    ft_chat_template *chat;  /* NULL without one; then no_chat says why */
+    ft_status no_chat;
+    ft_store *store;      /* NULL without a store */
+    char fingerprint[16]; /* "fx-" and 12 hexadecimal digits */
+    int64_t created;      /* of the model, seconds since 1970 */
     char address[300];
     int loopback;
     struct MHD_Daemon *daemon;
@@ -195,6 +199,8 @@ struct ft_server {
     ft_peer *peers;
     size_t peer_count;
     size_t job_count;
+
+    ft_metrics metrics;
 
     ft_work look; /* for new indexes, by the clock: also while nobody asks */
     atomic_int looking;

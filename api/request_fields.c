@@ -328,7 +328,10 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
                  "this model's context is %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
                  "shorten the prompt or lower max_tokens",
                  limit, longest + out->max_tokens, longest, out->max_tokens);
-        ft_refuse_with(r->q, 400, "context_length_exceeded", longest > limit ? "prompt" : "max_tokens",
+        ft_refuse_with(r->q, 400, "context_length_exceeded",
+                       longest <= limit ? "max_tokens"
+                       : out->chat      ? "messages"
+                                        : "prompt",
                        json_pack("{s:I,s:I}", "n_prompt_tokens", (json_int_t)longest, "n_ctx", (json_int_t)limit),
                        message);
         r->failed = 1;

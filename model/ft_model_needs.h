@@ -15,7 +15,7 @@ typedef enum ft_precision {
 } ft_precision;
 
 typedef struct ft_model_needs {
-    uint64_t parameters, active_parameters;                            /* active: those that a token reads */
+    uint64_t parameters, active_parameters; /* active: less the experts that a token does not choose */
     uint64_t weight_bytes[FT_PRECISIONS], active_bytes[FT_PRECISIONS]; /* of all weights; of those that a token reads */
     uint64_t kv_elements_per_token;                                    /* times 4 bytes in float32, 2 in float16 */
 } ft_model_needs;

@@ -24,8 +24,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the head of an int4 checkpoint is unless asked otherwise: docs/quantization.md. */
-#define FT_QUANT_HEAD_OF_I4 FT_WEIGHT_I8
 
 static inline int ft_is_quantized(ft_weight_type type)
 {

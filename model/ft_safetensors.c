@@ -432,6 +432,19 @@ const char *ft_weights_metadata(const ft_weights *w, size_t i, const char *key)
     return json_string_value(json_object_get(json_object_get(w->files[i].header, "__metadata__"), key));
 }
 
+ft_code ft_tensor_record(ft_buffer *out, const char *name, const char *dtype, const size_t *shape, unsigned dims,
+                         const ft_digest *data, ft_status *st)
+{
+    ft_code rc = ft_buffer_append(out, name, strlen(name) + 1, st);
+    if (!rc)
+        rc = ft_buffer_append(out, dtype, strlen(dtype) + 1, st);
+    for (unsigned d = 0; d < dims && !rc; d++)
+        rc = ft_buffer_printf(out, st, "%s%zu", d ? "," : "", shape[d]);
+    if (!rc)
+        rc = ft_buffer_append(out, "", 1, st);
+    return rc ? rc : ft_buffer_append(out, data->bytes, sizeof(data->bytes), st);
+}
+
 ft_code ft_weights_digest(const ft_weights *w, ft_digest *out, ft_status *st)
 {
     ft_buffer records = {0};
@@ -439,15 +452,7 @@ ft_code ft_weights_digest(const ft_weights *w, ft_digest *out, ft_status *st)
     for (size_t i = 0; i < w->count && !rc; i++) {
         const ft_tensor *t = &w->tensors[i];
         const ft_digest data = ft_digest_of(t->data, t->bytes);
-        rc = ft_buffer_append(&records, t->name, strlen(t->name) + 1, st);
-        if (!rc)
-            rc = ft_buffer_append(&records, t->dtype, strlen(t->dtype) + 1, st);
-        for (unsigned d = 0; d < t->dims && !rc; d++)
-            rc = ft_buffer_printf(&records, st, "%s%zu", d ? "," : "", t->shape[d]);
-        if (!rc)
-            rc = ft_buffer_append(&records, "", 1, st);
-        if (!rc)
-            rc = ft_buffer_append(&records, data.bytes, sizeof(data.bytes), st);
+        rc = ft_tensor_record(&records, t->name, t->dtype, t->shape, t->dims, &data, st);
     }
     if (!rc)
         *out = ft_digest_of(records.data, records.size);

@@ -10,6 +10,7 @@
  * Source    huggingface/safetensors, README "Format". */
 #ifndef FT_SAFETENSORS_H
 #define FT_SAFETENSORS_H
+#include "base/ft_buffer.h"
 #include "base/ft_digest.h"
 #include "base/ft_status.h"
 
@@ -52,4 +53,7 @@ const char *ft_weights_metadata(const ft_weights *w, size_t file, const char *ke
 /* SHA-256 over one record a tensor, in byte order of the names: name, dtype and
  * shape as text, each ended by NUL, then the SHA-256 of its bytes. */
 FT_CHECKED ft_code ft_weights_digest(const ft_weights *w, ft_digest *out, ft_status *st);
+/* Appends one such record; `data` is the digest of the tensor's bytes. */
+FT_CHECKED ft_code ft_tensor_record(ft_buffer *out, const char *name, const char *dtype, const size_t *shape,
+                                    unsigned dims, const ft_digest *data, ft_status *st);
 #endif

@@ -457,7 +457,7 @@ static void wrong_methods_types_hosts_and_paths_are_told_apart(void **state)
     assert_int_equal(r.status, 404);
     assert_int_equal(strncmp(ft_reply_header(&r, "X-Request-Id"), "req_", 4), 0);
     ft_reply_release(&r);
-    json_t *chat = ft_http_json(at, "POST", "/v1/chat/completions", "{}", 404);
+    json_t *chat = ft_http_json(at, "POST", "/v1/embeddings", "{}", 404);
     assert_non_null(json_object_get(chat, "error"));
     json_decref(chat);
 }
