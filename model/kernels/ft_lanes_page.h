@@ -41,7 +41,7 @@ FT_INLINE void page_tile(ft_kv_type type, const ft_page_product *p, size_t g, si
         if (next) {
             FT_UNROLL
             for (size_t at = 0; at < (size_t)wide * LANES * ft_kv_bytes(type); at += 64)
-                __builtin_prefetch(next + i * row_bytes + at, 0, 3);
+                __builtin_prefetch(next + i * row_bytes + at, 0, 2);
         }
         lanes b[WIDE];
         FT_UNROLL
