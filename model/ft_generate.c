@@ -1,22 +1,23 @@
 #include "model/ft_generate.h"
 
 #include "base/ft_buffer.h"
-#include "model/model_internal.h"
+#include "model/engine_internal.h"
+#include "model/scheduler_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFILL_CHUNK = 64, TEXT_CEILING = 1 << 26 };
+enum { TEXT_CEILING = 1 << 26 };
 
 struct ft_generation {
     const ft_model *model;
     ft_session *session;
     ft_sampler *sampler;
     ft_text_stream *stream; /* NULL without a tokenizer */
-    uint32_t *prompt;
-    size_t prompt_count, prompt_read;
+    uint32_t *prompt;       /* [prompt_count + max_new]: all tokens that are known */
+    size_t prompt_count, prompt_read, cached;
     float *logits; /* [V] after the last token read */
-    uint32_t *ids; /* [max_new] */
+    uint32_t *ids; /* the generated ones: behind the prompt */
     size_t *text_ends;
     double *logprobs; /* NULL unless asked for */
     size_t count, max_new;
@@ -68,11 +69,10 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
     g->min_tokens = r->sampling.min_tokens;
     g->include_stop = r->include_stop;
     ft_buffer_init(&g->text, TEXT_CEILING);
-    g->prompt = ft_alloc_array(r->prompt_count, sizeof(*g->prompt));
+    g->prompt = ft_alloc_array(r->prompt_count + g->max_new, sizeof(*g->prompt)); /* at most a context */
     g->logits = ft_alloc_array(g->model->config.vocab, sizeof(*g->logits));
-    g->ids = ft_alloc_array(g->max_new, sizeof(*g->ids));
     g->text_ends = ft_alloc_array(g->max_new, sizeof(*g->text_ends));
-    int ok = g->prompt && g->logits && g->ids && g->text_ends;
+    int ok = g->prompt && g->logits && g->text_ends;
     if (r->logprobs)
         ok = (g->logprobs = ft_alloc_array(g->max_new, sizeof(*g->logprobs))) && ok;
     for (; t && ok && g->stop_count < r->stop_count; g->stop_count++) {
@@ -82,6 +82,7 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
     if (!ok)
         return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", g->model->folder);
     memcpy(g->prompt, r->prompt, r->prompt_count * sizeof(*g->prompt));
+    g->ids = g->prompt + r->prompt_count;
     return FT_OK;
 }
 
@@ -107,8 +108,25 @@ static ft_code open_sampler(ft_generation *g, const ft_generate_request *r, ft_s
     return rc;
 }
 
-ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_tokenizer *tokenizer, ft_pool *pool,
-                           const ft_generate_request *r, ft_status *st)
+/* `e` NULL: an engine of its own, with `pool`. */
+static ft_code open_session(ft_generation *g, ft_engine *e, ft_pool *pool, const ft_generate_request *r, ft_status *st)
+{
+    const ft_session_options options = {.without = r->without,
+                                        .max_tokens = r->prompt_count + r->max_new_tokens,
+                                        .capture_routing = r->capture_routing,
+                                        .share_prefix = 1};
+    if (!e)
+        return ft_session_open(&g->session, g->model, pool, &options, st);
+    if (options.max_tokens - 1 > ft_engine_capacity(e)) /* the last one is not read */
+        return ft_fail(st, FT_ERR_LIMIT,
+                       "%s: %zu prompt tokens and %zu new ones exceed the %zu that the key-value memory holds; "
+                       "a larger --kv-memory or --kv-type float16 holds more",
+                       g->model->folder, r->prompt_count, r->max_new_tokens, ft_engine_capacity(e));
+    return ft_session_open_on(&g->session, e, &options, st);
+}
+
+static ft_code open_generation(ft_generation **out, const ft_model *m, ft_engine *e, const ft_tokenizer *tokenizer,
+                               ft_pool *pool, const ft_generate_request *r, ft_status *st)
 {
     *out = NULL;
     ft_code rc = check_request(m, tokenizer, r, st);
@@ -119,11 +137,8 @@ ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_toke
         return ft_fail(st, FT_ERR_MEM, "%s: no memory for a generation", m->folder);
     g->model = m;
     rc = copy_request(g, r, tokenizer, st);
-    const ft_session_options options = {.without = r->without,
-                                        .max_tokens = r->prompt_count + r->max_new_tokens,
-                                        .capture_routing = r->capture_routing};
     if (!rc)
-        rc = ft_session_open(&g->session, m, pool, &options, st);
+        rc = open_session(g, e, pool, r, st);
     if (!rc)
         rc = open_sampler(g, r, st);
     if (!rc && tokenizer)
@@ -134,6 +149,18 @@ ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_toke
     }
     ft_generation_close(g);
     return rc;
+}
+
+ft_code ft_generation_open(ft_generation **out, const ft_model *m, const ft_tokenizer *tokenizer, ft_pool *pool,
+                           const ft_generate_request *r, ft_status *st)
+{
+    return open_generation(out, m, NULL, tokenizer, pool, r, st);
+}
+
+ft_code ft_generation_open_on(ft_generation **out, ft_engine *e, const ft_tokenizer *tokenizer,
+                              const ft_generate_request *r, ft_status *st)
+{
+    return open_generation(out, e->model, e, tokenizer, e->pool, r, st);
 }
 
 void ft_generation_close(ft_generation *g)
@@ -148,7 +175,6 @@ void ft_generation_close(ft_generation *g)
     ft_buffer_release(&g->text);
     free(g->logprobs);
     free(g->text_ends);
-    free(g->ids);
     free(g->ends);
     free(g->logits);
     free(g->prompt);
@@ -221,19 +247,6 @@ static ft_code finish_text(ft_generation *g, ft_status *st)
 
 /* --- Steps ------------------------------------------------------------------------- */
 
-static ft_code read_prompt(ft_generation *g, ft_status *st)
-{
-    const size_t left = g->prompt_count - g->prompt_read, n = left < PREFILL_CHUNK ? left : PREFILL_CHUNK;
-    const ft_outputs out = {.last_logits = n == left ? g->logits : NULL};
-    const ft_code rc = ft_session_read(g->session, g->prompt + g->prompt_read, n, &out, NULL, st);
-    if (rc)
-        return rc;
-    g->prompt_read += n;
-    if (g->prompt_read == g->prompt_count && g->max_new == 0)
-        g->finish = FT_FINISH_LENGTH;
-    return FT_OK;
-}
-
 static int is_among(const uint32_t *ids, size_t n, uint32_t id)
 {
     size_t i = 0;
@@ -273,19 +286,86 @@ static ft_code take_token(ft_generation *g, ft_status *st)
     return FT_OK;
 }
 
+size_t ft_generation_unread(const ft_generation *g)
+{
+    return g->finish == FT_FINISH_NONE ? g->prompt_count + g->count - ft_session_length(g->session) : 0;
+}
+
+ft_read ft_generation_next(ft_generation *g, size_t most)
+{
+    const size_t unread = ft_generation_unread(g), n = unread < most ? unread : most;
+    return (ft_read){.session = g->session,
+                     .ids = g->prompt + ft_session_length(g->session),
+                     .count = n,
+                     .out = {.last_logits = n == unread ? g->logits : NULL}};
+}
+
+/* Prompt tokens that count as read, also while they are read again. */
+static void note_progress(ft_generation *g)
+{
+    const size_t length = ft_session_length(g->session), read = length < g->prompt_count ? length : g->prompt_count;
+    g->prompt_read = read > g->prompt_read ? read : g->prompt_read;
+}
+
+ft_code ft_generation_take(ft_generation *g, ft_status *st)
+{
+    note_progress(g);
+    if (g->finish != FT_FINISH_NONE || ft_generation_unread(g))
+        return FT_OK;
+    if (g->max_new)
+        return take_token(g, st);
+    g->finish = FT_FINISH_LENGTH;
+    return FT_OK;
+}
+
+void ft_generation_find_prefix(ft_generation *g)
+{
+    if (g->finish != FT_FINISH_NONE)
+        return;
+    const size_t before = ft_session_length(g->session);
+    const size_t found = ft_session_find_prefix(g->session, g->prompt + before, ft_generation_unread(g));
+    const size_t known = before > g->prompt_read ? before : g->prompt_read;
+    note_progress(g);
+    if (found && g->prompt_read > known)
+        g->cached += g->prompt_read - known;
+}
+
+void ft_generation_pause(ft_generation *g)
+{
+    ft_session_rewind(g->session, 0);
+}
+
+size_t ft_generation_pages(const ft_generation *g)
+{
+    return g->session->page_count;
+}
+
+int ft_generation_same_page(const ft_generation *a, const ft_generation *b)
+{
+    const ft_session *s = a->session, *t = b->session;
+    const size_t at = s->length;
+    return s->share && t->share && s->kept == t->kept && at == t->length && at % FT_KV_PAGE == 0 &&
+           ft_generation_unread(a) >= FT_KV_PAGE && ft_generation_unread(b) > FT_KV_PAGE &&
+           (at == 0 || s->pages[at / FT_KV_PAGE - 1] == t->pages[at / FT_KV_PAGE - 1]) &&
+           !memcmp(a->prompt + at, b->prompt + at, FT_KV_PAGE * sizeof(*a->prompt));
+}
+
 ft_code ft_generation_step(ft_generation *g, ft_status *st)
 {
     if (g->finish != FT_FINISH_NONE)
         return FT_OK;
-    if (g->prompt_read < g->prompt_count)
-        return read_prompt(g, st);
-    if (g->count > 0) {
-        const ft_outputs out = {.last_logits = g->logits};
-        const ft_code rc = ft_session_read(g->session, &g->ids[g->count - 1], 1, &out, NULL, st);
+    const int drawn = g->prompt_read == g->prompt_count;
+    ft_generation_find_prefix(g);
+    if (ft_generation_unread(g)) {
+        const ft_read next = ft_generation_next(g, g->session->engine->batch);
+        const ft_code rc = ft_session_read(g->session, next.ids, next.count, &next.out, NULL, st);
         if (rc)
             return rc;
     }
-    return take_token(g, st);
+    note_progress(g);
+    if (!drawn && g->max_new) /* the prompt is a step of its own */
+        return FT_OK;
+    return ft_generation_take(g, st);
 }
 
 void ft_generation_abort(ft_generation *g)
@@ -304,7 +384,8 @@ ft_generation_state ft_generation_get(const ft_generation *g)
                                  .logprobs = g->logprobs,
                                  .finish = g->finish,
                                  .end_token = g->end_token,
-                                 .prompt_read = g->prompt_read};
+                                 .prompt_read = g->prompt_read,
+                                 .cached_tokens = g->cached};
 }
 
 ft_routing ft_generation_routing(const ft_generation *g)

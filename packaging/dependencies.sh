@@ -2,7 +2,8 @@
 # install_packages NAME… installs those that are missing, with one line that says so.
 
 FT_BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev liblmdb-dev libxxhash-dev
-libjansson-dev libpcre2-dev libutf8proc-dev libarchive-dev libzstd-dev zlib1g-dev libsodium-dev libcyaml-dev libyaml-dev"
+libjansson-dev libpcre2-dev libutf8proc-dev libarchive-dev libzstd-dev zlib1g-dev libsodium-dev libcyaml-dev libyaml-dev
+libopenblas-dev"
 FT_DEMO_PACKAGES="man-db bible-kjv perl-base gzip"
 FT_CHECK_PACKAGES="clang clang-tidy libclang-rt-14-dev libcmocka-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 chromium curl git man-db libcurl4-openssl-dev"

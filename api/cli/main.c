@@ -11,9 +11,11 @@ cli_command cli_forward;
 cli_command cli_generate;
 cli_command cli_index;
 cli_command cli_model;
+cli_command cli_privacy;
 cli_command cli_serve;
 cli_command cli_tokenize;
 cli_command cli_trace;
+cli_command cli_train;
 cli_command cli_version;
 
 static const struct {
@@ -26,10 +28,12 @@ static const struct {
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
-    {"model", cli_model, "what a checkpoint is"},
+    {"model", cli_model, "what a checkpoint is; its conversion and verification"},
+    {"privacy", cli_privacy, "what differentially private training costs"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
+    {"train", cli_train, "train a public model, an owner's expert; one step for checks"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

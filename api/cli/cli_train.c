@@ -1,0 +1,32 @@
+/* flextrace train: the FlexOlmo recipe's training, one file a verb. */
+#include "api/cli/cli_train_internal.h"
+
+#include <string.h>
+
+cli_command cli_train;
+
+static const struct {
+    const char *name;
+    cli_command *run;
+} verbs[] = {
+    {"step", cli_train_step},
+};
+
+static const char help[] = "Usage: flextrace train VERB [OPTIONS]; 'flextrace train VERB --help' explains one.\n\n"
+                           "  step     losses and gradients of one batch, for researchers and checks\n\n"
+                           "Example:\n"
+                           "  flextrace train step model --ids ids.npy --labels labels.npy --grads grads.safetensors\n";
+
+int cli_train(int argc, char **argv)
+{
+    if (argc < 2)
+        return cli_usage("train", "what to do is 'step'");
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        fputs(help, stdout);
+        return CLI_OK;
+    }
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
+        if (!strcmp(argv[1], verbs[i].name))
+            return verbs[i].run(argc - 1, argv + 1);
+    return cli_usage("train", "no verb '%.40s'; what to do is 'step'", argv[1]);
+}

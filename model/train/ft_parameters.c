@@ -1,0 +1,290 @@
+#include "model/train/ft_parameters.h"
+
+#include "base/ft_buffer.h"
+#include "base/ft_file.h"
+#include "base/ft_json.h"
+#include "model/ft_safetensors.h"
+#include "model/kernels/ft_float.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Reading ------------------------------------------------------------------------- */
+
+static ft_code check_shape(const ft_parameter *p, const ft_tensor *t, const ft_weights *w, ft_status *st)
+{
+    int same = t->dims == p->dims;
+    for (unsigned d = 0; d < p->dims && same; d++)
+        same = t->shape[d] == p->shape[d];
+    if (!same)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s has another shape than the config says ([%zu%s%.0zu])",
+                       ft_weights_file(w, t->file, NULL), p->name, p->shape[0], p->dims > 1 ? ", " : "",
+                       p->dims > 1 ? p->shape[1] : 0);
+    if (strcmp(t->dtype, "F32") != 0 && strcmp(t->dtype, "BF16") != 0 && strcmp(t->dtype, "F16") != 0)
+        return ft_fail(st, FT_ERR_UNSUPPORTED, "%s: tensor %s is %s; training reads F32, BF16 and F16",
+                       ft_weights_file(w, t->file, NULL), p->name, t->dtype);
+    return FT_OK;
+}
+
+static void widen(float *out, const ft_tensor *t, size_t count)
+{
+    if (!strcmp(t->dtype, "F32"))
+        memcpy(out, t->data, count * sizeof(*out));
+    else
+        for (size_t i = 0; i < count; i++)
+            out[i] = t->dtype[0] == 'B' ? ft_bf16_at(t->data, i) : ft_f16_at(t->data, i);
+}
+
+typedef struct reader {
+    ft_parameters *p;
+    ft_weights *w;
+    const char *folder;
+    ft_status *st;
+    ft_code rc; /* the first failure */
+} reader;
+
+/* The next parameter; cols 0 makes a vector. */
+FT_PRINTF(4, 5) static ft_parameter *take(reader *r, size_t rows, size_t cols, const char *fmt, ...)
+{
+    ft_parameter *p = &r->p->all[r->p->count];
+    va_list args;
+    if (r->rc)
+        return p;
+    va_start(args, fmt);
+    vsnprintf(p->name, sizeof(p->name), fmt, args);
+    va_end(args);
+    p->dims = cols ? 2 : 1;
+    p->shape[0] = rows;
+    p->shape[1] = cols;
+    r->rc = ft_size_mul(rows, cols ? cols : 1, &p->count, r->st);
+    const ft_tensor *t = r->rc ? NULL : ft_weights_find(r->w, p->name);
+    if (!r->rc && !t)
+        r->rc = ft_fail(r->st, FT_ERR_NOT_FOUND, "%s: no tensor %s; training needs one tensor an expert and projection",
+                        r->folder, p->name);
+    if (!r->rc)
+        r->rc = check_shape(p, t, r->w, r->st);
+    p->value = r->rc ? NULL : ft_alloc_array(p->count, sizeof(*p->value));
+    if (!r->rc && !p->value)
+        r->rc = ft_fail(r->st, FT_ERR_MEM, "%s: no memory for tensor %s", r->folder, p->name);
+    if (!r->rc) {
+        widen(p->value, t, p->count);
+        r->p->count++;
+    }
+    return p;
+}
+
+static void take_layer(reader *r, size_t n)
+{
+    const ft_model_config *c = &r->p->config;
+    const size_t H = c->hidden, I = c->intermediate, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
+    ft_layer_parameters *l = &r->p->layers[n];
+    char name[96];
+    l->q = take(r, Q, H, "model.layers.%zu.self_attn.q_proj.weight", n);
+    l->k = take(r, KV, H, "model.layers.%zu.self_attn.k_proj.weight", n);
+    l->v = take(r, KV, H, "model.layers.%zu.self_attn.v_proj.weight", n);
+    l->o = take(r, H, Q, "model.layers.%zu.self_attn.o_proj.weight", n);
+    l->q_norm = take(r, Q, 0, "model.layers.%zu.self_attn.q_norm.weight", n);
+    l->k_norm = take(r, KV, 0, "model.layers.%zu.self_attn.k_norm.weight", n);
+    l->after_attention = take(r, H, 0, "model.layers.%zu.post_attention_layernorm.weight", n);
+    l->after = take(r, H, 0, "model.layers.%zu.post_feedforward_layernorm.weight", n);
+    for (size_t e = 0; e < (c->experts ? c->experts : 1); e++) {
+        char place[32] = "";
+        if (c->experts)
+            snprintf(place, sizeof(place), "experts.%zu.", e);
+        ft_parameter *gate = take(r, I, H, "model.layers.%zu.mlp.%sgate_proj.weight", n, place);
+        l->experts = e ? l->experts : gate;
+        take(r, I, H, "model.layers.%zu.mlp.%sup_proj.weight", n, place);
+        take(r, H, I, "model.layers.%zu.mlp.%sdown_proj.weight", n, place);
+    }
+    if (!c->experts)
+        return;
+    l->router = take(r, c->experts, H, "model.layers.%zu.mlp.gate.weight", n);
+    snprintf(name, sizeof(name), "model.layers.%zu.mlp.gate.expert_bias", n);
+    if (c->experts > 1 && !r->rc && ft_weights_find(r->w, name))
+        l->bias = take(r, c->experts - 1, 0, "%s", name);
+}
+
+ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st)
+{
+    memset(out, 0, sizeof(*out));
+    reader r = {.p = out, .folder = folder, .st = st};
+    r.rc = ft_model_config_read(&out->config, folder, st);
+    if (!r.rc)
+        r.rc = ft_weights_open(&r.w, folder, st);
+    if (r.rc)
+        return r.rc;
+    const ft_model_config *c = &out->config;
+    out->all = ft_alloc_array(3 + c->layers * (10 + 3 * (c->experts + 1)), sizeof(*out->all));
+    out->layers = ft_alloc_array(c->layers, sizeof(*out->layers));
+    if (!out->all || !out->layers)
+        r.rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    if (!r.rc) {
+        out->embed = take(&r, c->vocab, c->hidden, "model.embed_tokens.weight");
+        for (size_t n = 0; n < c->layers; n++)
+            take_layer(&r, n);
+        out->norm = take(&r, c->hidden, 0, "model.norm.weight");
+        out->head = c->tie_word_embeddings ? out->embed : take(&r, c->vocab, c->hidden, "lm_head.weight");
+    }
+    ft_weights_close(r.w);
+    if (r.rc)
+        ft_parameters_close(out);
+    return r.rc;
+}
+
+void ft_parameters_close(ft_parameters *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->all[i].value);
+        free(p->all[i].grad);
+    }
+    free(p->all);
+    free(p->layers);
+    memset(p, 0, sizeof(*p));
+}
+
+/* --- What is trained ------------------------------------------------------------------- */
+
+static ft_code train(ft_parameter *p, size_t first, ft_status *st)
+{
+    if (!p)
+        return FT_OK;
+    p->first = first;
+    if (!p->grad)
+        p->grad = ft_alloc_array(p->count, sizeof(*p->grad));
+    return p->grad ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the gradient of %s", p->name);
+}
+
+ft_code ft_parameters_train(ft_parameters *p, ft_train_mode mode, ft_status *st)
+{
+    const ft_model_config *c = &p->config;
+    ft_code rc = FT_OK;
+    if (mode == FT_TRAIN_EXPERT && c->experts < 2)
+        return ft_fail(st, FT_ERR_ARG, "expert mode needs a model of two experts or more, this one has %zu",
+                       c->experts);
+    for (size_t i = 0; i < p->count && mode == FT_TRAIN_ALL && !rc; i++)
+        rc = train(&p->all[i], 0, st);
+    for (size_t n = 0; n < c->layers && (mode == FT_TRAIN_EXPERT || mode == FT_TRAIN_ROUTER) && !rc; n++) {
+        ft_layer_parameters *l = &p->layers[n];
+        const size_t last = c->experts - 1;
+        for (size_t i = 0; i < 3 && mode == FT_TRAIN_EXPERT && !rc; i++)
+            rc = train(&l->experts[3 * last + i], 0, st);
+        if (!rc)
+            rc = train(l->router, mode == FT_TRAIN_EXPERT ? last * c->hidden : 0, st);
+        if (!rc)
+            rc = train(l->bias, mode == FT_TRAIN_EXPERT ? last - 1 : 0, st);
+    }
+    return rc;
+}
+
+void ft_parameters_zero(ft_parameters *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->all[i].grad)
+            memset(p->all[i].grad, 0, p->all[i].count * sizeof(float));
+}
+
+double ft_parameters_norm(const ft_parameters *p, const char **bad)
+{
+    double sum = 0;
+    if (bad)
+        *bad = NULL;
+    for (size_t i = 0; i < p->count; i++) {
+        const ft_parameter *x = &p->all[i];
+        double one = 0;
+        for (size_t k = x->first; x->grad && k < x->count; k++)
+            one += (double)x->grad[k] * (double)x->grad[k];
+        if (bad && !*bad && !isfinite(one))
+            *bad = x->name;
+        sum += one;
+    }
+    return sqrt(sum);
+}
+
+/* --- Writing --------------------------------------------------------------------------- */
+
+static int wanted(const ft_parameter *p, ft_save what)
+{
+    return what == FT_SAVE_ALL || p->grad;
+}
+
+static ft_code header(ft_buffer *out, const ft_parameters *p, ft_save what, int bfloat16, const char *const *metadata,
+                      ft_status *st)
+{
+    json_t *root = json_object(), *about = json_object();
+    uint64_t at = 0;
+    int bad = json_object_set_new(about, "format", json_string("pt"));
+    for (; metadata && *metadata; metadata += 2)
+        bad |= json_object_set_new(about, metadata[0], json_string(metadata[1]));
+    bad |= json_object_set_new(root, "__metadata__", about);
+    for (size_t i = 0; i < p->count; i++) {
+        const ft_parameter *x = &p->all[i];
+        if (!wanted(x, what))
+            continue;
+        const uint64_t end = at + x->count * (bfloat16 ? 2 : 4);
+        json_t *shape = x->dims == 2 ? json_pack("[I,I]", (json_int_t)x->shape[0], (json_int_t)x->shape[1])
+                                     : json_pack("[I]", (json_int_t)x->shape[0]);
+        bad |= json_object_set_new(root, x->name,
+                                   json_pack("{s:s, s:o, s:[I,I]}", "dtype", bfloat16 ? "BF16" : "F32", "shape", shape,
+                                             "data_offsets", (json_int_t)at, (json_int_t)end));
+        at = end;
+    }
+    ft_code rc = bad ? ft_fail(st, FT_ERR_MEM, "no memory for a checkpoint's header") : ft_json_write(root, out, st);
+    json_decref(root);
+    while (!rc && out->size % 8)
+        rc = ft_buffer_append(out, " ", 1, st);
+    return rc;
+}
+
+static uint16_t to_bfloat16(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    if (v != v)
+        return (uint16_t)(bits >> 16 | 64);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static ft_code put(ft_file_writer *w, const float *values, size_t count, int bfloat16, ft_status *st)
+{
+    enum { PIECE = 4096 };
+    uint16_t piece[PIECE];
+    if (!bfloat16)
+        return ft_file_writer_put(w, values, count * sizeof(*values), st);
+    for (size_t at = 0; at < count; at += PIECE) {
+        const size_t n = count - at < PIECE ? count - at : PIECE;
+        for (size_t i = 0; i < n; i++)
+            piece[i] = to_bfloat16(values[at + i]);
+        const ft_code rc = ft_file_writer_put(w, piece, n * sizeof(*piece), st);
+        if (rc)
+            return rc;
+    }
+    return FT_OK;
+}
+
+ft_code ft_parameters_save(const ft_parameters *p, const char *path, ft_save what, int bfloat16,
+                           const char *const *metadata, ft_status *st)
+{
+    ft_file_writer w = {0};
+    ft_buffer text = {0};
+    ft_code rc = header(&text, p, what, bfloat16, metadata, st);
+    const uint64_t size = text.size;
+    if (!rc)
+        rc = ft_file_writer_open(&w, path, st);
+    if (!rc)
+        rc = ft_file_writer_put(&w, &size, sizeof(size), st);
+    if (!rc)
+        rc = ft_file_writer_put(&w, text.data, text.size, st);
+    for (size_t i = 0; i < p->count && !rc; i++)
+        if (wanted(&p->all[i], what))
+            rc = put(&w, what == FT_SAVE_GRADIENTS ? p->all[i].grad : p->all[i].value, p->all[i].count, bfloat16, st);
+    if (!rc)
+        rc = ft_file_writer_commit(&w, st);
+    ft_file_writer_abandon(&w);
+    ft_buffer_release(&text);
+    return rc;
+}

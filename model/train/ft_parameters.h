@@ -1,0 +1,66 @@
+/* ft_parameters: a checkpoint's weights as float32 arrays that training changes, under
+ * their names in the file.
+ *
+ * Experts must be one tensor a projection (model.layers.N.mlp.experts.E.gate_proj.weight);
+ * a dense model counts as one expert without a router. model.layers.N.mlp.gate.expert_bias
+ * [experts - 1], an extension, is read where the checkpoint has it.
+ * Files   safetensors, written whole or not at all.
+ * Threads one owner. */
+#ifndef FT_PARAMETERS_H
+#define FT_PARAMETERS_H
+#include "base/ft_digest.h"
+#include "model/ft_model.h"
+
+FT_API_BEGIN
+
+typedef struct ft_parameter {
+    char name[96];
+    unsigned dims;
+    size_t shape[2], count;
+    float *value;
+    float *grad;  /* NULL: frozen */
+    size_t first; /* elements before it are frozen: row 0 of the router in expert mode */
+} ft_parameter;
+
+typedef struct ft_layer_parameters {
+    ft_parameter *q, *k, *v, *o, *q_norm, *k_norm, *after_attention, *after;
+    ft_parameter *router, *bias; /* NULL where there is none */
+    ft_parameter *experts;       /* [experts * 3]: gate, up, down */
+} ft_layer_parameters;
+
+typedef struct ft_parameters {
+    ft_model_config config;
+    ft_parameter *all;
+    size_t count;
+    ft_layer_parameters *layers;
+    ft_parameter *embed, *norm, *head; /* head is embed where they are tied */
+} ft_parameters;
+
+typedef enum ft_train_mode {
+    FT_TRAIN_ALL,
+    FT_TRAIN_EXPERT, /* the last expert, its router row, its bias */
+    FT_TRAIN_ROUTER, /* router rows and biases alone */
+    FT_TRAIN_NOTHING
+} ft_train_mode;
+
+/* Errors as ft_model_open's, and FT_ERR_UNSUPPORTED for fused or quantized experts. */
+FT_CHECKED ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st);
+void ft_parameters_close(ft_parameters *p); /* a zeroed struct is allowed */
+
+/* Gradients, zeroed, for what the mode trains.
+ *   FT_ERR_ARG  expert mode of a model without a second expert */
+FT_CHECKED ft_code ft_parameters_train(ft_parameters *p, ft_train_mode mode, ft_status *st);
+void ft_parameters_zero(ft_parameters *p);
+
+/* sqrt of the sum of squares of all gradients. *bad (may be NULL): a tensor whose gradient is
+ * not finite, or NULL. */
+double ft_parameters_norm(const ft_parameters *p, const char **bad);
+
+typedef enum ft_save { FT_SAVE_ALL, FT_SAVE_TRAINED, FT_SAVE_GRADIENTS } ft_save;
+/* bfloat16: 1 rounds to nearest even, else float32. metadata (may be NULL): pairs of strings, NULL at
+ * the end. */
+FT_CHECKED ft_code ft_parameters_save(const ft_parameters *p, const char *path, ft_save what, int bfloat16,
+                                      const char *const *metadata, ft_status *st);
+
+FT_API_END
+#endif

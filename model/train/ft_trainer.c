@@ -1,0 +1,518 @@
+#include "model/train/ft_attention_backward.h"
+#include "model/train/ft_cross_entropy.h"
+#include "model/train/ft_embed_backward.h"
+#include "model/train/ft_gemm.h"
+#include "model/train/ft_linear_backward.h"
+#include "model/train/ft_norm_backward.h"
+#include "model/train/trainer_internal.h"
+
+#include "base/ft_buffer.h"
+#include "model/ft_rope.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_options *o, ft_status *st)
+{
+    *out = NULL;
+    ft_trainer *t = calloc(1, sizeof(*t));
+    if (!t)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory for the trainer", folder);
+    t->options = *o;
+    ft_gemm_init();
+    ft_code rc = ft_parameters_open(&t->p, folder, st);
+    if (!rc)
+        rc = ft_parameters_train(&t->p, o->mode, st);
+    if (!rc)
+        rc = ft_pool_new(&t->pool, o->threads, st);
+    if (!rc) {
+        t->experts = t->p.config.experts ? t->p.config.experts : 1;
+        t->top_k = t->p.config.experts ? t->p.config.top_k : 1;
+        *out = t;
+        t = NULL;
+    }
+    ft_trainer_close(t);
+    return rc;
+}
+
+static void release_blocks(ft_trainer *t)
+{
+    for (size_t i = 0; i < t->block_count; i++)
+        free(t->blocks[i]);
+    t->block_count = 0;
+    t->sequences = t->length = 0;
+}
+
+void ft_trainer_close(ft_trainer *t)
+{
+    if (!t)
+        return;
+    release_blocks(t);
+    free(t->blocks);
+    for (size_t i = 0; t->moments && i < 2 * t->p.count; i++)
+        free(t->moments[i]);
+    free(t->moments);
+    ft_pool_free(t->pool);
+    ft_parameters_close(&t->p);
+    free(t);
+}
+
+ft_parameters *ft_trainer_parameters(ft_trainer *t)
+{
+    return &t->p;
+}
+
+/* --- Memory for one shape of batch --------------------------------------------------------- */
+
+typedef struct allocator {
+    ft_trainer *t;
+    ft_status *st;
+    ft_code rc;
+} allocator;
+
+/* An array of rows * cols elements that the trainer owns; NULL once something has failed. */
+static void *take(allocator *a, size_t rows, size_t cols, size_t element)
+{
+    size_t n;
+    if (!a->rc)
+        a->rc = ft_size_mul(rows, cols, &n, a->st);
+    if (!a->rc)
+        a->rc =
+            ft_array_grow((void **)&a->t->blocks, &a->t->block_capacity, a->t->block_count + 1, sizeof(void *), a->st);
+    void *p = a->rc ? NULL : ft_alloc_array(n, element);
+    if (!a->rc && !p)
+        a->rc = ft_fail(a->st, FT_ERR_MEM, "no memory for the activations of %zu sequences of %zu tokens",
+                        a->t->sequences, a->t->length);
+    if (p)
+        a->t->blocks[a->t->block_count++] = p;
+    return p;
+}
+
+static float *floats(allocator *a, size_t rows, size_t cols)
+{
+    return take(a, rows, cols, sizeof(float));
+}
+
+static void take_activations(allocator *al, ft_activations *a)
+{
+    const ft_trainer *t = al->t;
+    const ft_model_config *c = &t->p.config;
+    const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
+    a->q_raw = floats(al, N, Q);
+    a->k_raw = floats(al, N, KV);
+    a->q = floats(al, N, Q);
+    a->k = floats(al, N, KV);
+    a->v = floats(al, N, KV);
+    a->att = floats(al, N, Q);
+    a->lse = floats(al, N, c->heads);
+    a->o = floats(al, N, c->hidden);
+    a->mid = floats(al, N, c->hidden);
+    a->inv_q = floats(al, N, 1);
+    a->inv_k = floats(al, N, 1);
+    a->inv_o = floats(al, N, 1);
+    a->inv_moe = floats(al, N, 1);
+    a->probs = floats(al, N, t->experts);
+    a->router_lse = floats(al, N, 1);
+    a->weights = floats(al, R, 1);
+    a->chosen = take(al, R, 1, sizeof(uint32_t));
+    a->row_of = take(al, R, 1, sizeof(uint32_t));
+    a->token_of = take(al, R, 1, sizeof(uint32_t));
+    /* Behind the experts' rows: the examples' rows, for all tokens and for one expert. */
+    a->expert_begin = take(al, FT_MAX_EXPERTS + 1 + 2 * (t->sequences + 1), 1, sizeof(size_t));
+    a->gate = floats(al, R, c->intermediate);
+    a->up = floats(al, R, c->intermediate);
+    a->y = floats(al, R, c->hidden);
+    a->moe = floats(al, N, c->hidden);
+}
+
+static void take_scratch(allocator *al, ft_train_scratch *s)
+{
+    const ft_trainer *t = al->t;
+    const ft_model_config *c = &t->p.config;
+    const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
+    const size_t threads = ft_pool_size(t->pool), widest = ((size_t)1 << 22) / c->vocab;
+    s->rows_x = floats(al, R, c->hidden);
+    s->a = floats(al, R, c->intermediate);
+    s->da = floats(al, R, c->intermediate);
+    s->dg = floats(al, R, c->intermediate);
+    s->du = floats(al, R, c->intermediate);
+    s->dy = floats(al, R, c->hidden);
+    s->dmoe = floats(al, N, c->hidden);
+    s->dmid = floats(al, N, c->hidden);
+    s->dl = floats(al, N, t->experts);
+    s->dw = floats(al, R, 1);
+    s->dq = floats(al, N, Q);
+    s->dk = floats(al, N, KV);
+    s->dv = floats(al, N, KV);
+    s->datt = floats(al, N, Q);
+    /* Ghost norms of the head need an example's logits all together. */
+    s->logit_rows = t->with_ghost && t->p.head->grad ? t->length : widest < 64 ? 64 : widest;
+    s->logit_rows = s->logit_rows < t->length ? s->logit_rows : t->length;
+    s->logits = floats(al, s->logit_rows, c->vocab);
+    s->attention = floats(al, threads * 2 * FT_ATTENTION_BLOCK, t->length);
+    s->ghost = t->with_ghost ? floats(al, threads * 2 * t->length, t->length) : NULL;
+    s->column_stride = c->hidden > Q ? c->hidden : Q;
+    s->column = take(al, threads, s->column_stride, sizeof(double));
+}
+
+static void fill_turns(ft_trainer *t)
+{
+    const ft_model_config *c = &t->p.config;
+    const size_t half = c->head_dim / 2;
+    float scaling;
+    ft_rope_frequencies(&c->rope, c->head_dim, c->max_position, t->sin, &scaling); /* one row of it, for now */
+    for (size_t n = t->length; n-- > 0;)
+        for (size_t i = 0; i < half; i++) {
+            const float angle = (float)n * t->sin[i];
+            t->cos[n * half + i] = cosf(angle) * scaling;
+            if (n)
+                t->sin[n * half + i] = sinf(angle) * scaling;
+        }
+    memset(t->sin, 0, half * sizeof(*t->sin));
+}
+
+static ft_code prepare(ft_trainer *t, const ft_batch *b, int with_ghost, ft_status *st)
+{
+    const ft_model_config *c = &t->p.config;
+    if (t->sequences == b->sequences && t->length == b->length && t->with_ghost >= with_ghost)
+        return FT_OK;
+    release_blocks(t);
+    allocator al = {.t = t, .st = st};
+    if (b->length > c->max_position)
+        return ft_fail(st, FT_ERR_LIMIT, "a sequence of %zu tokens exceeds the model's %zu positions", b->length,
+                       c->max_position);
+    al.rc = ft_size_mul(b->sequences, b->length, &t->tokens, st);
+    if (!al.rc && (t->tokens == 0 || t->tokens > INT32_MAX / (t->top_k * (c->intermediate + c->hidden))))
+        al.rc = ft_fail(st, FT_ERR_LIMIT, "a batch of %zu sequences of %zu tokens is %s", b->sequences, b->length,
+                        t->tokens ? "too large; use smaller ones" : "empty");
+    if (al.rc)
+        return al.rc;
+    t->sequences = b->sequences;
+    t->length = b->length;
+    t->with_ghost = with_ghost;
+    const size_t layers = t->options.recompute ? 1 : c->layers;
+    t->x = take(&al, c->layers + 1, 1, sizeof(*t->x));
+    t->kept = take(&al, layers, 1, sizeof(*t->kept));
+    for (size_t l = 0; l <= c->layers && !al.rc; l++)
+        t->x[l] = floats(&al, t->tokens, c->hidden);
+    for (size_t l = 0; l < layers && !al.rc; l++)
+        take_activations(&al, &t->kept[l]);
+    take_scratch(&al, &t->s);
+    t->final = floats(&al, t->tokens, c->hidden);
+    t->inv_final = floats(&al, t->tokens, 1);
+    t->dx = floats(&al, t->tokens, c->hidden);
+    t->cos = floats(&al, t->length, c->head_dim / 2);
+    t->sin = floats(&al, t->length, c->head_dim / 2);
+    if (al.rc) {
+        release_blocks(t);
+        return al.rc;
+    }
+    fill_turns(t);
+    for (size_t i = 0; i <= t->sequences; i++)
+        t->kept[0].expert_begin[FT_MAX_EXPERTS + 1 + i] = i * t->length;
+    return FT_OK;
+}
+
+static ft_code check(const ft_trainer *t, const ft_batch *b, size_t *labelled, ft_status *st)
+{
+    const size_t V = t->p.config.vocab, T = b->length;
+    *labelled = 0;
+    for (size_t i = 0; i < t->tokens; i++) {
+        if (b->ids[i] < 0 || (size_t)b->ids[i] >= V)
+            return ft_fail(st, FT_ERR_FORMAT, "sequence %zu, token %zu: id %d; the model's vocabulary has %zu", i / T,
+                           i % T, b->ids[i], V);
+        if (b->labels[i] >= 0 && (size_t)b->labels[i] >= V)
+            return ft_fail(st, FT_ERR_FORMAT, "sequence %zu, token %zu: label %d; the model's vocabulary has %zu",
+                           i / T, i % T, b->labels[i], V);
+        if (b->begin && (b->begin[i] > i % T || (i % T && b->begin[i] < b->begin[i - 1])))
+            return ft_fail(st, FT_ERR_ARG, "sequence %zu, token %zu: its document cannot start at %u", i / T, i % T,
+                           b->begin[i]);
+        *labelled += b->labels[i] >= 0;
+    }
+    return FT_OK;
+}
+
+/* --- Passes ---------------------------------------------------------------------------------- */
+
+static void embed(ft_pass *pass, size_t from, size_t to, unsigned worker)
+{
+    ft_trainer *t = pass->t;
+    const size_t H = t->p.config.hidden;
+    (void)worker;
+    for (size_t n = from; n < to; n++)
+        memcpy(t->x[0] + n * H, t->p.embed->value + (size_t)pass->b->ids[n] * H, H * sizeof(float));
+}
+
+static void norm_final(ft_pass *pass, size_t from, size_t to, unsigned worker)
+{
+    ft_trainer *t = pass->t;
+    const ft_model_config *c = &t->p.config;
+    (void)worker;
+    ft_norm_forward(t->final + from * c->hidden, t->inv_final + from, t->x[c->layers] + from * c->hidden,
+                    t->p.norm->value, NULL, to - from, c->hidden, c->rms_norm_eps);
+}
+
+/* Sum over layers of the mean over tokens of the router's z, divided by the layers. */
+static double forward(ft_pass *pass)
+{
+    ft_trainer *t = pass->t;
+    double z = 0;
+    ft_rows_run(pass, t->tokens, embed);
+    for (size_t l = 0; l < t->p.config.layers; l++) {
+        ft_layer_forward(pass, l);
+        for (size_t n = 0; n < t->tokens && pass->p->router; n++)
+            z += (double)pass->a->router_lse[n] * (double)pass->a->router_lse[n];
+    }
+    ft_rows_run(pass, t->tokens, norm_final);
+    return z / (double)(t->tokens * t->p.config.layers);
+}
+
+typedef struct head_chunk {
+    ft_pass *pass;
+    size_t at, rows;
+    double *token_loss; /* [rows of all] */
+} head_chunk;
+
+static void token_losses(void *context, size_t task, unsigned worker)
+{
+    const head_chunk *h = context;
+    ft_trainer *t = h->pass->t;
+    const size_t V = t->p.config.vocab, piece = 16;
+    (void)worker;
+    for (size_t r = task * piece; r < h->rows && r < (task + 1) * piece; r++) {
+        const size_t n = h->at + r;
+        const int32_t label = h->pass->b->labels[n];
+        float *x = t->s.logits + r * V;
+        if (label < 0)
+            memset(x, 0, V * sizeof(*x));
+        h->token_loss[n] = label < 0 ? 0 : ft_cross_entropy(x, V, (uint32_t)label, h->pass->scale[n / t->length]);
+    }
+}
+
+/* Losses from the head on; with `backward` also t->dx and the gradients of head and last norm. A
+ * chunk lies within one sequence. losses [sequences]: sums over a sequence's labelled tokens. */
+static ft_code head(ft_pass *pass, double *losses, int backward, ft_status *st)
+{
+    ft_trainer *t = pass->t;
+    const size_t H = t->p.config.hidden, V = t->p.config.vocab, T = t->length;
+    double *token_loss = ft_alloc_array(t->tokens, sizeof(*token_loss));
+    if (!token_loss)
+        return ft_fail(st, FT_ERR_MEM, "no memory for the losses of %zu tokens", t->tokens);
+    for (size_t i = 0; i < t->sequences; i++)
+        for (size_t from = 0; from < T; from += t->s.logit_rows) {
+            head_chunk h = {.pass = pass, .at = i * T + from, .token_loss = token_loss};
+            h.rows = T - from < t->s.logit_rows ? T - from : t->s.logit_rows;
+            const float *x = t->final + h.at * H;
+            ft_gemm_linear(t->pool, t->s.logits, x, t->p.head->value, h.rows, H, V);
+            ft_pool_run(t->pool, (h.rows + 15) / 16, token_losses, &h);
+            if (!backward)
+                continue;
+            if (t->p.head->grad && pass->squares)
+                pass->squares[i] += ft_linear_ghost(t->s.logits, V, x, h.rows, H, V, t->s.ghost);
+            else if (t->p.head->grad)
+                ft_linear_backward_weight(t->pool, t->p.head->grad, t->s.logits, V, x, h.rows, H, V);
+            ft_linear_backward(t->pool, t->dx + h.at * H, 0, t->s.logits, V, t->p.head->value, h.rows, H, V);
+        }
+    for (size_t n = 0; n < t->tokens; n++)
+        losses[n / T] += token_loss[n];
+    free(token_loss);
+    return FT_OK;
+}
+
+static void norm_final_backward(ft_pass *pass, size_t from, size_t to, unsigned worker)
+{
+    ft_trainer *t = pass->t;
+    const size_t H = t->p.config.hidden;
+    (void)worker;
+    ft_norm_backward(t->dx + from * H, t->dx + from * H, t->x[t->p.config.layers] + from * H, t->inv_final + from,
+                     t->p.norm->value, to - from, H);
+}
+
+static int trains_below(const ft_trainer *t, size_t layer)
+{
+    if (t->options.mode == FT_TRAIN_ALL)
+        return 1;
+    return t->options.mode != FT_TRAIN_NOTHING && layer > 0;
+}
+
+/* After head(). */
+static void backward(ft_pass *pass)
+{
+    ft_trainer *t = pass->t;
+    const size_t H = t->p.config.hidden, L = t->p.config.layers;
+    ft_pass_norm(pass, t->p.norm, t->dx, t->x[L], t->inv_final);
+    ft_rows_run(pass, t->tokens, norm_final_backward);
+    for (size_t l = L; l-- > 0;)
+        ft_layer_backward(pass, l, !trains_below(t, l));
+    if (!t->p.embed->grad)
+        return;
+    for (size_t i = 0; i < t->sequences && pass->squares; i++)
+        pass->squares[i] += ft_embed_ghost(t->dx + i * t->length * H, pass->b->ids + i * t->length, t->length, H);
+    if (!pass->squares)
+        ft_embed_backward(t->p.embed->grad, t->dx, pass->b->ids, t->tokens, H);
+}
+
+typedef struct per_sequence {
+    double *losses, *squares;
+    float *scale;
+    size_t *labelled;
+} per_sequence;
+
+static void per_sequence_free(per_sequence *s)
+{
+    free(s->losses);
+    free(s->squares);
+    free(s->scale);
+    free(s->labelled);
+}
+
+static ft_code per_sequence_new(per_sequence *s, const ft_batch *b, ft_status *st)
+{
+    const size_t n = b->sequences;
+    s->losses = ft_alloc_array(n, sizeof(*s->losses));
+    s->squares = ft_alloc_array(n, sizeof(*s->squares));
+    s->scale = ft_alloc_array(n, sizeof(*s->scale));
+    s->labelled = ft_alloc_array(n, sizeof(*s->labelled));
+    if (!s->losses || !s->squares || !s->scale || !s->labelled)
+        return ft_fail(st, FT_ERR_MEM, "no memory for %zu sequences' losses", n);
+    for (size_t i = 0; i < n * b->length; i++)
+        s->labelled[i / b->length] += b->labels[i] >= 0;
+    return FT_OK;
+}
+
+static void sum_up(ft_losses *out, const ft_trainer *t, const per_sequence *s, double z, size_t labelled)
+{
+    double sum = 0;
+    for (size_t i = 0; i < t->sequences; i++)
+        sum += s->losses[i];
+    out->labelled = labelled;
+    out->ce = labelled ? sum / (double)labelled : 0;
+    out->z = z;
+    out->loss = out->ce + t->options.z_loss * z;
+}
+
+/* weight 0: the losses alone. */
+static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gradient, ft_losses *out, ft_status *st)
+{
+    per_sequence s = {0};
+    size_t labelled = 0;
+    ft_code rc = prepare(t, b, 0, st);
+    if (!rc)
+        rc = check(t, b, &labelled, st);
+    if (!rc)
+        rc = per_sequence_new(&s, b, st);
+    if (!rc) {
+        ft_pass pass = {.t = t, .b = b, .scale = s.scale};
+        for (size_t i = 0; i < b->sequences; i++)
+            s.scale[i] = labelled ? (float)(weight / (double)labelled) : 0;
+        pass.z_scale = (float)(weight * t->options.z_loss / (double)(t->tokens * t->p.config.layers));
+        const double z = forward(&pass);
+        rc = head(&pass, s.losses, wants_gradient, st);
+        if (!rc && wants_gradient)
+            backward(&pass);
+        if (!rc)
+            sum_up(out, t, &s, z, labelled);
+    }
+    per_sequence_free(&s);
+    return rc;
+}
+
+ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_losses *out, ft_status *st)
+{
+    return run(t, b, 0, 0, out, st);
+}
+
+ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double weight, ft_losses *out, ft_status *st)
+{
+    return run(t, b, weight, 1, out, st);
+}
+
+ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses, ft_losses *out,
+                           ft_status *st)
+{
+    per_sequence s = {0};
+    size_t labelled = 0;
+    if (t->p.embed->grad && t->p.head == t->p.embed)
+        return ft_fail(st, FT_ERR_UNSUPPORTED,
+                       "per-example norms of tied embeddings are not implemented; train the "
+                       "expert alone, or untie them");
+    ft_code rc = prepare(t, b, 1, st);
+    if (!rc)
+        rc = check(t, b, &labelled, st);
+    if (!rc)
+        rc = per_sequence_new(&s, b, st);
+    if (!rc) {
+        ft_pass pass = {.t = t, .b = b, .scale = s.scale, .squares = s.squares};
+        for (size_t i = 0; i < b->sequences; i++)
+            s.scale[i] = s.labelled[i] ? (float)(1 / (double)s.labelled[i]) : 0;
+        const double z = forward(&pass);
+        rc = head(&pass, s.losses, 1, st);
+        if (!rc) {
+            backward(&pass);
+            sum_up(out, t, &s, z, labelled);
+            out->loss = out->ce;
+        }
+    }
+    for (size_t i = 0; i < b->sequences && !rc; i++) {
+        const double norm = sqrt(fmax(s.squares[i], 0));
+        if (norms)
+            norms[i] = norm;
+        if (losses)
+            losses[i] = s.labelled[i] ? s.losses[i] / (double)s.labelled[i] : 0;
+        s.scale[i] *= (float)(norm > clip ? clip / norm : 1);
+    }
+    if (!rc) { /* again, each example with its factor; what the layers keep is still there */
+        ft_pass pass = {.t = t, .b = b, .scale = s.scale};
+        rc = head(&pass, s.losses, 1, st);
+        if (!rc)
+            backward(&pass);
+    }
+    per_sequence_free(&s);
+    return rc;
+}
+
+/* --- Updates ----------------------------------------------------------------------------------- */
+
+ft_code ft_trainer_make_moments(ft_trainer *t, ft_status *st)
+{
+    if (!t->moments)
+        t->moments = ft_alloc_array(2 * t->p.count, sizeof(*t->moments));
+    for (size_t i = 0; t->moments && i < 2 * t->p.count; i++) {
+        const ft_parameter *p = &t->p.all[i / 2];
+        if (!p->grad || t->moments[i])
+            continue;
+        t->moments[i] = ft_alloc_array(p->count, sizeof(float));
+        if (!t->moments[i])
+            return ft_fail(st, FT_ERR_MEM, "no memory for the optimizer's state of %s", p->name);
+    }
+    return t->moments ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the optimizer's state");
+}
+
+float *ft_trainer_moment(ft_trainer *t, size_t i, int second)
+{
+    return t->moments ? t->moments[2 * i + (second ? 1 : 0)] : NULL;
+}
+
+ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, double scale, ft_status *st)
+{
+    const ft_code rc = ft_trainer_make_moments(t, st);
+    for (size_t i = 0; i < t->p.count && !rc; i++) {
+        const ft_parameter *p = &t->p.all[i];
+        const int bias = strstr(p->name, ".gate.expert_bias") != NULL;
+        if (!p->grad)
+            continue;
+        if (bias) /* one that falls stays at 0 or below; one that a file has above stays where it is */
+            for (size_t k = p->first; k < p->count; k++) {
+                const float was = p->value[k];
+                ft_adamw_update(o, step, scale, p->value + k, p->grad + k, t->moments[2 * i] + k,
+                                t->moments[2 * i + 1] + k, 1);
+                if (was <= 0 && p->value[k] > 0)
+                    p->value[k] = 0;
+            }
+        else
+            ft_adamw_update(o, step, scale, p->value + p->first, p->grad + p->first, t->moments[2 * i] + p->first,
+                            t->moments[2 * i + 1] + p->first, p->count - p->first);
+    }
+    return rc;
+}

@@ -1,0 +1,68 @@
+/* ft_trainer: losses and gradients of a FlexOlmo or OLMo 2 model, and its updates.
+ *
+ *   loss = ce + z_loss * z
+ *   ce = mean over the labelled tokens of -log softmax(logits)[label]
+ *   z  = mean over layers of the mean over tokens of (log sum_e exp l_e)^2, l the router's
+ *        logits after the bias; 0 for a dense model
+ *
+ * Activations are float32; sums of a loss or a norm are float64. The result of a step is a
+ * function of weights and batch, not of the number of threads.
+ * Lifetime  the trainer owns its parameters.
+ * Threads   one owner; it works on its own pool. */
+#ifndef FT_TRAINER_H
+#define FT_TRAINER_H
+#include "model/train/ft_adamw.h"
+#include "model/train/ft_parameters.h"
+
+FT_API_BEGIN
+
+typedef struct ft_trainer ft_trainer;
+
+typedef struct ft_trainer_options {
+    ft_train_mode mode;
+    unsigned threads; /* 0: one for each processor */
+    double z_loss;
+    int recompute; /* keep a layer's input alone, and make the rest again on the way back: a third more work */
+} ft_trainer_options;
+
+/* ids, labels [sequences, length]; labels are shifted already (label t is what follows id t), a
+ * negative one is not counted. begin [sequences, length] (NULL: all 0): the position in its
+ * sequence where a token's document starts; attention stays within it. */
+typedef struct ft_batch {
+    const int32_t *ids, *labels;
+    const uint32_t *begin;
+    size_t sequences, length;
+} ft_batch;
+
+typedef struct ft_losses {
+    double ce, z, loss;
+    size_t labelled;
+} ft_losses;
+
+FT_CHECKED ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_options *o, ft_status *st);
+void ft_trainer_close(ft_trainer *t);
+ft_parameters *ft_trainer_parameters(ft_trainer *t);
+
+/* FT_ERR_ARG an id outside the vocabulary or a begin after its token, FT_ERR_MEM the activations,
+ * FT_ERR_LIMIT a sequence beyond the model's positions. */
+FT_CHECKED ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_losses *out, ft_status *st);
+
+/* Adds weight times the loss's gradient to the parameters' grad. */
+FT_CHECKED ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double weight, ft_losses *out, ft_status *st);
+
+/* DP-SGD: each sequence is an example, its loss the mean over its own labelled tokens, without
+ * z. Adds sum_i min(1, clip / |g_i|) g_i to the gradients. norms, losses (may be NULL)
+ * [sequences]. Norms are ghost norms: no example's gradient is ever made.
+ *   FT_ERR_UNSUPPORTED  mode ALL with tied embeddings */
+FT_CHECKED ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses,
+                                      ft_losses *out, ft_status *st);
+
+/* One AdamW step of everything trained, gradients times `scale`; steps count from 1.
+ * Biases are kept at 0 or below. */
+FT_CHECKED ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, double scale, ft_status *st);
+/* The optimizer's moments of parameter i [count], NULL before the first update or where frozen. */
+float *ft_trainer_moment(ft_trainer *t, size_t i, int second);
+FT_CHECKED ft_code ft_trainer_make_moments(ft_trainer *t, ft_status *st);
+
+FT_API_END
+#endif
