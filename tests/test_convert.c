@@ -407,8 +407,8 @@ static void what_cannot_be_is_refused(void **state)
     const ft_convert_options int4 = {.to = FT_CONVERT_INT4};
     refused(place("even"), place("even-int4"), int4, FT_ERR_ARG, "is there already");
     refused(place("nowhere"), place("x"), int4, FT_ERR_NOT_FOUND, "nowhere");
-    refused(place("even"), place("x"), (ft_convert_options){.to = FT_CONVERT_INT4, .memory_bytes = 1000},
-            FT_ERR_LIMIT, "--memory");
+    refused(place("even"), place("x"), (ft_convert_options){.to = FT_CONVERT_INT4, .memory_bytes = 1000}, FT_ERR_LIMIT,
+            "--memory");
     fixture f = EVEN;
     f.poison = 2;
     refused(fixture_write("poison", &f), place("x"), int4, FT_ERR_FORMAT,
@@ -437,6 +437,65 @@ static void a_flipped_bit_is_found_by_its_digest(void **state)
     assert_non_null(strstr(r.first_wrong, "experts.1."));
 }
 
+/* --- The command line, and memory that is out ------------------------------------------------ */
+
+static void shell(int code, const char *says, const char *fmt, ...) FT_PRINTF(3, 4);
+static void shell(int code, const char *says, const char *fmt, ...)
+{
+    char command[9000], *out, *err;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(command, sizeof(command), fmt, args);
+    va_end(args);
+    const int got = ft_test_shell(command, &out, &err);
+    if (got != code || (!strstr(out, says) && !strstr(err, says)))
+        fail_msg("%s: exit %d\n%s%s", command, got, out, err);
+    free(out);
+    free(err);
+}
+
+static void the_command_line_converts_verifies_and_says_what_a_config_needs(void **state)
+{
+    (void)state;
+    const char *even = place("even"), *out = place("by-command");
+    shell(0, "\"resumed_tensors\":0", "$FLEXTRACE model convert %s --to int4 --memory 96M --threads 1 -o %s --json",
+          even, out);
+    same_folders(place("even-int4"), out);
+    shell(0, "all is well", "$FLEXTRACE model verify %s", out);
+    shell(0, "\"ok\":true", "$FLEXTRACE model verify %s --json", out);
+    shell(1, "do not have the digest", "$FLEXTRACE model verify %s", place("flipped"));
+    shell(1, "\"ok\":false", "$FLEXTRACE model verify %s --json", place("flipped"));
+    shell(2, "is there already", "$FLEXTRACE model convert %s --to int4 -o %s", even, out);
+    shell(2, "--to must be int8", "$FLEXTRACE model convert %s --to int3 -o %s", even, place("x"));
+    shell(2, "-o OUT is missing", "$FLEXTRACE model convert %s --to int4", even);
+    shell(0, "\"weight_type\":\"int4\"", "$FLEXTRACE model info %s --json", out);
+    shell(0, "none in this folder",
+          "mkdir -p %s && cp %s/bench/shapes/flexolmo-7x7b.json %s/config.json && $FLEXTRACE model info %s",
+          place("bare"), FT_SOURCE_DIR, place("bare"), place("bare"));
+    shell(0, "\"weight_bytes\":66541330432", "$FLEXTRACE model info %s --json", place("bare"));
+    shell(2, "is not a verb", "$FLEXTRACE model look");
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    const char *even = place("even"), *out = place("no-memory");
+    const ft_convert_options o = {.to = FT_CONVERT_INT8, .threads = 1};
+    int failed = 1;
+    for (long k = 1; failed; k += k < 40 ? 1 : 17) {
+        ft_convert_result r;
+        ft_status st = {0};
+        ft_test_fail_allocation(k);
+        const ft_code rc = ft_convert(even, out, &o, &r, &st);
+        failed = ft_test_allocation_failed();
+        ft_test_fail_allocation(0);
+        if (rc == FT_OK) /* where what failed was not needed */
+            assert_ok(ft_folder_remove(out, &st), st);
+        else if (rc != FT_ERR_MEM || !failed || ft_path_exists(out))
+            fail_msg("allocation %ld: %s: %s", k, ft_code_name(rc), st.msg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,6 +509,8 @@ int main(void)
         cmocka_unit_test(another_source_or_type_begins_anew),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(a_flipped_bit_is_found_by_its_digest),
+        cmocka_unit_test(the_command_line_converts_verifies_and_says_what_a_config_needs),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
