@@ -76,6 +76,7 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
         item->first_at = item->first_at > 0 ? item->first_at : item->last_at;
     }
     item->count = now.count;
+    item->cached = now.cached_tokens;
     item->finish = now.finish;
     item->end_token = now.end_token;
     return FT_OK;

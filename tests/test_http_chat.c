@@ -289,6 +289,36 @@ static void penalties_and_biases_act(void **state)
     json_decref(free_one);
 }
 
+static json_int_t cached_of(const json_t *answer)
+{
+    const json_t *usage = json_object_get(answer, "usage");
+    return json_integer_value(json_object_get(json_object_get(usage, "prompt_tokens_details"), "cached_tokens"));
+}
+
+/* The second time all but the last page of the prompt is there already; without an expert
+ * nothing is shared. */
+static void usage_tells_what_the_prefix_cache_had(void **state)
+{
+    (void)state;
+    need_server();
+    char prompt[4000] = "400", body[4400];
+    for (int i = 1; i < 300; i++)
+        snprintf(prompt + strlen(prompt), sizeof(prompt) - strlen(prompt), ",%d", 400 + i * 7 % 500);
+    snprintf(body, sizeof(body), "{\"prompt\":[%s],\"max_tokens\":2,\"temperature\":0}", prompt);
+    json_t *first = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    json_t *second = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    assert_int_equal(cached_of(first), 0);
+    assert_true(cached_of(second) >= 192 && cached_of(second) < 300);
+    assert_true(json_equal(json_object_get(first, "choices"), json_object_get(second, "choices")));
+    snprintf(body, sizeof(body), "{\"prompt\":[%s],\"max_tokens\":2,\"temperature\":0,\"flextrace\":{\"without\":[1]}}",
+             prompt);
+    json_t *other = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    assert_int_equal(cached_of(other), 0);
+    json_decref(first);
+    json_decref(second);
+    json_decref(other);
+}
+
 static void a_model_without_a_template_says_how_to_give_it_one(void **state)
 {
     (void)state;
@@ -323,6 +353,7 @@ int main(void)
         cmocka_unit_test(without_max_tokens_the_context_is_the_bound),
         cmocka_unit_test(what_chat_does_not_do_is_refused_by_name),
         cmocka_unit_test(penalties_and_biases_act),
+        cmocka_unit_test(usage_tells_what_the_prefix_cache_had),
         cmocka_unit_test(a_model_without_a_template_says_how_to_give_it_one),
     };
     return cmocka_run_group_tests(tests, open_with_template, close_all);

@@ -12,6 +12,7 @@
 #include "tracer/ft_federation.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,17 @@ static ft_code answer(chat *c, ft_status *st)
 
 /* --- The conversation --------------------------------------------------------------------- */
 
+/* Until a line can be read, or an interrupt comes: a read that has begun to wait would not
+ * see one that came just before it. 0: interrupted. */
+static int wait_for_line(const chat *c)
+{
+    enum { LOOK_MS = 100 };
+    struct pollfd in = {.fd = 0, .events = POLLIN};
+    while (c->terminal && !cli_interrupted() && poll(&in, 1, LOOK_MS) == 0)
+        ;
+    return !cli_interrupted();
+}
+
 /* One message: lines as long as they end in "\". 0: the input has ended. */
 static int read_message(const chat *c, ft_buffer *out)
 {
@@ -305,7 +317,7 @@ static int read_message(const chat *c, ft_buffer *out)
             fputs(got ? ". " : "> ", stdout);
             fflush(stdout);
         }
-        ssize_t n = getline(&line, &room, stdin);
+        ssize_t n = wait_for_line(c) ? getline(&line, &room, stdin) : -1;
         if (n < 0)
             break;
         got = 1;
@@ -376,6 +388,8 @@ static int run(chat *c)
     if (c->terminal && c->view.colour)
         cli_render_legend(&c->view, ft_model_get_config(c->scope.model)->experts, c->without);
     cli_catch_interrupts();
+    if (c->terminal)
+        setvbuf(stdin, NULL, _IONBF, 0); /* what was typed ahead must show to poll */
     int code = -1;
     while (code < 0 && !cli_interrupted() && read_message(c, &line))
         code = turn(c, &line);
