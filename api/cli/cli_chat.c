@@ -61,6 +61,7 @@ typedef struct chat {
     ft_chat_template *template;
     ft_encoder *encoder;
     ft_pool *pool;
+    ft_engine *engine; /* its prefix cache has the conversation so far */
     cli_view view;
     uint32_t turn_end; /* FT_NO_TOKEN: the end-of-text token alone */
     /* The conversation: texts are owned. */
@@ -150,6 +151,8 @@ static ft_code open_all(chat *c, ft_status *st)
         rc = ft_encoder_new(&c->encoder, c->scope.tokenizer, st);
     if (!rc)
         rc = ft_pool_new(&c->pool, (unsigned)c->threads, st);
+    if (!rc)
+        rc = ft_engine_new(&c->engine, c->scope.model, c->pool, &(ft_engine_options){0}, st);
     if (rc)
         return rc;
     const char *end = ft_chat_template_turn_end(c->template);
@@ -176,6 +179,7 @@ static void close_all(chat *c)
     free(c->messages);
     ft_chat_template_close(c->template);
     ft_encoder_free(c->encoder);
+    ft_engine_free(c->engine);
     ft_pool_free(c->pool);
     ft_snapshot_release(c->snapshot);
     ft_federation_close(c->federation);
@@ -270,7 +274,9 @@ static ft_code answer(chat *c, ft_status *st)
                                    .stop_id_count = c->turn_end != FT_NO_TOKEN,
                                    .capture_routing = c->view.colour && config->experts > 0};
     if (!rc)
-        rc = ft_generation_open(&g, c->scope.model, c->scope.tokenizer, c->pool, &r, st);
+        rc = ft_generation_open_on(&g, c->engine, c->scope.tokenizer, &r, st);
+    if (!rc)
+        ft_generation_find_prefix(g);
     while (!rc && ft_generation_get(g).finish == FT_FINISH_NONE) {
         rc = ft_generation_step(g, st);
         if (!rc && cli_interrupted())
