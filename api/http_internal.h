@@ -94,6 +94,7 @@ void ft_stream_release(ft_stream *s);
 
 /* --- Requests and answers ------------------------------------------------------ */
 
+#define FT_LOCAL_KEY "local"
 enum { FT_REQUEST_ID = 129, FT_MAX_HEADERS = 8 };
 
 struct ft_request {
@@ -101,6 +102,7 @@ struct ft_request {
     ft_server *server;
     struct MHD_Connection *connection;
     ft_client *client;
+    const char *key; /* whose request it is; FT_LOCAL_KEY until there are keys */
     const ft_route *route;
     ft_face face;
     char method[12], id[FT_REQUEST_ID], segment[2][256];
