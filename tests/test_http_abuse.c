@@ -326,7 +326,7 @@ static void clients_that_stop_reading_are_cut_off(void **state)
     enum { CLIENTS = 2 };
     static const char done[] = "flextrace_http_requests_total{route=\"/v1/completions\",method=\"POST\",code=\"200\"}";
     stop_server();
-    start_server("limits:\n  request_seconds: 10\n");
+    start_server("limits: {request_seconds: 10, max_running: 32}\n");
     serves();
     const double before = sample(done);
     const long memory = resident_kib();
