@@ -122,9 +122,11 @@ void ft_pass_group(void *pass)
     ft_products_clear(&p->work);
     for (size_t x = 0; x < e->experts; x++) {
         const size_t at = p->first_pair[x], n = p->first_pair[x + 1] - at;
-        const ft_expert *expert = &e->model->layers[p->layer].experts[x];
-        if (n)
-            ft_products_add_gated(&p->work, e, expert, &z->hidden_in, z->pair_token + at, n, z->gate + at * I, I);
+        if (!n)
+            continue;
+        ft_model_expert_want(e->model, p->layer, x);
+        ft_products_add_gated(&p->work, e, &e->model->layers[p->layer].experts[x], &z->hidden_in, z->pair_token + at, n,
+                              z->gate + at * I, I);
     }
     ft_products_deal(&p->work);
 }

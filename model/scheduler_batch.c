@@ -46,14 +46,14 @@ int ft_scheduler_pause_one(ft_scheduler *s, const ft_job *older)
     return 1;
 }
 
-/* Room for all that is known of it, beside one more page for everybody who runs. */
+/* Room for all that is known of it, beside one more page for everybody else who runs. */
 int ft_scheduler_has_room(const ft_scheduler *s, const ft_job *j)
 {
-    size_t running = 0;
+    size_t others = 0;
     for (const ft_job *r = s->running; r; r = r->next)
-        running += ft_generation_pages(r->generation) != 0;
+        others += r != j && ft_generation_pages(r->generation) != 0;
     const size_t needed = ft_generation_unread(j->generation) / FT_KV_PAGE + 1;
-    return !running || ft_engine_free_pages(s->engine, needed + running) >= needed + running;
+    return !others || ft_engine_free_pages(s->engine, needed + others) >= needed + others;
 }
 
 /* Puts the next tokens of a request into the pass; 0 when there is no memory for it. */
@@ -112,11 +112,10 @@ static ft_job *next_prompt(const ft_scheduler *s)
 {
     ft_job *best = NULL;
     for (ft_job *j = s->running; j; j = j->next) {
-        if (j->reads || j->rc || ft_generation_unread(j->generation) <= 1)
+        const int looked_at = j->reads || j->rc || j->passed_over == s->pass;
+        if (looked_at || ft_generation_unread(j->generation) <= 1)
             continue;
-        if (j->paused && !ft_scheduler_has_room(s, j))
-            continue;
-        if ((!best || goes_before(j, best)) && !is_read_already(s, j))
+        if (!best || goes_before(j, best))
             best = j;
     }
     return best;
@@ -124,10 +123,14 @@ static ft_job *next_prompt(const ft_scheduler *s)
 
 static void add_prompts(ft_scheduler *s, size_t budget)
 {
-    while (budget) {
-        ft_job *j = next_prompt(s);
-        if (!j || !add(s, j, budget))
-            return;
+    ft_job *j;
+    while (budget && (j = next_prompt(s))) {
+        j->passed_over = s->pass; /* unless it gets on */
+        if (j->paused && j != s->running && !ft_scheduler_has_room(s, j))
+            continue;
+        ft_generation_find_prefix(j->generation);
+        if (is_read_already(s, j) || !add(s, j, budget))
+            continue;
         j->paused = 0;
         j->key->served = s->pass;
         j->prompt_part += j->reads;
@@ -135,9 +138,7 @@ static void add_prompts(ft_scheduler *s, size_t budget)
             j->prompt_turns++;
             j->prompt_part = 0;
         }
-        budget -= j->reads < budget ? j->reads : budget;
-        if (j->rc)
-            return; /* it is told, and ends; the next pass goes on */
+        budget -= j->reads;
     }
 }
 
@@ -145,10 +146,8 @@ void ft_scheduler_fill(ft_scheduler *s)
 {
     s->batch_count = 0;
     s->pass++;
-    for (ft_job *j = s->running; j; j = j->next) {
+    for (ft_job *j = s->running; j; j = j->next)
         j->reads = 0;
-        ft_generation_find_prefix(j->generation);
-    }
     /* From the oldest on: whoever is paused for one of them came later and is not in the pass yet. */
     for (ft_job *j = s->running; j; j = j->next)
         if (ft_generation_unread(j->generation) == 1)

@@ -28,10 +28,11 @@ typedef struct ft_job {
     void *context;
     int done; /* of a call, under the lock */
     /* The scheduler's thread alone. */
-    size_t prompt_turns; /* how often it had a large part of a pass for its prompt */
-    size_t prompt_part;  /* tokens since then */
-    size_t reads;        /* tokens in this pass; 0: not in it */
-    int paused;          /* its pages went to an older one */
+    size_t prompt_turns;  /* how often it had a large part of a pass for its prompt */
+    size_t prompt_part;   /* tokens since then */
+    uint64_t passed_over; /* the pass that could not read for it */
+    size_t reads;         /* tokens in this pass; 0: not in it */
+    int paused;           /* its pages went to an older one */
     ft_code rc;
     ft_status st;
 } ft_job;

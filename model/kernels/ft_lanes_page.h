@@ -23,7 +23,9 @@ FT_INLINE void page_tile(ft_kv_type type, const ft_page_product *p, size_t g, si
                          size_t to, int whole, int rows, int wide)
 {
     const int add = p->add || from > 0;
-    const char *row = (const char *)p->page + from * p->page_stride * ft_kv_bytes(type);
+    const size_t row_bytes = p->page_stride * ft_kv_bytes(type), line = j * ft_kv_bytes(type);
+    const char *next = p->next && !g && !from ? (const char *)p->next + line : NULL;
+    const char *row = (const char *)p->page + from * row_bytes;
     const float *a = p->a + g * p->a_stride;
     float *out = p->out + g * p->out_stride + j;
     lanes sum[QUERIES][WIDE];
@@ -35,7 +37,12 @@ FT_INLINE void page_tile(ft_kv_type type, const ft_page_product *p, size_t g, si
             sum[r][c] = !add ? lanes_of(0) : whole ? lanes_load(at) : lanes_load_tail(at, tail_of(left));
         }
     }
-    for (size_t i = from; i < to; i++, row += p->page_stride * ft_kv_bytes(type)) {
+    for (size_t i = from; i < to; i++, row += row_bytes) {
+        if (next) {
+            FT_UNROLL
+            for (size_t at = 0; at < (size_t)wide * LANES * ft_kv_bytes(type); at += 64)
+                __builtin_prefetch(next + i * row_bytes + at, 0, 2);
+        }
         lanes b[WIDE];
         FT_UNROLL
         for (int c = 0; c < wide; c++)
@@ -85,6 +92,8 @@ FT_INLINE void page(ft_kv_type type, const ft_page_product *p)
             if (p->depths[g + r] > common)
                 page_rows(type, p, g + r, common, p->depths[g + r], 1);
     }
+    for (; g + 2 <= p->rows && !p->depths; g += 2)
+        page_rows(type, p, g, 0, p->depth, 2);
     for (; g < p->rows; g++)
         page_rows(type, p, g, 0, p->depths ? p->depths[g] : p->depth, 1);
 }

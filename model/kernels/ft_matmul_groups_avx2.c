@@ -3,7 +3,11 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "model/kernels/ft_simd_avx2.h"
 
-enum { SLICES = 2, TOKENS = 2 }; /* 4 whole sums, 4 float ones, 4 of w, 2 of x, 2 for a product: 16 registers */
+enum {
+    SLICES = 2,
+    TOKENS = 2,
+    FEW = 4
+}; /* 4 whole sums, 4 float ones, 4 of w, 2 of x, 2 for a product: 16 registers */
 typedef __m256i whole;
 typedef struct some_weights {
     whole low, high; /* four columns each; int8 ones less 128 */

@@ -3,7 +3,7 @@
 #if defined(__AVX512VNNI__)
 #include "model/kernels/ft_simd_avx512.h"
 
-enum { SLICES = 2, TOKENS = 6 }; /* 12 whole sums, 12 float ones, 4 of w, 1 of x: 29 of 32 registers */
+enum { SLICES = 2, TOKENS = 6, FEW = 8 }; /* 12 whole sums, 12 float ones, 4 of w, 1 of x: 29 of 32 registers */
 typedef __m512i whole;
 typedef struct some_weights {
     whole low, high; /* four columns each */

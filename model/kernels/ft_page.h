@@ -25,6 +25,7 @@ enum { FT_KV_PAGE = 64 };
 typedef struct ft_page_product {
     const void *page;
     size_t page_stride; /* elements from row i to row i + 1 */
+    const void *next;   /* a page of the same shape that is read next, fetched meanwhile; NULL: none */
     size_t depth, cols; /* i < depth, j < cols */
     const float *a;     /* [rows, depth] */
     size_t a_stride;
