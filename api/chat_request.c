@@ -225,7 +225,8 @@ static void refuse_choices(ft_reader *r)
     }
     const json_t *modes = json_object_get(r->body, "modalities");
     const char *mode = json_string_value(json_array_get(modes, 0));
-    if (!r->failed && modes && !json_is_null(modes) && (json_array_size(modes) != 1 || !mode || strcmp(mode, "text"))) {
+    if (!r->failed && modes && !json_is_null(modes) &&
+        (json_array_size(modes) != 1 || !mode || strcmp(mode, "text") != 0)) {
         ft_refuse(r->q, 400, "unsupported_parameter", "modalities", "'modalities' can only be [\"text\"]");
         r->failed = 1;
     }

@@ -111,7 +111,7 @@ struct ft_job {
     ft_client *client;
     ft_stream *stream; /* NULL: not streaming */
     ft_completion_request r;
-    char id[40], request_id[FT_REQUEST_ID];
+    char id[40], request_id[FT_REQUEST_ID], key[64];
     int64_t created;
     double started;  /* the request's head */
     double deadline; /* of an answer that does not stream */

@@ -76,6 +76,7 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
         item->first_at = item->first_at > 0 ? item->first_at : item->last_at;
     }
     item->count = now.count;
+    item->cached = now.cached_tokens;
     item->finish = now.finish;
     item->end_token = now.end_token;
     return FT_OK;
@@ -147,7 +148,8 @@ static int on_step(void *context, const ft_generation *g, int final, ft_code rc,
 
 static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
 {
-    ft_generate_request g = {.prompt = item->prompt->ids,
+    ft_generate_request g = {.key = job->key,
+                             .prompt = item->prompt->ids,
                              .prompt_count = item->prompt->count,
                              .max_new_tokens = job->r.max_tokens,
                              .sampling = job->r.sampling,
@@ -592,6 +594,7 @@ static ft_job *new_job(ft_request *q, ft_completion_request *r)
     job->experts = ft_model_get_config(q->server->model)->experts;
     snprintf(job->id, sizeof(job->id), "%s-%016" PRIx64 "%08" PRIx32, job->r.chat ? "chatcmpl" : "cmpl",
              ft_random_seed(), (uint32_t)ft_random_seed());
+    snprintf(job->key, sizeof(job->key), "%s", q->key);
     snprintf(job->request_id, sizeof(job->request_id), "%s", q->id);
     job->items = ft_alloc_array(job->r.prompt_count * job->r.n, sizeof(*job->items));
     if (!job->items) {

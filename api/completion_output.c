@@ -172,14 +172,17 @@ json_t *ft_output_choice(const ft_job *job, const ft_item *item)
 
 json_t *ft_output_usage(const ft_job *job)
 {
-    size_t prompt = 0, generated = 0;
-    for (size_t i = 0; i < job->item_count; i++)
+    size_t prompt = 0, generated = 0, cached = 0;
+    for (size_t i = 0; i < job->item_count; i++) {
         generated += job->items[i].count;
+        if (i % job->r.n == 0) /* a prompt counts once, however many choices it has */
+            cached += job->items[i].cached;
+    }
     for (size_t i = 0; i < job->r.prompt_count; i++)
         prompt += job->r.prompts[i].count;
-    return json_pack("{s:I,s:I,s:I,s:{s:i}}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
+    return json_pack("{s:I,s:I,s:I,s:{s:I}}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
                      (json_int_t)generated, "total_tokens", (json_int_t)prompt + (json_int_t)generated,
-                     "prompt_tokens_details", "cached_tokens", 0);
+                     "prompt_tokens_details", "cached_tokens", (json_int_t)cached);
 }
 
 json_t *ft_output_whole(const ft_job *job)

@@ -126,13 +126,28 @@ json_t *ft_live_spans_end(ft_item *item)
 
 /* --- The trace ------------------------------------------------------------------------ */
 
+/* What the text came from, enough to make it again. */
 static json_t *parameters_json(const ft_job *job, const ft_item *item)
 {
     const ft_sampling *how = &job->r.sampling;
-    return json_pack("{s:f,s:I,s:f,s:I,s:I,s:o}", "temperature", how->temperature, "top_k", (json_int_t)how->top_k,
-                     "top_p", how->top_p, "seed", (json_int_t)how->seed + (json_int_t)(item->index % job->r.n),
-                     "max_tokens", (json_int_t)job->r.max_tokens, "stop",
-                     job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
+    json_t *p = json_pack("{s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:o}", "temperature", how->temperature, "top_k",
+                          (json_int_t)how->top_k, "top_p", how->top_p, "min_p", how->min_p, "presence_penalty",
+                          how->presence_penalty, "frequency_penalty", how->frequency_penalty, "repetition_penalty",
+                          how->repetition_penalty, "seed", (json_int_t)how->seed + (json_int_t)(item->index % job->r.n),
+                          "max_tokens", (json_int_t)job->r.max_tokens, "min_tokens", (json_int_t)how->min_tokens,
+                          "stop", job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
+    if (p && job->r.stop_id_count)
+        (void)json_object_set_new(p, "stop_token_ids", ft_json_ids(job->r.stop_ids, job->r.stop_id_count));
+    if (p && how->bias_count) {
+        json_t *bias = json_object();
+        for (size_t i = 0; i < how->bias_count; i++) {
+            char id[16];
+            snprintf(id, sizeof(id), "%u", how->bias_ids[i]);
+            (void)json_object_set_new(bias, id, json_real((double)how->bias_values[i]));
+        }
+        (void)json_object_set_new(p, "logit_bias", bias);
+    }
+    return p;
 }
 
 static ft_code store(ft_job *job, ft_item *item, ft_status *st)
@@ -169,6 +184,7 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
         return rc;
     json_t *t = item->trace;
     if (json_object_set_new(t, "model", json_string(ft_federation_name(job->server->federation))) ||
+        json_object_set_new(t, "key", json_string(job->key)) ||
         json_object_set_new(t, "finish_reason", json_string(ft_output_finish(item))) ||
         json_object_set_new(t, "parameters", parameters_json(job, item)))
         return ft_fail(st, FT_ERR_MEM, "trace: out of memory");

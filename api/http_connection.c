@@ -171,6 +171,7 @@ static ft_request *new_request(ft_server *s, struct MHD_Connection *connection, 
         return NULL;
     q->server = s;
     q->connection = connection;
+    q->key = FT_LOCAL_KEY;
     q->started = ft_seconds_now();
     q->path = strdup(url);
     q->client = calloc(1, sizeof(*q->client));

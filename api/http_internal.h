@@ -81,8 +81,9 @@ void ft_client_release(ft_client *c);
  * polling thread, which suspends the connection while there are none. */
 typedef struct ft_stream ft_stream;
 FT_CHECKED ft_code ft_stream_new(ft_stream **out, ft_status *st);
-/* FT_ERR_LIMIT when the client is FT_STREAM_BEHIND bytes behind already. */
-enum { FT_STREAM_BEHIND = 4 << 20 };
+/* FT_ERR_LIMIT when the client is FT_STREAM_BEHIND bytes behind and took nothing for some
+ * seconds; one answer may be larger than that. */
+enum { FT_STREAM_BEHIND = 4 << 20, FT_STREAM_SECONDS = 5 };
 FT_CHECKED ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st);
 /* Whether bytes wait of which the client has taken none for so long. */
 int ft_stream_stalled(ft_stream *s, double now, double seconds);
@@ -93,6 +94,7 @@ void ft_stream_release(ft_stream *s);
 
 /* --- Requests and answers ------------------------------------------------------ */
 
+#define FT_LOCAL_KEY "local"
 enum { FT_REQUEST_ID = 129, FT_MAX_HEADERS = 8 };
 
 struct ft_request {
@@ -100,6 +102,7 @@ struct ft_request {
     ft_server *server;
     struct MHD_Connection *connection;
     ft_client *client;
+    const char *key; /* whose request it is; FT_LOCAL_KEY until there are keys */
     const ft_route *route;
     ft_face face;
     char method[12], id[FT_REQUEST_ID], segment[2][256];

@@ -87,7 +87,7 @@ ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st
         s->waiting.size = behind;
         s->read = 0;
     }
-    if (!s->ended && behind > FT_STREAM_BEHIND)
+    if (!s->ended && behind > FT_STREAM_BEHIND && ft_seconds_now() - s->moved > FT_STREAM_SECONDS)
         rc = ft_fail(st, FT_ERR_LIMIT, "the client is %zu bytes behind", behind);
     else if (!s->ended)
         rc = ft_buffer_append(&s->waiting, bytes, n, st);

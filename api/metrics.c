@@ -100,7 +100,7 @@ ft_code ft_metric_head(ft_buffer *out, const char *name, const char *type, const
 static ft_code put_label(ft_buffer *out, const char *name, const char *value, int more, ft_status *st)
 {
     ft_code rc = ft_buffer_printf(out, st, "%s%s=\"", more ? "," : "{", name);
-    for (const char *p = value; !rc && *p; p++) {
+    for (const char *p = value ? value : ""; !rc && *p; p++) {
         const char *escaped = *p == '\\' ? "\\\\" : *p == '"' ? "\\\"" : *p == '\n' ? "\\n" : NULL;
         rc = escaped ? ft_buffer_append_str(out, escaped, st) : ft_buffer_append(out, p, 1, st);
     }

@@ -43,6 +43,16 @@ static void put_load(writer *w, const ft_server *s)
     const ft_scheduler_load load = ft_scheduler_get_load(s->scheduler);
     put(w, "flextrace_requests_running", "gauge", "Generations that take their turns.", (double)load.running);
     put(w, "flextrace_requests_waiting", "gauge", "Generations in the queue.", (double)load.waiting);
+    put(w, "flextrace_requests_paused_total", "counter", "Times that a generation gave its memory to an older one.",
+        (double)load.pauses);
+    const ft_engine_load *e = &load.engine;
+    put(w, "flextrace_kv_cache_usage_ratio", "gauge", "Of the key-value memory, by generations and the prefix cache.",
+        e->kv_bytes ? (double)e->kv_bytes_used / (double)e->kv_bytes : 0);
+    put(w, "flextrace_kv_cache_bytes", "gauge", "The key-value memory.", (double)e->kv_bytes);
+    put(w, "flextrace_prefix_cache_queries_total", "counter", "Prompt tokens that were looked for in the prefix cache.",
+        (double)e->prefix_asked_tokens);
+    put(w, "flextrace_prefix_cache_hits_total", "counter", "Of them, those that it had.",
+        (double)e->prefix_found_tokens);
 }
 
 /* --- Owners ------------------------------------------------------------------------- */

@@ -1,7 +1,10 @@
 /* Chat over HTTP: the same model and job as completions, in chat's shapes. */
+#include "api/http_internal.h"
 #include "tests/ft_test_http.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <time.h>
 
 static int open_with_template(void **state)
 {
@@ -289,6 +292,83 @@ static void penalties_and_biases_act(void **state)
     json_decref(free_one);
 }
 
+static void hold_up(void *context, ft_pool *pool)
+{
+    (void)context;
+    (void)pool;
+    const struct timespec a_while = {.tv_sec = 11, .tv_nsec = 500000000};
+    nanosleep(&a_while, NULL);
+}
+
+static void *hold_up_the_model(void *context)
+{
+    ft_status st = {0};
+    (void)context;
+    if (ft_scheduler_call(server->scheduler, hold_up, NULL, &st) != FT_OK)
+        fprintf(stderr, "%s\n", st.msg);
+    return NULL;
+}
+
+/* Something else has the model for more than ten seconds: proxies must see that the stream
+ * lives. */
+static void a_silent_stream_says_ping(void **state)
+{
+    (void)state;
+    need_server();
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, hold_up_the_model, NULL), 0);
+    ft_reply r = ft_http(at, "POST", "/v1/chat/completions", NULL, "{" HELLO ",\"max_tokens\":900,\"stream\":true}");
+    pthread_join(other, NULL);
+    assert_non_null(strstr(r.body, ": ping\n\n"));
+    assert_non_null(strstr(r.body, "data: [DONE]"));
+    ft_reply_release(&r);
+}
+
+static void a_stored_trace_names_the_key(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *answer = ft_http_json(at, "POST", "/v1/chat/completions",
+                                  "{" HELLO ",\"max_tokens\":3,\"flextrace\":{\"trace\":true}}", 200);
+    char path[100];
+    snprintf(path, sizeof(path), "/v1/traces/%s",
+             text_at(json_object_get(choice_of(answer, 0), "flextrace"), "trace_id"));
+    json_t *trace = ft_http_json(at, "GET", path, NULL, 200);
+    assert_string_equal(text_at(trace, "key"), "local");
+    json_decref(trace);
+    json_decref(answer);
+}
+
+static json_int_t cached_of(const json_t *answer)
+{
+    const json_t *usage = json_object_get(answer, "usage");
+    return json_integer_value(json_object_get(json_object_get(usage, "prompt_tokens_details"), "cached_tokens"));
+}
+
+/* The second time all but the last page of the prompt is there already; without an expert
+ * nothing is shared. */
+static void usage_tells_what_the_prefix_cache_had(void **state)
+{
+    (void)state;
+    need_server();
+    char prompt[4000] = "400", body[4400];
+    for (int i = 1; i < 300; i++)
+        snprintf(prompt + strlen(prompt), sizeof(prompt) - strlen(prompt), ",%d", 400 + i * 7 % 500);
+    snprintf(body, sizeof(body), "{\"prompt\":[%s],\"max_tokens\":2,\"temperature\":0}", prompt);
+    json_t *first = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    json_t *second = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    assert_int_equal(cached_of(first), 0);
+    assert_true(cached_of(second) >= 192 && cached_of(second) < 300);
+    assert_true(json_equal(json_object_get(first, "choices"), json_object_get(second, "choices")));
+    snprintf(body, sizeof(body), "{\"prompt\":[%s],\"max_tokens\":2,\"temperature\":0,\"flextrace\":{\"without\":[1]}}",
+             prompt);
+    json_t *other = ft_http_json(at, "POST", "/v1/completions", body, 200);
+    assert_int_equal(cached_of(other), 0);
+    json_decref(first);
+    json_decref(second);
+    json_decref(other);
+}
+
 static void a_model_without_a_template_says_how_to_give_it_one(void **state)
 {
     (void)state;
@@ -323,6 +403,9 @@ int main(void)
         cmocka_unit_test(without_max_tokens_the_context_is_the_bound),
         cmocka_unit_test(what_chat_does_not_do_is_refused_by_name),
         cmocka_unit_test(penalties_and_biases_act),
+        cmocka_unit_test(a_silent_stream_says_ping),
+        cmocka_unit_test(a_stored_trace_names_the_key),
+        cmocka_unit_test(usage_tells_what_the_prefix_cache_had),
         cmocka_unit_test(a_model_without_a_template_says_how_to_give_it_one),
     };
     return cmocka_run_group_tests(tests, open_with_template, close_all);

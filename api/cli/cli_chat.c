@@ -12,6 +12,7 @@
 #include "tracer/ft_federation.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,7 @@ typedef struct chat {
     ft_chat_template *template;
     ft_encoder *encoder;
     ft_pool *pool;
+    ft_engine *engine; /* its prefix cache has the conversation so far */
     cli_view view;
     uint32_t turn_end; /* FT_NO_TOKEN: the end-of-text token alone */
     /* The conversation: texts are owned. */
@@ -149,6 +151,8 @@ static ft_code open_all(chat *c, ft_status *st)
         rc = ft_encoder_new(&c->encoder, c->scope.tokenizer, st);
     if (!rc)
         rc = ft_pool_new(&c->pool, (unsigned)c->threads, st);
+    if (!rc)
+        rc = ft_engine_new(&c->engine, c->scope.model, c->pool, &(ft_engine_options){0}, st);
     if (rc)
         return rc;
     const char *end = ft_chat_template_turn_end(c->template);
@@ -175,6 +179,7 @@ static void close_all(chat *c)
     free(c->messages);
     ft_chat_template_close(c->template);
     ft_encoder_free(c->encoder);
+    ft_engine_free(c->engine);
     ft_pool_free(c->pool);
     ft_snapshot_release(c->snapshot);
     ft_federation_close(c->federation);
@@ -269,7 +274,9 @@ static ft_code answer(chat *c, ft_status *st)
                                    .stop_id_count = c->turn_end != FT_NO_TOKEN,
                                    .capture_routing = c->view.colour && config->experts > 0};
     if (!rc)
-        rc = ft_generation_open(&g, c->scope.model, c->scope.tokenizer, c->pool, &r, st);
+        rc = ft_generation_open_on(&g, c->engine, c->scope.tokenizer, &r, st);
+    if (!rc)
+        ft_generation_find_prefix(g);
     while (!rc && ft_generation_get(g).finish == FT_FINISH_NONE) {
         rc = ft_generation_step(g, st);
         if (!rc && cli_interrupted())
@@ -293,6 +300,17 @@ static ft_code answer(chat *c, ft_status *st)
 
 /* --- The conversation --------------------------------------------------------------------- */
 
+/* Until a line can be read, or an interrupt comes: a read that has begun to wait would not
+ * see one that came just before it. 0: interrupted. */
+static int wait_for_line(const chat *c)
+{
+    enum { LOOK_MS = 100 };
+    struct pollfd in = {.fd = 0, .events = POLLIN};
+    while (c->terminal && !cli_interrupted() && poll(&in, 1, LOOK_MS) == 0)
+        ;
+    return !cli_interrupted();
+}
+
 /* One message: lines as long as they end in "\". 0: the input has ended. */
 static int read_message(const chat *c, ft_buffer *out)
 {
@@ -305,7 +323,7 @@ static int read_message(const chat *c, ft_buffer *out)
             fputs(got ? ". " : "> ", stdout);
             fflush(stdout);
         }
-        ssize_t n = getline(&line, &room, stdin);
+        ssize_t n = wait_for_line(c) ? getline(&line, &room, stdin) : -1;
         if (n < 0)
             break;
         got = 1;
@@ -376,6 +394,8 @@ static int run(chat *c)
     if (c->terminal && c->view.colour)
         cli_render_legend(&c->view, ft_model_get_config(c->scope.model)->experts, c->without);
     cli_catch_interrupts();
+    if (c->terminal)
+        setvbuf(stdin, NULL, _IONBF, 0); /* what was typed ahead must show to poll */
     int code = -1;
     while (code < 0 && !cli_interrupted() && read_message(c, &line))
         code = turn(c, &line);

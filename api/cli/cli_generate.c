@@ -336,9 +336,11 @@ static json_t *parameters(const generate *g)
             json_decref(stop);
             return NULL;
         }
-    return json_pack("{s:f, s:I, s:f, s:I, s:I, s:o}", "temperature", g->sampling.temperature, "top_k",
-                     (json_int_t)g->sampling.top_k, "top_p", g->sampling.top_p, "seed", (json_int_t)g->sampling.seed,
-                     "max_tokens", (json_int_t)g->max_new_tokens, "stop", stop);
+    return json_pack("{s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "temperature", g->sampling.temperature,
+                     "top_k", (json_int_t)g->sampling.top_k, "top_p", g->sampling.top_p, "min_p", g->sampling.min_p,
+                     "presence_penalty", 0.0, "frequency_penalty", 0.0, "repetition_penalty", 1.0, "seed",
+                     (json_int_t)g->sampling.seed, "max_tokens", (json_int_t)g->max_new_tokens, "min_tokens",
+                     (json_int_t)0, "stop", stop);
 }
 
 /* Of the completion, or of prompt and completion as one text. */
@@ -365,6 +367,7 @@ static ft_code make_trace(const generate *g, json_t **trace, ft_status *st)
     free(all);
     const char *model = g->federation ? ft_federation_name(g->federation) : ft_model_folder(g->model);
     if (!rc && (json_object_set_new(*trace, "model", json_string(model)) ||
+                json_object_set_new(*trace, "key", json_string("local")) ||
                 json_object_set_new(*trace, "finish_reason", json_string(ft_finish_name(now.finish))) ||
                 json_object_set_new(*trace, "parameters", parameters(g))))
         rc = ft_fail(st, FT_ERR_MEM, "out of memory");
