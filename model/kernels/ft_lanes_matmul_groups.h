@@ -9,7 +9,9 @@
  *                   them from `p`, where the first of them stand
  *   whole_start     what a group's sums start at, from ft_group.start
  *   whole_dot       adds the products of eight columns
- *   whole_to_lanes  to float32 */
+ *   whole_to_lanes  to float32
+ *   scale_load      scales of a slice's rows in one group, as scale_by wants them
+ *   scale_by        their products with the scale of an input's group, exact */
 #ifndef FT_LANES_MATMUL_GROUPS_H
 #define FT_LANES_MATMUL_GROUPS_H
 #include "model/kernels/ft_prepare.h"
@@ -71,11 +73,11 @@ FT_INLINE void group(int bits, const char *const *w, const char *const *scales, 
     }
     FT_UNROLL
     for (int i = 0; i < slices; i++) {
-        const lanes scale = lanes_load_half(scales[i] + g * FT_BLOCK_ROWS * sizeof(uint16_t), 0);
+        const lanes scale = scale_load(scales[i] + g * FT_BLOCK_ROWS * sizeof(uint16_t));
         FT_UNROLL
         for (int t = 0; t < tokens; t++)
-            sum[i * tokens + t] = lanes_fma(whole_to_lanes(dot[i * tokens + t]),
-                                            lanes_multiply(scale, lanes_of(x[t][g].scale)), sum[i * tokens + t]);
+            sum[i * tokens + t] =
+                lanes_fma(whole_to_lanes(dot[i * tokens + t]), scale_by(scale, x[t][g].scale), sum[i * tokens + t]);
     }
 }
 
@@ -111,7 +113,7 @@ FT_INLINE void tile(int bits, const panel *p, size_t slice, size_t t0, lanes *su
                 sums[t] = sum[i * tokens + t];
             else
                 lanes_store_tail(m->out + (t0 + (size_t)t) * m->out_stride + row, tail_of(m->rows - row),
-                                 sum[i * tokens + t]);
+                                 lanes_multiply(sum[i * tokens + t], lanes_of(ft_group_check(x[t], p->groups))));
     }
 }
 

@@ -26,7 +26,8 @@
  *       4 q + b of the group, plus 128; q = 0..7
  *   I4  w [B, G, 256] bytes: (q * 16 + r) * 4 + b holds column 8 q + b in its low and
  *       column 8 q + 4 + b in its high four bits, each plus 8; q = 0..3
- *   scales [B, G, 16] float16; a weight is scale * whole number. */
+ *   scales [B, G, 16] float16, not negative; a weight is scale * whole number. Where
+ *   a scale is 0, so are the weights. */
 #ifndef FT_MATMUL_H
 #define FT_MATMUL_H
 #include <stddef.h>

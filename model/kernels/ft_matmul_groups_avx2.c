@@ -53,6 +53,16 @@ FT_INLINE lanes whole_to_lanes(whole v)
 {
     return _mm256_cvtepi32_ps(v);
 }
+
+FT_INLINE lanes scale_load(const char *p)
+{
+    return lanes_load_half(p, 0);
+}
+
+FT_INLINE lanes scale_by(lanes w, float x)
+{
+    return lanes_multiply(w, lanes_of(x));
+}
 #include "model/kernels/ft_lanes_matmul_groups.h"
 
 void ft_matmul_i8_avx2(const ft_matmul *m)

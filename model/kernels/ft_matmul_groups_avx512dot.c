@@ -41,6 +41,19 @@ FT_INLINE lanes whole_to_lanes(whole v)
 {
     return _mm512_cvtepi32_ps(v);
 }
+
+/* An input's scale is a power of two: its exponent is added, where a product would
+ * take the place of a dot product. A scale of 0 has weights of 0: any other will do. */
+FT_INLINE lanes scale_load(const char *p)
+{
+    const lanes scale = _mm512_max_ps(lanes_load_half(p, 0), lanes_of(0x1p-24f));
+    return _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(scale), _mm512_castps_si512(lanes_of(1))));
+}
+
+FT_INLINE lanes scale_by(lanes w, float x)
+{
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(w), _mm512_castps_si512(lanes_of(x))));
+}
 #include "model/kernels/ft_lanes_matmul_groups.h"
 
 void ft_matmul_i8_avx512dot(const ft_matmul *m)

@@ -33,7 +33,7 @@ static inline void matmul(const ft_matmul *m, size_t group_bytes, int (*at)(cons
                     dot += at(w + g * group_bytes, r, k) * x[g].q[k];
                 sum = fmaf((float)dot, ft_f16_at(scales, g * FT_BLOCK_ROWS + r) * x[g].scale, sum);
             }
-            m->out[t * m->out_stride + row] = sum;
+            m->out[t * m->out_stride + row] = sum * ft_group_check(x, groups);
         }
     }
 }

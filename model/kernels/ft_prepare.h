@@ -3,11 +3,13 @@
  *   F32   the floats themselves; a caller's own floats serve as they stand
  *   BF16  rounded to the nearest bfloat16 (even on a tie), zeros up to the next
  *         multiple of 32 columns
- *   I8    one ft_group for each 32 columns: n is a multiple of 32. With a the
- *         largest magnitude of a group, scale = a / 127 and each number is the whole
- *         one nearest to x * (127 / a). A group in which a is below 2^-100 is zero;
- *         one with an infinity or a NaN in it has the scale NaN, so that the
- *         products show it.
+ *   I8    one ft_group for each 32 columns (n is a multiple of 32), then a float,
+ *         check. A group's scale is the least power of two that brings its largest
+ *         magnitude to 127 or below, so that x / scale is exact and rounded once to
+ *         the nearest whole number (even on a tie), and so that a scale is applied
+ *         by an addition to exponents. A group below 2^-80 is zero. check is 1; NaN
+ *         where the row holds an infinity, a NaN or something beyond 2^100, so that
+ *         its products show it.
  *
  * Each row begins at a multiple of ft_input_bytes: whole cache lines. */
 #ifndef FT_PREPARE_H
@@ -15,9 +17,11 @@
 #include "model/kernels/ft_float.h"
 #include "model/kernels/ft_matmul.h"
 
-#define FT_FLOAT_INFINITY 0x7f800000u
+#include <math.h>
+
 #define FT_FLOAT_MAGNITUDE 0x7fffffffu
-#define FT_GROUP_ZERO 0x0d800000u /* bits of 2^-100 */
+#define FT_GROUP_LEAST 0x17800000u /* bits of 2^-80 */
+#define FT_GROUP_MOST 0x71800000u  /* bits of 2^100 */
 
 typedef struct ft_group {
     int8_t q[FT_GROUP];
@@ -30,22 +34,37 @@ static inline size_t ft_input_bytes(ft_input_type type, size_t cols)
 {
     const size_t bytes = type == FT_INPUT_F32    ? cols * sizeof(float)
                          : type == FT_INPUT_BF16 ? cols * sizeof(uint16_t)
-                                                 : (cols + FT_GROUP - 1) / FT_GROUP * sizeof(ft_group);
+                                                 : (cols + FT_GROUP - 1) / FT_GROUP * sizeof(ft_group) + sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
 
-/* Scale and inverse scale of a group from the bits of its largest magnitude. */
-static inline float ft_group_scale(uint32_t most)
+/* The exponent of a group's scale, biased as in a float, from the bits of its largest
+ * magnitude: 127 is 1.984375 * 2^6, and what has more in its fraction carries. */
+static inline uint32_t ft_group_exponent(uint32_t most)
 {
-    if (most >= FT_FLOAT_INFINITY)
-        return ft_float_from_bits(FT_FLOAT_INFINITY | 1u << 22); /* a quiet NaN */
-    return most < FT_GROUP_ZERO ? 0 : ft_float_from_bits(most) / 127;
+    return ((most + 0x1ffff) >> 23) - 6;
 }
 
-/* 0: all numbers of the group are 0. */
-static inline float ft_group_inverse(uint32_t most)
+/* Whether the whole numbers of such a group are not simply 0. */
+static inline int ft_group_counts(uint32_t most)
 {
-    return most < FT_GROUP_ZERO || most >= FT_FLOAT_INFINITY ? 0 : 127 / ft_float_from_bits(most);
+    return most >= FT_GROUP_LEAST && most <= FT_GROUP_MOST;
+}
+
+static inline float ft_power_of_two(uint32_t biased)
+{
+    return ft_float_from_bits(biased << 23);
+}
+
+static inline void ft_group_set_check(void *row, size_t groups, int good)
+{
+    const float check = good ? 1 : NAN;
+    memcpy((ft_group *)row + groups, &check, sizeof(check));
+}
+
+static inline float ft_group_check(const void *row, size_t groups)
+{
+    return ft_f32_at((const ft_group *)row + groups, 0);
 }
 
 typedef void ft_prepare_fn(void *out, const float *x, size_t n);

@@ -16,6 +16,7 @@ void ft_prepare_i8_avx2(void *out, const float *x, size_t n)
 {
     const __m256i magnitude = _mm256_set1_epi32(FT_FLOAT_MAGNITUDE);
     ft_group *group = out;
+    int good = 1;
     for (size_t at = 0; at < n; at += FT_GROUP, group++) {
         lanes v[PARTS];
         __m256i whole[PARTS], max = _mm256_setzero_si256();
@@ -27,12 +28,15 @@ void ft_prepare_i8_avx2(void *out, const float *x, size_t n)
         _mm256_storeu_si256((__m256i *)each, max);
         for (size_t i = 0; i < LANES; i++)
             most = each[i] > most ? each[i] : most;
-        *group = (ft_group){.scale = ft_group_scale(most)};
-        const float by = ft_group_inverse(most);
-        if (by == 0)
+        *group = (ft_group){.scale = 1};
+        good &= most <= FT_GROUP_MOST;
+        if (!ft_group_counts(most))
             continue;
+        const uint32_t exponent = ft_group_exponent(most);
+        const lanes by = lanes_of(ft_power_of_two(254 - exponent)); /* 1 / scale */
+        group->scale = ft_power_of_two(exponent);
         for (size_t i = 0; i < PARTS; i++)
-            whole[i] = _mm256_cvtps_epi32(lanes_multiply(v[i], lanes_of(by)));
+            whole[i] = _mm256_cvtps_epi32(lanes_multiply(v[i], by));
         /* Packing works on both halves apart; the permutation puts the fours in order. */
         const __m256i low = _mm256_packs_epi32(whole[0], whole[1]), high = _mm256_packs_epi32(whole[2], whole[3]);
         const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -44,5 +48,6 @@ void ft_prepare_i8_avx2(void *out, const float *x, size_t n)
             sum += (int32_t)each[i];
         group->start = -8 * sum;
     }
+    ft_group_set_check(out, n / FT_GROUP, good);
 }
 #endif

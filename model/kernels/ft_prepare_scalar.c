@@ -19,17 +19,24 @@ void ft_prepare_bf16_scalar(void *out, const float *x, size_t n)
 void ft_prepare_i8_scalar(void *out, const float *x, size_t n)
 {
     ft_group *group = out;
+    int good = 1;
     for (size_t at = 0; at < n; at += FT_GROUP, group++) {
         uint32_t most = 0; /* magnitudes order like their bits, infinities and NaNs last */
         for (size_t i = 0; i < FT_GROUP; i++) {
             const uint32_t size = ft_float_bits(x[at + i]) & FT_FLOAT_MAGNITUDE;
             most = size > most ? size : most;
         }
-        *group = (ft_group){.scale = ft_group_scale(most)};
-        const float by = ft_group_inverse(most);
+        *group = (ft_group){.scale = 1};
+        good &= most <= FT_GROUP_MOST;
+        if (!ft_group_counts(most))
+            continue;
+        const uint32_t exponent = ft_group_exponent(most);
+        const float by = ft_power_of_two(254 - exponent); /* 1 / scale */
         int32_t sum = 0;
-        for (size_t i = 0; by != 0 && i < FT_GROUP; i++)
+        for (size_t i = 0; i < FT_GROUP; i++)
             sum += group->q[i] = (int8_t)rintf(x[at + i] * by);
+        group->scale = ft_power_of_two(exponent);
         group->start = -8 * sum;
     }
+    ft_group_set_check(out, n / FT_GROUP, good);
 }
