@@ -93,21 +93,22 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
     return rc;
 }
 
-/* compute and kv_type, and where a name is none of theirs. */
+/* A name that is none of `key`'s, with its line. */
+static ft_code refuse_name(const ft_federation *f, const char *key, const char *name, const ft_status *why,
+                           ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s", f->path, yaml_federation_line(f->path, key, name, 1), why->msg);
+}
+
 static ft_code take_precision(ft_federation *f, ft_status *st)
 {
     const char *compute = f->yaml->compute, *kv_type = f->yaml->kv_type;
-    ft_code rc = ft_engine_options_override(&f->engine, compute, NULL, 0, st);
-    const size_t line = rc ? yaml_federation_line(f->path, "compute", compute, 1) : 0;
-    if (rc) {
-        ft_status_prefix(st, "%s:%zu", f->path, line);
-        return FT_ERR_FORMAT;
-    }
-    rc = ft_engine_options_override(&f->engine, NULL, kv_type, 0, st);
-    if (!rc)
-        return FT_OK;
-    ft_status_prefix(st, "%s:%zu", f->path, yaml_federation_line(f->path, "kv_type", kv_type, 1));
-    return FT_ERR_FORMAT;
+    ft_status why = {0};
+    if (ft_engine_options_override(&f->engine, compute, NULL, 0, &why))
+        return refuse_name(f, "compute", compute, &why, st);
+    if (ft_engine_options_override(&f->engine, NULL, kv_type, 0, &why))
+        return refuse_name(f, "kv_type", kv_type, &why, st);
+    return FT_OK;
 }
 
 /* The line of an owner's name; of the second owner with that name where nth is 2. */
