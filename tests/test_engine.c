@@ -749,8 +749,8 @@ static void shows(const char *arguments, int code, const char *what)
 static void commands_take_precision_and_memory(void **state)
 {
     (void)state;
-    char line[3072], yaml[2048];
-    const char *model = ft_test_source("demo/model");
+    char line[3072], yaml[2048], model[1024];
+    snprintf(model, sizeof(model), "%s", ft_test_source("demo/model"));
     snprintf(line, sizeof(line), "generate %s -p 'In the beginning' -n 4 --compute bfloat16 --kv-type float16", model);
     shows(line, 0, " ");
     snprintf(line, sizeof(line), "generate %s -p x -n 4 --compute int8", model);
