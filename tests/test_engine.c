@@ -223,6 +223,28 @@ static void bits_do_not_depend_on_the_company(void **state)
     ft_model_close(m);
 }
 
+static void bits_of_quantized_weights_do_not_depend_on_the_company(void **state)
+{
+    (void)state;
+    fixture f = WIDE;
+    f.hidden = 64; /* whole groups of 32, and rows that are no whole blocks of 16 */
+    f.intermediate = 96;
+    f.heads = 4;
+    f.head_dim = 8;
+    f.vocab = 90;
+    const char *folder = fixture_write("unquantized", &f);
+    for (int bits = 4; bits <= 8; bits += 4) {
+        char command[4096], name[32];
+        snprintf(name, sizeof(name), "int%d", bits);
+        snprintf(command, sizeof(command), "$FLEXTRACE model convert %s --to %s -o %s", folder, name,
+                 ft_test_path(name));
+        assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+        ft_model *m = open_model(ft_test_path(name));
+        mix(m, &(ft_engine_options){.batch_tokens = 90, .kv_bytes = 64 << 20}, 2, 20 + (uint64_t)bits);
+        ft_model_close(m);
+    }
+}
+
 static void bits_of_a_dense_model_do_not_depend_on_the_company(void **state)
 {
     (void)state;
@@ -771,6 +793,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_the_company),
+        cmocka_unit_test(bits_of_quantized_weights_do_not_depend_on_the_company),
         cmocka_unit_test(bits_of_a_dense_model_do_not_depend_on_the_company),
         cmocka_unit_test(compute_and_cache_types_have_bits_of_their_own),
         cmocka_unit_test(a_decode_step_of_a_batch_allocates_nothing),
