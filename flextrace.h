@@ -29,6 +29,7 @@
 #include "index/ft_token_source.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"
+#include "text/ft_chat_template.h"
 #include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"
 #include "tracer/ft_federation.h"

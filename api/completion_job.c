@@ -221,8 +221,10 @@ static void write_event(ft_job *job, json_t *value)
     pthread_mutex_lock(&job->lock);
     job->last_write = ft_seconds_now();
     pthread_mutex_unlock(&job->lock);
-    if (rc) /* what cannot be written whole is not written on */
+    if (rc) { /* what cannot be written whole is not written on */
         cancel(job);
+        ft_client_cut(job->client);
+    }
 }
 
 /* What came since the last chunk, copied out from under the lock. */
@@ -517,6 +519,8 @@ void ft_jobs_tick(ft_server *s, double now)
     for (ft_job *job = s->jobs; job; job = job->next) {
         pthread_mutex_lock(&job->lock);
         int look = job->stream ? now - job->last_write > PING_SECONDS : 0;
+        if (job->stream && ft_stream_stalled(job->stream, now, s->limits.request_seconds))
+            ft_client_cut(job->client);
         if (!job->cancelled && ft_client_gone(job->client))
             job->cancelled = look = 1;
         if (!job->cancelled && !job->stream && now > job->deadline)

@@ -72,6 +72,7 @@ typedef struct ft_client {
     atomic_int references;
 } ft_client;
 int ft_client_gone(ft_client *c);
+void ft_client_cut(ft_client *c); /* ends the connection; the client is gone from then on */
 void ft_client_release(ft_client *c);
 
 /* --- Streams ------------------------------------------------------------------ */
@@ -80,7 +81,11 @@ void ft_client_release(ft_client *c);
  * polling thread, which suspends the connection while there are none. */
 typedef struct ft_stream ft_stream;
 FT_CHECKED ft_code ft_stream_new(ft_stream **out, ft_status *st);
+/* FT_ERR_LIMIT when the client is FT_STREAM_BEHIND bytes behind already. */
+enum { FT_STREAM_BEHIND = 4 << 20 };
 FT_CHECKED ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st);
+/* Whether bytes wait of which the client has taken none for so long. */
+int ft_stream_stalled(ft_stream *s, double now, double seconds);
 /* What was written is delivered, then the answer ends. `broken` cuts the
  * connection instead, so that the client cannot take it for complete. */
 void ft_stream_end(ft_stream *s, int broken);

@@ -5,12 +5,13 @@
  *   {"what": "product", "type": …, "rows", "cols", "tokens", "gb_per_s", "of_stream", "gflop_per_s"}
  *   {"what": "attention", "type": …, "queries", "gb_per_s", "of_stream", "gflop_per_s"}
  *
- *   ft_bench_kernels [--rows R] [--cols K] [--rounds N] [--threads N]
+ *   ft_bench_kernels [--rows R] [--cols K] [--rounds N] [--threads N] [--cpu-time 1]
  *
+ * --cpu-time counts the threads' processor time: on a machine that others use too.
  * Weights fill more memory than the caches hold and are taken in turn. A round
  * measures everything once, the stream before each, so that neighbours who take
- * memory's speed away take it from both; the best round of each counts, and
- * of_stream is the best ratio of two neighbouring samples' median over rounds. */
+ * memory's speed away take it from both: gb_per_s and gflop_per_s are the best
+ * round's, of_stream is the median of the rounds' ratios. */
 #include "base/ft_cpu.h"
 #include "base/ft_random.h"
 #include "base/ft_threads.h"
@@ -29,10 +30,10 @@ enum {
     MOST_ROUNDS = 64,
 };
 
-static double now(void)
+static double now(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -50,7 +51,34 @@ typedef struct bench {
     float *activations, *out; /* [MOST_TOKENS, cols], [MOST_TOKENS, rows] for each thread */
     size_t at;                /* where in `weights` the next sample reads */
     uint64_t sink[64];
+    int cpu_time;
+    double busy[64]; /* CPU seconds of each worker in the job that runs */
+    ft_task_fn *fn;
+    void *context;
 } bench;
+
+static void timed_task(void *context, size_t task, unsigned worker)
+{
+    bench *b = context;
+    const double start = now(CLOCK_THREAD_CPUTIME_ID);
+    b->fn(b->context, task, worker);
+    b->busy[worker] += now(CLOCK_THREAD_CPUTIME_ID) - start;
+}
+
+/* Seconds that the job takes, or would take if nobody else used the processors. */
+static double seconds_of(bench *b, size_t tasks, ft_task_fn *fn, void *context)
+{
+    double sum = 0;
+    memset(b->busy, 0, sizeof(b->busy));
+    b->fn = fn;
+    b->context = context;
+    const double start = now(CLOCK_MONOTONIC);
+    ft_pool_run(b->pool, tasks, b->cpu_time ? timed_task : fn, b->cpu_time ? (void *)b : context);
+    const double seconds = now(CLOCK_MONOTONIC) - start;
+    for (size_t i = 0; i < 64; i++)
+        sum += b->busy[i];
+    return b->cpu_time ? sum / ft_pool_size(b->pool) : seconds;
+}
 
 /* --- The stream --------------------------------------------------------------------- */
 
@@ -77,9 +105,7 @@ static void forward_by(bench *b, size_t bytes)
 
 static double stream(bench *b)
 {
-    const double start = now();
-    ft_pool_run(b->pool, SAMPLE_BYTES / TASK_BYTES, stream_task, b);
-    const double rate = SAMPLE_BYTES / (now() - start) / 1e9;
+    const double rate = SAMPLE_BYTES / seconds_of(b, SAMPLE_BYTES / TASK_BYTES, stream_task, b) / 1e9;
     forward_by(b, SAMPLE_BYTES);
     return rate;
 }
@@ -132,9 +158,7 @@ static double product_seconds(bench *b, ft_weight_type type, ft_compute compute,
                       .out = b->out,
                       .out_stride = b->rows};
     *bytes = p.bytes + p.scale_bytes;
-    const double start = now();
-    ft_pool_run(b->pool, p.matrices * p.tasks_each, product_task, &p);
-    const double seconds = now() - start;
+    const double seconds = seconds_of(b, p.matrices * p.tasks_each, product_task, &p);
     forward_by(b, SAMPLE_BYTES);
     return seconds / (double)p.matrices;
 }
@@ -204,9 +228,7 @@ static double attention_seconds(bench *b, ft_kv_type type, size_t queries, size_
     const size_t each = PAGES_A_TASK * PAGE_NUMBERS * ft_kv_bytes(type), tasks = SAMPLE_BYTES / 4 / each;
     memset(b->out, 0, MOST_QUERIES * HEAD * ft_pool_size(b->pool) * sizeof(*b->out));
     *bytes = tasks * each;
-    const double start = now();
-    ft_pool_run(b->pool, tasks, attention_task, &a);
-    const double seconds = now() - start;
+    const double seconds = seconds_of(b, tasks, attention_task, &a);
     forward_by(b, SAMPLE_BYTES);
     return seconds;
 }
@@ -302,15 +324,16 @@ static size_t number(const char *text)
 int main(int argc, char **argv)
 {
     static bench b = {.rows = 2816, .cols = 1024, .rounds = 9};
-    size_t threads = 0;
+    size_t threads = 0, cpu_time = 0;
     for (int i = 1; i < argc; i += 2) {
-        size_t *to = !strcmp(argv[i], "--rows")      ? &b.rows
-                     : !strcmp(argv[i], "--cols")    ? &b.cols
-                     : !strcmp(argv[i], "--rounds")  ? &b.rounds
-                     : !strcmp(argv[i], "--threads") ? &threads
-                                                     : NULL;
+        size_t *to = !strcmp(argv[i], "--rows")       ? &b.rows
+                     : !strcmp(argv[i], "--cols")     ? &b.cols
+                     : !strcmp(argv[i], "--rounds")   ? &b.rounds
+                     : !strcmp(argv[i], "--threads")  ? &threads
+                     : !strcmp(argv[i], "--cpu-time") ? &cpu_time
+                                                      : NULL;
         if (!to || i + 1 == argc) {
-            fputs("usage: ft_bench_kernels [--rows R] [--cols K] [--rounds N] [--threads N]\n", stderr);
+            fputs("usage: ft_bench_kernels [--rows R] [--cols K] [--rounds N] [--threads N] [--cpu-time 1]\n", stderr);
             return 2;
         }
         *to = number(argv[i + 1]);
@@ -320,6 +343,7 @@ int main(int argc, char **argv)
                 FT_GROUP, MOST_ROUNDS, SAMPLE_BYTES / 8);
         return 2;
     }
+    b.cpu_time = cpu_time != 0;
     ft_status st = {0};
     if (ft_pool_new(&b.pool, (unsigned)threads, &st)) {
         fprintf(stderr, "ft_bench_kernels: %s\n", st.msg);

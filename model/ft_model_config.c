@@ -151,6 +151,9 @@ static ft_code read_sizes(ft_model_config *out, const json_t *c, const family *f
     out->experts = (size_t)experts;
     if (!rc)
         rc = read_size(c, "num_experts_per_tok", 5, experts, &out->top_k, st);
+    if (!rc && out->top_k > out->experts) /* the default is not checked against the range */
+        rc = ft_fail(st, FT_ERR_FORMAT, "'num_experts_per_tok' is missing; its default, %zu, is more than %zu experts",
+                     out->top_k, out->experts);
     return rc;
 }
 

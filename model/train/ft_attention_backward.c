@@ -65,8 +65,10 @@ static void softmax(const ft_attention *a, const block *b, float *s, float *lse)
         seen(a, b, r, &from, &to);
         float top = s[from];
         double sum = 0;
-        for (size_t i = from; i < to; i++)
+        for (size_t i = from; i < to; i++) {
             top = s[i] > top ? s[i] : top;
+            sum += (double)(s[i] - s[i]); /* not a number stays one: ft_exp would hide it */
+        }
         for (size_t i = 0; i < b->keys; i++)
             s[i] = i < from || i >= to ? 0 : ft_exp(s[i] - top);
         for (size_t i = from; i < to; i++)

@@ -9,8 +9,11 @@ double ft_cross_entropy(float *x, size_t vocab, uint32_t label, float scale)
     float top = x[0];
     double sum = 0;
     const double at_label = (double)x[label];
-    for (size_t v = 1; v < vocab; v++)
+    double poison = 0; /* ft_exp hides what is not a number */
+    for (size_t v = 0; v < vocab; v++) {
         top = x[v] > top ? x[v] : top;
+        poison += (double)(x[v] - x[v]);
+    }
     for (size_t v = 0; v < vocab; v++)
         x[v] = ft_exp(x[v] - top);
     for (size_t v = 0; v < vocab; v++)
@@ -19,6 +22,5 @@ double ft_cross_entropy(float *x, size_t vocab, uint32_t label, float scale)
     for (size_t v = 0; v < vocab; v++)
         x[v] *= factor;
     x[label] -= scale;
-    /* ft_exp hides what is not a number. */
-    return at_label - at_label + (double)top + log(sum) - at_label;
+    return poison + (double)top + log(sum) - at_label;
 }
