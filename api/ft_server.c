@@ -142,10 +142,10 @@ static ft_code start_threads(ft_server *s, ft_status *st)
 
 /* --- What the answers are bound to ------------------------------------------------- */
 
-/* Changes whenever the tokens could: weights, version, family of kernels. Reading all
+/* Changes whenever the tokens could: weights, version, family of kernels, precision. Reading all
  * weights of a large model takes minutes: above the limit the size and time of
  * its config stand for them. */
-static ft_code make_fingerprint(ft_server *s, ft_status *st)
+static ft_code make_fingerprint(ft_server *s, const ft_engine_options *how, ft_status *st)
 {
     enum { READ_LIMIT_MIB = 2048 };
     ft_digest digest = {{0}};
@@ -162,8 +162,9 @@ static ft_code make_fingerprint(ft_server *s, ft_status *st)
         rc = ft_digest_of_file(&digest, config, st);
     char text[256], hex[FT_DIGEST_HEX];
     ft_digest_hex(&digest, hex);
-    snprintf(text, sizeof(text), "%s %s %s %llu %lld", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
-             (unsigned long long)sizes.weight_bytes, (long long)s->created);
+    snprintf(text, sizeof(text), "%s %s %s %s %s %llu %lld", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
+             ft_compute_name(how->compute), ft_kv_type_name(how->kv_type), (unsigned long long)sizes.weight_bytes,
+             (long long)s->created);
     const ft_digest all = ft_digest_of(text, strlen(text));
     ft_digest_hex(&all, hex);
     snprintf(s->fingerprint, sizeof(s->fingerprint), "fx-%.12s", hex);
@@ -188,11 +189,17 @@ static ft_code open_chat(ft_server *s, ft_status *st)
 
 static ft_code open_parts(ft_server *s, ft_status *st)
 {
-    const ft_scheduler_options how = {
-        .threads = s->options.threads, .max_running = s->limits.max_running, .max_waiting = s->limits.max_waiting};
-    ft_code rc = FT_OK;
-    if (s->model)
-        rc = make_fingerprint(s, st);
+    const ft_server_options *o = &s->options;
+    ft_engine_options engine = ft_federation_engine(s->federation);
+    ft_code rc = ft_engine_options_override(&engine, o->compute, o->kv_type, o->kv_bytes, st);
+    const ft_scheduler_options how = {.threads = o->threads,
+                                      .max_running = s->limits.max_running,
+                                      .max_waiting = s->limits.max_waiting,
+                                      .compute = engine.compute,
+                                      .kv_type = engine.kv_type,
+                                      .kv_bytes = engine.kv_bytes};
+    if (!rc && s->model)
+        rc = make_fingerprint(s, &engine, st);
     if (!rc && s->model)
         rc = ft_scheduler_new(&s->scheduler, s->model, s->tokenizer, &how, st);
     if (!rc && s->model)

@@ -47,6 +47,17 @@ ft_code ft_kv_type_parse(ft_kv_type *out, const char *name, ft_status *st)
     return ft_fail(st, FT_ERR_ARG, "the key-value cache's type is '%s'; it can be float32, float16 or bfloat16", name);
 }
 
+ft_code ft_engine_options_override(ft_engine_options *o, const char *compute, const char *kv_type, size_t kv_bytes,
+                                   ft_status *st)
+{
+    ft_code rc = compute ? ft_compute_parse(&o->compute, compute, st) : FT_OK;
+    if (!rc && kv_type)
+        rc = ft_kv_type_parse(&o->kv_type, kv_type, st);
+    if (!rc && kv_bytes)
+        o->kv_bytes = kv_bytes;
+    return rc;
+}
+
 const char *ft_compute_name(ft_compute c)
 {
     return compute_names[c];
@@ -182,14 +193,16 @@ static void free_scratch(ft_scratch *z)
 
 /* --- Opening ------------------------------------------------------------------------------- */
 
-/* Pages that kv_bytes hold (at least one), and no more than the sessions can use where
- * nothing is kept for later ones. */
+/* Pages that kv_bytes hold, at least one. Where nothing is kept for later sessions one of
+ * max_tokens is all that there is, and it may have most of the machine's memory. */
 static size_t count_pages(const ft_engine *e, const ft_engine_options *o)
 {
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     const size_t memory = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 32;
-    const size_t bytes = o->kv_bytes ? o->kv_bytes : memory / 8;
-    const size_t fit = smaller(bytes / e->kv.page_bytes, FT_NO_PAGE - 1);
+    const size_t bytes = o->kv_bytes ? o->kv_bytes : o->no_prefix_cache ? memory / 4 * 3 : memory / 8;
+    size_t fit = smaller(bytes / e->kv.page_bytes, FT_NO_PAGE - 1);
+    if (!o->kv_bytes && o->no_prefix_cache)
+        fit = smaller(fit, e->max_tokens / FT_KV_PAGE + 1);
     return fit ? fit : 1;
 }
 

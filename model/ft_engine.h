@@ -26,7 +26,8 @@ FT_API_BEGIN
 typedef struct ft_engine ft_engine;
 
 typedef struct ft_engine_options {
-    size_t kv_bytes; /* 0: an eighth of the machine's memory. Less than one page is one page */
+    size_t kv_bytes; /* 0: an eighth of the machine's memory; without prefix cache, what one session of max_tokens
+                        needs. Less than one page is one page */
     ft_kv_type kv_type;
     ft_compute compute;
     size_t batch_tokens; /* that one pass takes at most; 0: 256 */
@@ -77,6 +78,9 @@ size_t ft_engine_capacity(const ft_engine *e);
 /* "float32", "bfloat16" or "float16"; FT_ERR_ARG names what is possible. */
 FT_CHECKED ft_code ft_compute_parse(ft_compute *out, const char *name, ft_status *st);
 FT_CHECKED ft_code ft_kv_type_parse(ft_kv_type *out, const char *name, ft_status *st);
+/* Puts what is given (NULL, NULL, 0: as it was) into `o`: how a command line overrides a configuration. */
+FT_CHECKED ft_code ft_engine_options_override(ft_engine_options *o, const char *compute, const char *kv_type,
+                                              size_t kv_bytes, ft_status *st);
 const char *ft_compute_name(ft_compute c);
 const char *ft_kv_type_name(ft_kv_type t);
 

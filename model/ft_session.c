@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { FIRST_CAPACITY = 256 };
 
@@ -108,19 +107,6 @@ ft_code ft_session_open_on(ft_session **out, ft_engine *e, const ft_session_opti
     return rc;
 }
 
-/* Key-value memory of a session that has an engine to itself: all that its tokens can
- * need, short of what the machine has. */
-static size_t own_memory(const ft_model *m, size_t tokens)
-{
-    ft_kv kv;
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    const size_t memory = pages > 0 && page > 0 ? (size_t)pages * (size_t)page / 4 * 3 : (size_t)1 << 32;
-    size_t bytes;
-    if (ft_kv_layout(&kv, &m->config, FT_KV_F32, NULL) || ft_size_mul(kv.page_bytes, pages_for(tokens), &bytes, NULL))
-        return memory;
-    return smaller(bytes, memory);
-}
-
 ft_code ft_session_open(ft_session **out, const ft_model *m, ft_pool *pool, const ft_session_options *o, ft_status *st)
 {
     *out = NULL;
@@ -128,10 +114,8 @@ ft_code ft_session_open(ft_session **out, const ft_model *m, ft_pool *pool, cons
     if (tokens > m->config.max_position)
         return ft_fail(st, FT_ERR_LIMIT, "%s: %zu tokens asked for, the model's context has %zu", m->folder, tokens,
                        m->config.max_position);
-    const ft_engine_options how = {.kv_bytes = own_memory(m, tokens),
-                                   .max_tokens = tokens,
-                                   .batch_tokens = smaller(tokens, FT_BATCH_TOKENS),
-                                   .no_prefix_cache = 1};
+    const ft_engine_options how = {
+        .max_tokens = tokens, .batch_tokens = smaller(tokens, FT_BATCH_TOKENS), .no_prefix_cache = 1};
     ft_engine *e;
     ft_code rc = ft_engine_new(&e, m, pool, &how, st);
     if (rc)

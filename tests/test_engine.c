@@ -223,6 +223,28 @@ static void bits_do_not_depend_on_the_company(void **state)
     ft_model_close(m);
 }
 
+static void bits_of_quantized_weights_do_not_depend_on_the_company(void **state)
+{
+    (void)state;
+    fixture f = WIDE;
+    f.hidden = 64; /* whole groups of 32, and rows that are no whole blocks of 16 */
+    f.intermediate = 96;
+    f.heads = 4;
+    f.head_dim = 8;
+    f.vocab = 90;
+    const char *folder = fixture_write("unquantized", &f);
+    for (int bits = 4; bits <= 8; bits += 4) {
+        char command[4096], name[32];
+        snprintf(name, sizeof(name), "int%d", bits);
+        snprintf(command, sizeof(command), "$FLEXTRACE model convert %s --to %s -o %s", folder, name,
+                 ft_test_path(name));
+        assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+        ft_model *m = open_model(ft_test_path(name));
+        mix(m, &(ft_engine_options){.batch_tokens = 90, .kv_bytes = 64 << 20}, 2, 20 + (uint64_t)bits);
+        ft_model_close(m);
+    }
+}
+
 static void bits_of_a_dense_model_do_not_depend_on_the_company(void **state)
 {
     (void)state;
@@ -733,10 +755,45 @@ static void every_allocation_of_an_engine_may_fail(void **state)
     ft_model_close(m);
 }
 
+/* --- Options ---------------------------------------------------------------------------------------------- */
+
+static void shows(const char *arguments, int code, const char *what)
+{
+    char command[4096], *out, *err;
+    snprintf(command, sizeof(command), "$FLEXTRACE %s", arguments);
+    const int got = ft_test_shell(command, &out, &err);
+    if (got != code || (!strstr(err, what) && !strstr(out, what)))
+        fail_msg("%s: %d: %s%s", arguments, got, out, err);
+    free(out);
+    free(err);
+}
+
+static void commands_take_precision_and_memory(void **state)
+{
+    (void)state;
+    char line[3072], yaml[2048], model[1024];
+    snprintf(model, sizeof(model), "%s", ft_test_source("demo/model"));
+    snprintf(line, sizeof(line), "generate %s -p 'In the beginning' -n 4 --compute bfloat16 --kv-type float16", model);
+    shows(line, 0, " ");
+    snprintf(line, sizeof(line), "generate %s -p x -n 4 --compute int8", model);
+    shows(line, 2, "it can be float32 or bfloat16");
+    snprintf(line, sizeof(line), "generate %s -p x -n 4 --kv-type bf", model);
+    shows(line, 2, "it can be float32, float16 or bfloat16");
+    snprintf(line, sizeof(line), "generate %s -p x -n 100 --kv-memory 1K", model);
+    shows(line, 3, "a larger --kv-memory");
+    snprintf(yaml, sizeof(yaml), "model: %s\ncompute: bfloat16\nkv_type: float61\n", model);
+    snprintf(line, sizeof(line), "generate %s -p x -n 4", ft_test_write("bad.yaml", yaml, strlen(yaml)));
+    shows(line, 3, "bad.yaml:3: the key-value cache's type is 'float61'");
+    snprintf(yaml, sizeof(yaml), "model: %s\nkv_type: bfloat16\nlimits:\n  kv_bytes: 100000000\n", model);
+    snprintf(line, sizeof(line), "generate %s -p x -n 4", ft_test_write("good.yaml", yaml, strlen(yaml)));
+    shows(line, 0, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_the_company),
+        cmocka_unit_test(bits_of_quantized_weights_do_not_depend_on_the_company),
         cmocka_unit_test(bits_of_a_dense_model_do_not_depend_on_the_company),
         cmocka_unit_test(compute_and_cache_types_have_bits_of_their_own),
         cmocka_unit_test(a_decode_step_of_a_batch_allocates_nothing),
@@ -751,6 +808,7 @@ int main(void)
         cmocka_unit_test(keys_are_let_in_by_turns),
         cmocka_unit_test(a_long_prompt_is_read_between_the_steps_of_others),
         cmocka_unit_test(every_allocation_of_an_engine_may_fail),
+        cmocka_unit_test(commands_take_precision_and_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,11 +15,11 @@ typedef struct yaml_owner {
 } yaml_owner;
 
 typedef struct yaml_limits {
-    int64_t *request_bytes, *request_seconds, *max_running, *max_waiting, *connections;
+    int64_t *request_bytes, *request_seconds, *max_running, *max_waiting, *connections, *kv_bytes;
 } yaml_limits;
 
 typedef struct yaml_federation {
-    char *name, *listen, *model, *store, *validation, *chat_template;
+    char *name, *listen, *model, *store, *validation, *chat_template, *compute, *kv_type;
     yaml_owner *owners;
     unsigned owners_count;
     yaml_limits *limits;
@@ -70,6 +70,7 @@ struct ft_federation {
     ft_tokenizer *tokenizer;
     ft_token_set delimiters, word_starts;
     ft_federation_limits limits;
+    ft_engine_options engine;
     index_slot *slots; /* owner by owner */
     size_t slot_count;
 

@@ -31,8 +31,8 @@ static const cyaml_schema_value_t owner_schema = {
 };
 #define LIMIT(field) CYAML_FIELD_INT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_limits, field)
 static const cyaml_schema_field_t limit_fields[] = {
-    LIMIT(request_bytes), LIMIT(request_seconds), LIMIT(max_running),
-    LIMIT(max_waiting),   LIMIT(connections),     CYAML_FIELD_END,
+    LIMIT(request_bytes), LIMIT(request_seconds), LIMIT(max_running), LIMIT(max_waiting),
+    LIMIT(connections),   LIMIT(kv_bytes),        CYAML_FIELD_END,
 };
 #define PATH(field, flag) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | (flag), yaml_federation, field, 1, 4095)
 static const cyaml_schema_field_t federation_fields[] = {
@@ -43,6 +43,8 @@ static const cyaml_schema_field_t federation_fields[] = {
     PATH(model, CYAML_FLAG_DEFAULT),
     PATH(store, CYAML_FLAG_OPTIONAL),
     PATH(validation, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_STRING_PTR("compute", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, compute, 1, 20),
+    CYAML_FIELD_STRING_PTR("kv_type", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, kv_type, 1, 20),
     CYAML_FIELD_SEQUENCE("owners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, owners, &owner_schema, 0,
                          MAX_OWNERS),
     CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, limits, limit_fields),
@@ -121,8 +123,8 @@ static int is_integer(const char *text)
 /* Counts what stands in a mapping: a key, its value, a key, … */
 static ft_code count_node(look *l, const yaml_event_t *e, ft_status *st)
 {
-    static const char *const integers[] = {"expert",      "request_bytes", "request_seconds",
-                                           "max_running", "max_waiting",   "connections"};
+    static const char *const integers[] = {"expert",      "request_bytes", "request_seconds", "max_running",
+                                           "max_waiting", "connections",   "kv_bytes"};
     unsigned char *next = &l->next[l->depth];
     const char *text = e->type == YAML_SCALAR_EVENT ? (const char *)e->data.scalar.value : "";
     if (*next == NEXT_VALUE && l->integer && e->type == YAML_SCALAR_EVENT && !is_integer(text)) {

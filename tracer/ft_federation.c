@@ -75,7 +75,7 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
 {
     static const yaml_limits none;
     const yaml_limits *y = f->yaml->limits ? f->yaml->limits : &none;
-    uint64_t bytes = 1 << 20, seconds = 90, running = 8, waiting = 64, connections = 256;
+    uint64_t bytes = 1 << 20, seconds = 90, running = 32, waiting = 64, connections = 256, kv = 0;
     ft_code rc = take_limit(f, "request_bytes", y->request_bytes, INT64_C(1) << 30, &bytes, st);
     if (!rc)
         rc = take_limit(f, "request_seconds", y->request_seconds, 86400, &seconds, st);
@@ -85,9 +85,30 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
         rc = take_limit(f, "max_waiting", y->max_waiting, 65536, &waiting, st);
     if (!rc)
         rc = take_limit(f, "connections", y->connections, 65536, &connections, st);
+    if (!rc)
+        rc = take_limit(f, "kv_bytes", y->kv_bytes, INT64_C(1) << 46, &kv, st);
+    f->engine.kv_bytes = (size_t)kv;
     f->limits =
         (ft_federation_limits){bytes, (unsigned)seconds, (unsigned)running, (unsigned)waiting, (unsigned)connections};
     return rc;
+}
+
+/* A name that is none of `key`'s, with its line. */
+static ft_code refuse_name(const ft_federation *f, const char *key, const char *name, const ft_status *why,
+                           ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s", f->path, yaml_federation_line(f->path, key, name, 1), why->msg);
+}
+
+static ft_code take_precision(ft_federation *f, ft_status *st)
+{
+    const char *compute = f->yaml->compute, *kv_type = f->yaml->kv_type;
+    ft_status why = {0};
+    if (ft_engine_options_override(&f->engine, compute, NULL, 0, &why))
+        return refuse_name(f, "compute", compute, &why, st);
+    if (ft_engine_options_override(&f->engine, NULL, kv_type, 0, &why))
+        return refuse_name(f, "kv_type", kv_type, &why, st);
+    return FT_OK;
 }
 
 /* The line of an owner's name; of the second owner with that name where nth is 2. */
@@ -227,6 +248,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
         rc = yaml_federation_read(&f->yaml, f->path, st);
     if (!rc)
         rc = take_limits(f, st);
+    if (!rc)
+        rc = take_precision(f, st);
     if (!rc && f->yaml->store) {
         f->store = ft_path_join(f->folder, f->yaml->store);
         rc = f->store ? FT_OK : no_room(f, st);
@@ -254,6 +277,11 @@ const char *ft_federation_name(const ft_federation *f)
 const char *ft_federation_listen(const ft_federation *f)
 {
     return f->yaml->listen ? f->yaml->listen : "127.0.0.1:8080";
+}
+
+ft_engine_options ft_federation_engine(const ft_federation *f)
+{
+    return f->engine;
 }
 
 const char *ft_federation_chat_template(const ft_federation *f)

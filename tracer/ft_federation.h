@@ -20,6 +20,7 @@
  * Threads   any number may refresh, take and release snapshots, and read. */
 #ifndef FT_FEDERATION_H
 #define FT_FEDERATION_H
+#include "model/ft_engine.h"
 #include "tracer/ft_trace.h"
 
 FT_API_BEGIN
@@ -29,7 +30,7 @@ typedef struct ft_federation ft_federation;
 typedef struct ft_federation_limits {
     uint64_t request_bytes;                         /* 1 MiB: a larger body is 413 */
     unsigned request_seconds;                       /* 90: to read a request, and to answer it without streaming */
-    unsigned max_running, max_waiting, connections; /* 8, 64, 256 */
+    unsigned max_running, max_waiting, connections; /* 32, 64, 256 */
 } ft_federation_limits;
 
 /* `path`: a federation.yaml or a folder that holds one. Relative paths in it are
@@ -42,6 +43,8 @@ void ft_federation_close(ft_federation *f);
 const char *ft_federation_name(const ft_federation *f);
 const char *ft_federation_listen(const ft_federation *f); /* "127.0.0.1:8080" by default */
 const char *ft_federation_store(const ft_federation *f);  /* folder; NULL: none */
+/* compute, kv_type and limits: kv_bytes; the rest is zero. */
+ft_engine_options ft_federation_engine(const ft_federation *f);
 /* Name of a chat template (ft_chat_template.h); NULL: the checkpoint's own. */
 const char *ft_federation_chat_template(const ft_federation *f);
 ft_federation_limits ft_federation_get_limits(const ft_federation *f);

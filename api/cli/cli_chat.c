@@ -40,6 +40,10 @@ static const char help[] =
     "  --seed S             of the draws (default: a fresh one)\n"
     "  --without LIST       as if these experts did not exist: numbers, or owners' names in a\n"
     "                       federation; separated by commas\n"
+    "  --compute TYPE       float32: exact (default); bfloat16: bfloat16 weights times inputs\n"
+    "                       rounded to it, faster\n"
+    "  --kv-type TYPE       of the key-value cache: float32 (default), float16, bfloat16\n"
+    "  --kv-memory SIZE     what it may grow to, such as 2G (default: an eighth of the machine)\n"
     "  --threads N          0: one for each processor (default)\n\n"
     "Examples:\n"
     "  flextrace chat demo/federation.yaml --chat-template chatml\n"
@@ -48,6 +52,7 @@ static const char help[] =
 
 typedef struct chat {
     const char *source, *without_list, *system, *template_name;
+    cli_engine how;
     long long new_tokens, threads; /* new_tokens -1: the default */
     ft_sampling sampling;
     int seeded, terminal; /* terminal: a person at both ends */
@@ -97,6 +102,8 @@ static int take_option(chat *c, const char *name, const char *value)
         return c->seeded;
     } else if (!strcmp(name, "without")) {
         c->without_list = value;
+    } else if (cli_is_engine_option(name)) {
+        return cli_take_engine_option(me, name, value, &c->how);
     } else {
         return cli_integer(me, name, value, 0, 1024, &c->threads);
     }
@@ -151,8 +158,11 @@ static ft_code open_all(chat *c, ft_status *st)
         rc = ft_encoder_new(&c->encoder, c->scope.tokenizer, st);
     if (!rc)
         rc = ft_pool_new(&c->pool, (unsigned)c->threads, st);
-    if (!rc)
-        rc = ft_engine_new(&c->engine, c->scope.model, c->pool, &(ft_engine_options){0}, st);
+    if (!rc) {
+        const ft_engine_options from = c->federation ? ft_federation_engine(c->federation) : (ft_engine_options){0};
+        const ft_engine_options how = cli_engine_options(&c->how, &from);
+        rc = ft_engine_new(&c->engine, c->scope.model, c->pool, &how, st);
+    }
     if (rc)
         return rc;
     const char *end = ft_chat_template_turn_end(c->template);
@@ -275,8 +285,6 @@ static ft_code answer(chat *c, ft_status *st)
                                    .capture_routing = c->view.colour && config->experts > 0};
     if (!rc)
         rc = ft_generation_open_on(&g, c->engine, c->scope.tokenizer, &r, st);
-    if (!rc)
-        ft_generation_find_prefix(g);
     while (!rc && ft_generation_get(g).finish == FT_FINISH_NONE) {
         rc = ft_generation_step(g, st);
         if (!rc && cli_interrupted())
@@ -418,7 +426,8 @@ int cli_chat(int argc, char **argv)
     static const cli_option options[] = {{"system", 0, 1},      {"chat-template", 0, 1}, {"new-tokens", 'n', 1},
                                          {"temperature", 0, 1}, {"top-k", 0, 1},         {"top-p", 0, 1},
                                          {"min-p", 0, 1},       {"seed", 0, 1},          {"without", 0, 1},
-                                         {"threads", 0, 1},     {"help", 'h', 0},        {NULL, 0, 0}};
+                                         {"threads", 0, 1},     {"help", 'h', 0},        CLI_ENGINE_OPTIONS,
+                                         {NULL, 0, 0}};
     cli_args a = {.subcommand = "chat", .options = options, .argc = argc, .argv = argv};
     chat c = {.new_tokens = -1, .sampling = {.top_p = 1}};
     const char *name, *value;

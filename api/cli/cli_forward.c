@@ -25,6 +25,10 @@ static const char help[] = "Usage: flextrace forward MODEL --ids IDS.npy [OPTION
                            "  --experts F.npy   chosen experts, int32 [layers, n, k], largest weight first\n"
                            "  --weights F.npy   their mixing weights as applied, float32 [layers, n, k]\n"
                            "  --without E,...   as if these experts did not exist: k becomes min(k, experts left)\n"
+                           "  --compute TYPE    float32: exact (default); bfloat16: bfloat16 weights times inputs\n"
+                           "                    rounded to it, faster\n"
+                           "  --kv-type TYPE    of the key-value cache: float32 (default), float16, bfloat16\n"
+                           "  --kv-memory SIZE  what it may grow to, such as 2G (default: what the text needs)\n"
                            "  --threads N       0: one for each processor (default)\n"
                            "  --json            the summary as JSON: tokens, log-probability, best next token\n\n"
                            "Examples:\n"
@@ -34,6 +38,7 @@ static const char help[] = "Usage: flextrace forward MODEL --ids IDS.npy [OPTION
 typedef struct forward {
     const char *model, *ids_path, *logits, *routing, *experts, *weights;
     uint64_t without;
+    cli_engine how;
     long long threads;
     int json;
     /* At work. */
@@ -165,6 +170,7 @@ static int run(forward *f)
     ft_model *m = NULL;
     ft_pool *pool = NULL;
     ft_session *s = NULL;
+    ft_engine *engine = NULL;
     const int wants_routing = f->routing || f->experts || f->weights;
     ft_code rc = ft_npy_read_ids(f->ids_path, &f->ids, &f->n, &st);
     if (!rc && f->n == 0)
@@ -185,7 +191,12 @@ static int run(forward *f)
         rc = ft_pool_new(&pool, (unsigned)f->threads, &st);
     if (!rc) {
         const ft_session_options o = {.without = f->without, .max_tokens = f->n, .capture_routing = 1};
-        rc = ft_session_open(&s, m, pool, &o, &st);
+        ft_engine_options how = cli_engine_options(&f->how, NULL);
+        how.no_prefix_cache = 1;
+        how.max_tokens = f->n;
+        rc = ft_engine_new(&engine, m, pool, &how, &st);
+        if (!rc)
+            rc = ft_session_open_on(&s, engine, &o, &st);
     }
     if (!rc)
         rc = read_all(f, s, ft_model_get_config(m)->vocab, &st);
@@ -193,6 +204,7 @@ static int run(forward *f)
         rc = write_routing(f, s, &st);
     const int code = rc ? cli_fail(&st) : print_summary(f, m, s);
     ft_session_close(s);
+    ft_engine_free(engine);
     ft_pool_free(pool);
     ft_model_close(m);
     free(f->ids);
@@ -201,9 +213,9 @@ static int run(forward *f)
 
 int cli_forward(int argc, char **argv)
 {
-    static const cli_option options[] = {{"ids", 0, 1},     {"logits", 0, 1},  {"routing", 0, 1}, {"experts", 0, 1},
-                                         {"weights", 0, 1}, {"without", 0, 1}, {"threads", 0, 1}, {"json", 0, 0},
-                                         {"help", 'h', 0},  {NULL, 0, 0}};
+    static const cli_option options[] = {{"ids", 0, 1},     {"logits", 0, 1},   {"routing", 0, 1}, {"experts", 0, 1},
+                                         {"weights", 0, 1}, {"without", 0, 1},  {"threads", 0, 1}, {"json", 0, 0},
+                                         {"help", 'h', 0},  CLI_ENGINE_OPTIONS, {NULL, 0, 0}};
     cli_args a = {.subcommand = "forward", .options = options, .argc = argc, .argv = argv};
     forward f = {0};
     const char *name, *value;
@@ -228,6 +240,9 @@ int cli_forward(int argc, char **argv)
             f.weights = value;
         } else if (!strcmp(name, "without")) {
             if (!cli_experts("forward", value, &f.without))
+                return CLI_USAGE;
+        } else if (cli_is_engine_option(name)) {
+            if (!cli_take_engine_option("forward", name, value, &f.how))
                 return CLI_USAGE;
         } else if (!strcmp(name, "threads")) {
             if (!cli_integer("forward", "threads", value, 0, 1024, &f.threads))

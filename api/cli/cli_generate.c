@@ -49,6 +49,10 @@ static const char help[] =
     "                       and each expert's share; kept in the federation's store\n"
     "  --trace-prompt       the same for prompt and completion together\n"
     "  --documents N        documents shown for each span (default 3; --json has all)\n"
+    "  --compute TYPE       float32: exact (default); bfloat16: bfloat16 weights times inputs\n"
+    "                       rounded to it, faster\n"
+    "  --kv-type TYPE       of the key-value cache: float32 (default), float16, bfloat16\n"
+    "  --kv-memory SIZE     what it may grow to, such as 2G (default: what the text needs)\n"
     "  --threads N          0: one for each processor (default)\n"
     "  --json               one object: text, ids, finish_reason, usage, seed, trace\n\n"
     "Examples:\n"
@@ -67,6 +71,7 @@ typedef struct generate {
     const char *stop[FT_MAX_STOPS];
     size_t stop_count;
     uint64_t without;
+    cli_engine how;
     /* What they name. The federation owns model and tokenizer where there is one. */
     ft_federation *federation;
     ft_snapshot *snapshot; /* of its indexes */
@@ -78,6 +83,7 @@ typedef struct generate {
     ft_pool *pool;
     uint32_t *ids;
     size_t count, max_new_tokens;
+    ft_engine *engine;
     ft_generation *generation;
     cli_view view;
     size_t shown_bytes, shown_ids;
@@ -125,6 +131,8 @@ static int take_option(generate *g, const char *name, const char *value)
         g->trace = g->trace_prompt = 1;
     } else if (!strcmp(name, "documents")) {
         return cli_integer(me, name, value, 0, 1000, &g->documents);
+    } else if (cli_is_engine_option(name)) {
+        return cli_take_engine_option(me, name, value, &g->how);
     } else if (!strcmp(name, "threads")) {
         return cli_integer(me, name, value, 0, 1024, &g->threads);
     } else {
@@ -249,7 +257,13 @@ static ft_code open_generation(generate *g, ft_status *st)
                              .stop_count = g->stop_count,
                              .ignore_end_of_text = g->ignore_end_of_text};
     memcpy(r.stop, g->stop, sizeof(r.stop));
-    return ft_generation_open(&g->generation, g->model, g->tokenizer, g->pool, &r, st);
+    const ft_engine_options from = g->federation ? ft_federation_engine(g->federation) : (ft_engine_options){0};
+    ft_engine_options how = cli_engine_options(&g->how, &from);
+    how.kv_bytes = (size_t)g->how.kv_bytes; /* the federation's limit is for many requests */
+    how.no_prefix_cache = 1;
+    how.max_tokens = g->count + g->max_new_tokens; /* too many are refused with their numbers below */
+    const ft_code rc = ft_engine_new(&g->engine, g->model, g->pool, &how, st);
+    return rc ? rc : ft_generation_open_on(&g->generation, g->engine, g->tokenizer, &r, st);
 }
 
 static ft_code open_all(generate *g, ft_status *st)
@@ -265,6 +279,7 @@ static ft_code open_all(generate *g, ft_status *st)
 static void close_all(generate *g)
 {
     ft_generation_close(g->generation);
+    ft_engine_free(g->engine);
     ft_pool_free(g->pool);
     ft_snapshot_release(g->snapshot);
     ft_federation_close(g->federation);
@@ -464,12 +479,11 @@ static int run(generate *g)
 
 int cli_generate(int argc, char **argv)
 {
-    static const cli_option options[] = {{"prompt", 'p', 1},     {"ids", 0, 1},       {"new-tokens", 'n', 1},
-                                         {"temperature", 0, 1},  {"top-k", 0, 1},     {"top-p", 0, 1},
-                                         {"min-p", 0, 1},        {"seed", 0, 1},      {"stop", 0, 1},
-                                         {"ignore-eos", 0, 0},   {"without", 0, 1},   {"trace", 0, 0},
-                                         {"trace-prompt", 0, 0}, {"documents", 0, 1}, {"threads", 0, 1},
-                                         {"json", 0, 0},         {"help", 'h', 0},    {NULL, 0, 0}};
+    static const cli_option options[] = {
+        {"prompt", 'p', 1}, {"ids", 0, 1},    {"new-tokens", 'n', 1}, {"temperature", 0, 1}, {"top-k", 0, 1},
+        {"top-p", 0, 1},    {"min-p", 0, 1},  {"seed", 0, 1},         {"stop", 0, 1},        {"ignore-eos", 0, 0},
+        {"without", 0, 1},  {"trace", 0, 0},  {"trace-prompt", 0, 0}, {"documents", 0, 1},   {"threads", 0, 1},
+        {"json", 0, 0},     {"help", 'h', 0}, CLI_ENGINE_OPTIONS,     {NULL, 0, 0}};
     cli_args a = {.subcommand = "generate", .options = options, .argc = argc, .argv = argv};
     generate g = {.new_tokens = -1, .documents = 3, .sampling = {.top_p = 1}};
     const char *name, *value;

@@ -4,7 +4,9 @@
 #include "base/ft_file.h"
 #include "model/ft_model.h"
 
+#include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 int cli_experts(const char *subcommand, const char *list, uint64_t *out)
 {
@@ -35,4 +37,32 @@ int cli_is_federation(const char *path)
     const int there = inside && ft_path_exists(inside);
     free(inside);
     return there;
+}
+
+int cli_is_engine_option(const char *name)
+{
+    return !strcmp(name, "compute") || !strcmp(name, "kv-type") || !strcmp(name, "kv-memory");
+}
+
+int cli_take_engine_option(const char *subcommand, const char *name, const char *value, cli_engine *e)
+{
+    ft_status st = {0};
+    ft_engine_options o = {0};
+    if (!strcmp(name, "kv-memory"))
+        return cli_bytes(subcommand, name, value, &e->kv_bytes);
+    const int compute = !strcmp(name, "compute");
+    *(compute ? &e->compute : &e->kv_type) = value;
+    if (ft_engine_options_override(&o, e->compute, e->kv_type, 0, &st) == FT_OK)
+        return 1;
+    cli_usage(subcommand, "--%s: %s", name, st.msg);
+    return 0;
+}
+
+ft_engine_options cli_engine_options(const cli_engine *e, const ft_engine_options *from)
+{
+    ft_engine_options o = from ? *from : (ft_engine_options){0};
+    const ft_code rc = ft_engine_options_override(&o, e->compute, e->kv_type, (size_t)e->kv_bytes, NULL);
+    assert(rc == FT_OK); /* the names were looked at as they were taken */
+    (void)rc;
+    return o;
 }

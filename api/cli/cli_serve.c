@@ -1,5 +1,6 @@
 /* flextrace serve: the HTTP service and the page, until SIGTERM or Ctrl-C. */
 #include "api/cli/cli.h"
+#include "api/cli/cli_model_args.h"
 #include "api/ft_server.h"
 #include "base/ft_file.h"
 
@@ -23,6 +24,10 @@ static const char help[] =
     "                          (default: the federation's, else 127.0.0.1:8080)\n"
     "      --chat-template T   chatml, olmo2, tulu, olmo3 or olmo3-think (default: the\n"
     "                          federation's, else the one that the checkpoint's own equals)\n"
+    "      --compute TYPE      float32: exact (default); bfloat16: bfloat16 weights times inputs\n"
+    "                          rounded to it, faster\n"
+    "      --kv-type TYPE      of the key-value cache: float32 (default), float16, bfloat16\n"
+    "      --kv-memory SIZE    what it may grow to (default: an eighth of the machine's memory)\n"
     "      --threads N         threads of the model (default: one a processor)\n"
     "      --grace SECONDS     how long running requests may end after SIGTERM (default 10)\n"
     "      --web-folder DIR    the page's files from DIR, read at every request, instead of\n"
@@ -41,6 +46,7 @@ static const char help[] =
 typedef struct serve_options {
     ft_server_options server;
     const char *federation;
+    cli_engine how;
     unsigned grace;
     int quiet;
 } serve_options;
@@ -54,9 +60,9 @@ static void log_line(void *context, const char *line)
 /* A CLI_ code, or -1 to go on. */
 static int read_options(int argc, char **argv, serve_options *o)
 {
-    static const cli_option options[] = {
-        {"listen", 'l', 1},   {"threads", 0, 1}, {"chat-template", 0, 1}, {"grace", 0, 1},
-        {"web-folder", 0, 1}, {"quiet", 'q', 0}, {"help", 'h', 0},        {0}};
+    static const cli_option options[] = {{"listen", 'l', 1}, {"threads", 0, 1},    {"chat-template", 0, 1},
+                                         {"grace", 0, 1},    {"web-folder", 0, 1}, {"quiet", 'q', 0},
+                                         {"help", 'h', 0},   CLI_ENGINE_OPTIONS,   {0}};
     cli_args a = {.subcommand = "serve", .options = options, .argc = argc, .argv = argv};
     const char *name, *value;
     long long number;
@@ -77,6 +83,9 @@ static int read_options(int argc, char **argv, serve_options *o)
             o->server.chat_template = value;
         } else if (!strcmp(name, "quiet")) {
             o->quiet = 1;
+        } else if (cli_is_engine_option(name)) {
+            if (!cli_take_engine_option("serve", name, value, &o->how))
+                return CLI_USAGE;
         } else if (!strcmp(name, "threads")) {
             if (!cli_integer("serve", name, value, 1, 1024, &number))
                 return CLI_USAGE;
@@ -139,6 +148,9 @@ int cli_serve(int argc, char **argv)
     ft_server *server = NULL;
     char *example = example_beside(o.federation);
     o.server.example = example;
+    o.server.compute = o.how.compute;
+    o.server.kv_type = o.how.kv_type;
+    o.server.kv_bytes = (size_t)o.how.kv_bytes;
     o.server.log = o.quiet ? NULL : log_line;
     ft_code rc = ft_federation_open(&federation, o.federation, &st);
     if (!rc)
