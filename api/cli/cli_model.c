@@ -1,5 +1,6 @@
 /* flextrace model: what a checkpoint is. */
 #include "api/cli/cli.h"
+#include "api/cli/cli_experts.h"
 
 #include "model/ft_model.h"
 #include "model/ft_session.h"
@@ -115,6 +116,12 @@ static int info(const char *folder, int json)
 
 int cli_model(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "add"))
+        return cli_model_add(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "remove"))
+        return cli_model_remove(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "verify"))
+        return cli_model_verify_owners(argc - 1, argv + 1);
     static const cli_option options[] = {{"json", 0, 0}, {"help", 'h', 0}, {NULL, 0, 0}};
     cli_args a = {.subcommand = "model", .options = options, .argc = argc, .argv = argv};
     const char *words[2] = {NULL, NULL}, *name, *value;
@@ -135,7 +142,7 @@ int cli_model(int argc, char **argv)
     if (more < 0)
         return CLI_USAGE;
     if (count == 0 || strcmp(words[0], "info") != 0)
-        return cli_usage("model", "what to do is 'info'");
+        return cli_usage("model", "what to do is 'info', 'add', 'remove' or 'verify'");
     if (count == 1)
         return cli_usage("model", "info needs a MODEL");
     return info(words[1], json);

@@ -4,4 +4,6 @@
 #include "api/cli/cli.h"
 
 cli_command cli_train_step;
+cli_command cli_train_public; /* cli_train_run.c */
+cli_command cli_train_expert;
 #endif
