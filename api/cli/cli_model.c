@@ -10,7 +10,8 @@
 
 cli_command cli_model;
 
-static const char help[] = "Usage: flextrace model info MODEL [--json]\n\n"
+static const char help[] = "Usage: flextrace model info MODEL [--json]\n"
+                           "       flextrace model add|remove|verify ...: each has its own --help\n\n"
                            "Shows what a checkpoint is: architecture, sizes, files, special tokens. MODEL is a\n"
                            "folder with config.json and model.safetensors (or shards with their index). Every\n"
                            "tensor's shape is checked; the weights themselves are not read.\n\n"
