@@ -4,6 +4,7 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "model/train/ft_experts.h"
+#include "model/train/ft_router_start.h"
 #include "model/train/ft_train_run.h"
 
 #include <math.h>
@@ -42,6 +43,8 @@ static const char expert_help[] =
     "  --public P             the public model: dense, or of one expert\n"
     "  --owner NAME           goes into the manifest\n"
     "  --public-corpus C      public text mixed in, so that the router row learns what is not the owner's\n"
+    "  --router-init I        zero, or whitened (default where there is public text): rows from the means\n"
+    "                         of hidden states; owners to be merged use the same public text and --length\n"
     "  --public-share X       of the sequences (0.125 where there is public text)\n" COMMON_HELP
     "Differential privacy (DP-SGD; an example is at most T tokens of one document):\n"
     "  --dp-clip C            clip each example's gradient to norm C; turns it on\n"
@@ -60,7 +63,7 @@ typedef struct request {
     size_t corpora, public_corpora;
     ft_trainer_options trainer;
     ft_train_options run;
-    int z_given;
+    int z_given, router_zero, router_whitened;
 } request;
 
 static const cli_option options[] = {{"corpus", 0, 1},
@@ -88,6 +91,7 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"owner", 0, 1},
                                      {"public-corpus", 0, 1},
                                      {"public-share", 0, 1},
+                                     {"router-init", 0, 1},
                                      {"dp-clip", 0, 1},
                                      {"noise-multiplier", 0, 1},
                                      {"epsilon", 0, 1},
@@ -158,13 +162,22 @@ static int take_schedule(request *r, const char *value)
     return cli_usage(r->verb, "--schedule is cosine, wsd or constant, not '%.40s'", value);
 }
 
+static int take_router(request *r, const char *value)
+{
+    r->router_zero = !strcmp(value, "zero");
+    r->router_whitened = !strcmp(value, "whitened");
+    if (!r->router_zero && !r->router_whitened)
+        return cli_usage(r->verb, "--router-init is zero or whitened, not '%.40s'", value);
+    return CLI_OK;
+}
+
 static int take(void *context, const char *name, const char *value)
 {
     request *r = context;
     const int only_expert =
         name && (!strcmp(name, "public") || !strcmp(name, "owner") || !strncmp(name, "public-", 7) ||
-                 !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") || !strcmp(name, "epsilon") ||
-                 !strcmp(name, "delta") || !strcmp(name, "accountant"));
+                 !strcmp(name, "router-init") || !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") ||
+                 !strcmp(name, "epsilon") || !strcmp(name, "delta") || !strcmp(name, "accountant"));
     if (only_expert && !r->expert)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
@@ -184,6 +197,8 @@ static int take(void *context, const char *name, const char *value)
         r->tokenizer = value;
     else if (!strcmp(name, "owner"))
         r->owner = value;
+    else if (!strcmp(name, "router-init"))
+        return take_router(r, value);
     else if (!strcmp(name, "schedule"))
         return take_schedule(r, value);
     else if (!strcmp(name, "recompute"))
@@ -291,6 +306,19 @@ static json_t *record(const request *r, const ft_train_report *report)
     return j;
 }
 
+static ft_code copy_manifest(const char *from, const char *to, ft_status *st)
+{
+    ft_buffer bytes = {0};
+    char *a = ft_path_join(from, "manifest.json"), *b = ft_path_join(to, "manifest.json");
+    ft_code rc = a && b ? ft_file_read(a, 0, &bytes, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", to);
+    if (!rc)
+        rc = ft_file_write(b, bytes.data, bytes.size, st);
+    ft_buffer_release(&bytes);
+    free(a);
+    free(b);
+    return rc;
+}
+
 static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status *st)
 {
     char *model = ft_path_join(r->out, "model"), *expert = ft_path_join(r->out, "expert");
@@ -299,6 +327,9 @@ static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status 
         rc = ft_model_export(ft_trainer_parameters(t), r->model, model, r->bfloat16, st);
     if (!rc && r->expert)
         rc = ft_expert_export(ft_trainer_parameters(t), expert, about, st);
+    /* The pair bears the manifest too, where it holds the very tensors that the manifest names. */
+    if (!rc && r->expert && !r->bfloat16)
+        rc = copy_manifest(expert, model, st);
     free(model);
     free(expert);
     return rc;
@@ -317,6 +348,9 @@ static int print(const request *r, const ft_train_report *report, json_t *about)
     return CLI_OK;
 }
 
+enum { ROUTER_WINDOWS = 64 };
+static const double ROUTER_MARGIN = 1.5;
+
 static int work(request *r)
 {
     ft_status st = {0};
@@ -327,6 +361,8 @@ static int work(request *r)
     ft_code rc = open_trainer(r, &t, &st);
     if (!rc)
         rc = open_data(r, ft_trainer_parameters(t)->config.vocab, &p.show, &st);
+    if (!rc && r->router_whitened)
+        rc = ft_router_start(t, r->run.data, r->run.public_data, r->run.length, ROUTER_WINDOWS, ROUTER_MARGIN, &st);
     if (!rc) {
         r->run.folder = r->out;
         r->run.on_step = on_step;
@@ -357,6 +393,10 @@ static int check(request *r)
         return cli_usage(r->verb, "--dp-clip needs --noise-multiplier, --epsilon and --delta");
     if (o->dp_clip <= 0 && (o->epsilon > 0 || o->delta > 0 || o->noise_multiplier > 0))
         return cli_usage(r->verb, "--noise-multiplier, --epsilon and --delta need --dp-clip");
+    if (r->router_whitened && (!r->public_corpora || o->dp_clip > 0 || r->trainer.recompute))
+        return cli_usage(r->verb,
+                         "--router-init whitened needs --public-corpus, and neither --dp-clip nor --recompute");
+    r->router_whitened |= r->public_corpora && o->dp_clip <= 0 && !r->trainer.recompute && !r->router_zero;
     if (r->public_corpora && o->public_share <= 0)
         r->run.public_share = 0.125;
     if (o->micro > o->batch)

@@ -204,7 +204,7 @@ ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, s
         for (; i < length && at < end; i++, at++) {
             const uint64_t token = first + (at - d->ordinal[doc]);
             ids[i] = d->tokens[token];
-            labels[i] = at + 1 < end && i + 1 < length ? d->tokens[token + 1] : -100;
+            labels[i] = at + 1 < end ? d->tokens[token + 1] : -100;
             begin[i] = (uint32_t)start;
         }
     }

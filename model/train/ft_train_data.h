@@ -2,8 +2,8 @@
  *
  * Packed windows  the documents, each ended by end-of-text, in an order that is a function
  *         of seed and epoch, make one stream; window w is its next `length` tokens.
- *         Labels are the next tokens; the token that ends a document has none, and neither has
- *         the last one of a window. Attention stays within documents (`begin`).
+ *         Labels are the next tokens; the token that ends a document has none. Attention stays
+ *         within documents (`begin`), and within the window.
  * Examples        for differential privacy: example e is at most `length` tokens of one
  *         document, never of two; what is left of a short one is padding without labels.
  * A window is a function of data, seed and its number alone: a run goes on from a step number.
