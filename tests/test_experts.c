@@ -233,6 +233,44 @@ static void the_commands_merge_verify_and_remove(void **state)
     free(err);
 }
 
+/* The whole recipe by commands: a public model from scratch, two owners, a merge, router and joint training. */
+static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void **state)
+{
+    (void)state;
+    ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
+    static const char config[] =
+        "{\"architectures\":[\"Olmo2ForCausalLM\"],\"model_type\":\"olmo2\",\"hidden_size\":16,"
+        "\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"num_key_value_heads\":2,\"vocab_size\":4096,\"max_position_embeddings\":64,"
+        "\"eos_token_id\":0,\"tie_word_embeddings\":false}";
+    char root[600], start[620], command[8192], *out;
+    snprintf(root, sizeof(root), "%s", ft_test_path("recipe"));
+    snprintf(start, sizeof(start), "%s/start", root);
+    assert_int_equal(ft_folder_make(start, NULL), FT_OK);
+    fixture_put(start, "config.json", config, strlen(config));
+    snprintf(
+        command, sizeof(command),
+        "cd %s && cp %s start && for d in public news law; do for i in 1 2 3 4 5 6 7 8; do "
+        "echo \"{\\\"id\\\":\\\"$d$i\\\",\\\"text\\\":\\\"the $d of $i $d says that $d $i is $d and so on $i "
+        "$i\\\"}\"; done > "
+        "$d.jsonl; done && O='--steps 4 --batch 4 --micro 2 --length 16 --warmup 1 --threads 1' && "
+        "$FLEXTRACE train public start --corpus public.jsonl -o public $O && "
+        "$FLEXTRACE train expert --public public/model --corpus news.jsonl --public-corpus public.jsonl --owner news "
+        "-o news $O && "
+        "$FLEXTRACE train expert --public public/model --corpus law.jsonl --public-corpus public.jsonl --owner law "
+        "-o law $O && "
+        "$FLEXTRACE train expert --public public/model --corpus law.jsonl --owner ward -o ward $O --dp-clip 1 "
+        "--noise-multiplier 2 --epsilon 20 --delta 1e-5 && grep -q '\"epsilon\"' ward/expert/manifest.json && "
+        "$FLEXTRACE merge --public public/model news/expert law/model -o merged && $FLEXTRACE model verify merged && "
+        "$FLEXTRACE train router merged --corpus public.jsonl -o tuned $O && $FLEXTRACE model verify tuned/model && "
+        "$FLEXTRACE train joint public/model --experts 3 --corpus public.jsonl -o joint $O && "
+        "$FLEXTRACE generate tuned/model -p the -n 3 --json",
+        root, ft_test_shared("tokenizers/bytebpe-4k/tokenizer.json"));
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_non_null(strstr(out, "\"finish_reason\""));
+    free(out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
         cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),
         cmocka_unit_test(the_commands_merge_verify_and_remove),
+        cmocka_unit_test(the_recipe_runs_from_scratch_to_a_merged_model_that_generates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,18 @@ static const char public_help[] =
     "go on from a checkpoint, weights; without them they are drawn from --seed.\n\n" COMMON_HELP "Example:\n"
     "  flextrace train public start --corpus public.jsonl.gz -o run --steps 4000 --rate 3e-3\n";
 
+static const char router_help[] =
+    "Usage: flextrace train router MERGED --corpus C -o OUT [OPTIONS]\n\n"
+    "Tunes the router of a merged model on proxy data of all its domains; experts and all that is\n"
+    "shared stay as they are. OUT/model has owners.json with the new rows.\n\n" COMMON_HELP "Example:\n"
+    "  flextrace train router merged --corpus proxy.jsonl -o tuned --steps 200 --rate 1e-3\n";
+
+static const char joint_help[] =
+    "Usage: flextrace train joint MODEL --corpus C -o OUT [OPTIONS]\n\n"
+    "Trains everything on all corpora at once: the upper bound that closed data do not allow.\n\n"
+    "  --experts N            start with N copies of MODEL's one FFN and a drawn router\n" COMMON_HELP "Example:\n"
+    "  flextrace train joint public/model --experts 6 --corpus public.jsonl --corpus news.jsonl -o joint\n";
+
 static const char expert_help[] =
     "Usage: flextrace train expert --public P --corpus C --owner NAME -o OUT [OPTIONS]\n\n"
     "Trains an owner's expert beside the frozen public model: its copy of the FFN and its router row.\n"
@@ -57,7 +69,10 @@ static const char expert_help[] =
     "      --dp-clip 0.5 --noise-multiplier 1 --epsilon 8 --delta 1e-6\n";
 
 typedef struct request {
-    int expert, json, bfloat16;
+    ft_train_mode mode;
+    int expert, json, bfloat16; /* expert: mode is FT_TRAIN_EXPERT */
+    int joint;
+    long long experts; /* joint: how many the model starts with; 0: as it is */
     const char *verb, *model, *out, *owner, *tokenizer;
     const char **corpus, **public_corpus;
     size_t corpora, public_corpora;
@@ -92,6 +107,7 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"public-corpus", 0, 1},
                                      {"public-share", 0, 1},
                                      {"router-init", 0, 1},
+                                     {"experts", 0, 1},
                                      {"dp-clip", 0, 1},
                                      {"noise-multiplier", 0, 1},
                                      {"epsilon", 0, 1},
@@ -178,6 +194,11 @@ static int take(void *context, const char *name, const char *value)
         name && (!strcmp(name, "public") || !strcmp(name, "owner") || !strncmp(name, "public-", 7) ||
                  !strcmp(name, "router-init") || !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") ||
                  !strcmp(name, "epsilon") || !strcmp(name, "delta") || !strcmp(name, "accountant"));
+    if (name && !strcmp(name, "experts")) {
+        if (!r->joint)
+            return cli_usage(r->verb, "--experts belongs to 'train joint'");
+        return cli_integer(r->verb, name, value, 2, FT_MAX_EXPERTS, &r->experts) ? CLI_OK : CLI_USAGE;
+    }
     if (only_expert && !r->expert)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
@@ -242,7 +263,8 @@ static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
     ft_parameters p, pair;
     char *weights = ft_path_join(r->model, "model.safetensors"),
          *index = ft_path_join(r->model, "model.safetensors.index.json");
-    const int fresh = !r->expert && weights && index && !ft_path_exists(weights) && !ft_path_exists(index);
+    const int fresh =
+        r->mode == FT_TRAIN_ALL && !r->joint && weights && index && !ft_path_exists(weights) && !ft_path_exists(index);
     free(weights);
     free(index);
     ft_code rc = fresh ? ft_parameters_init(&p, r->model, r->run.seed, st) : ft_parameters_open(&p, r->model, st);
@@ -257,11 +279,24 @@ static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
         ft_parameters_close(&p);
         p = rc ? (ft_parameters){0} : pair;
     }
-    r->trainer.mode = r->expert ? FT_TRAIN_EXPERT : FT_TRAIN_ALL;
+    while (!rc && p.config.experts < (size_t)r->experts) {
+        rc = ft_parameters_add_expert(&pair, &p, 0, 0, st);
+        ft_parameters_close(&p);
+        p = rc ? (ft_parameters){0} : pair;
+        if (!rc)
+            ft_parameters_draw_router(&p, r->run.seed);
+    }
+    if (!rc && (r->joint || r->mode == FT_TRAIN_ROUTER) && p.config.experts < 2)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: has no second expert%s", r->model, r->joint ? "; use --experts" : "");
+    if (rc) {
+        ft_parameters_close(&p);
+        return rc;
+    }
+    r->trainer.mode = r->mode;
     if (!r->z_given && p.config.experts)
         r->trainer.z_loss = 1e-3;
     r->run.z_loss = r->trainer.z_loss;
-    return rc ? rc : ft_trainer_new(t, &p, &r->trainer, st);
+    return ft_trainer_new(t, &p, &r->trainer, st);
 }
 
 static ft_code open_data(request *r, size_t vocab, const ft_progress *show, ft_status *st)
@@ -327,6 +362,8 @@ static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status 
         rc = ft_model_export(ft_trainer_parameters(t), r->model, model, r->bfloat16, st);
     if (!rc && r->expert)
         rc = ft_expert_export(ft_trainer_parameters(t), expert, about, st);
+    if (!rc && r->mode == FT_TRAIN_ROUTER)
+        rc = ft_experts_tuned(ft_trainer_parameters(t), r->model, model, st);
     /* The pair bears the manifest too, where it holds the very tensors that the manifest names. */
     if (!rc && r->expert && !r->bfloat16)
         rc = copy_manifest(expert, model, st);
@@ -404,10 +441,12 @@ static int check(request *r)
     return CLI_OK;
 }
 
-static int run(int expert, int argc, char **argv)
+static int run(ft_train_mode mode, const char *verb, const char *help, int argc, char **argv)
 {
-    request r = {.expert = expert,
-                 .verb = expert ? "train expert" : "train public",
+    request r = {.mode = mode,
+                 .expert = mode == FT_TRAIN_EXPERT,
+                 .joint = help == joint_help,
+                 .verb = verb,
                  .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
                  .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
                  .run = {.steps = 1000,
@@ -424,7 +463,7 @@ static int run(int expert, int argc, char **argv)
     cli_args a = {.subcommand = r.verb, .options = options, .argc = argc, .argv = argv};
     int helped = 0, code = CLI_SYSTEM;
     if (r.corpus && r.public_corpus)
-        code = cli_take_all(&a, expert ? expert_help : public_help, take, &r, &helped);
+        code = cli_take_all(&a, help, take, &r, &helped);
     if (code == CLI_OK && !helped)
         code = check(&r);
     if (code == CLI_OK && !helped)
@@ -436,10 +475,20 @@ static int run(int expert, int argc, char **argv)
 
 int cli_train_public(int argc, char **argv)
 {
-    return run(0, argc, argv);
+    return run(FT_TRAIN_ALL, "train public", public_help, argc, argv);
 }
 
 int cli_train_expert(int argc, char **argv)
 {
-    return run(1, argc, argv);
+    return run(FT_TRAIN_EXPERT, "train expert", expert_help, argc, argv);
+}
+
+int cli_train_router(int argc, char **argv)
+{
+    return run(FT_TRAIN_ROUTER, "train router", router_help, argc, argv);
+}
+
+int cli_train_joint(int argc, char **argv)
+{
+    return run(FT_TRAIN_ALL, "train joint", joint_help, argc, argv);
 }

@@ -212,6 +212,15 @@ ft_code ft_parameters_add_expert(ft_parameters *out, const ft_parameters *public
     return take_all(&r);
 }
 
+void ft_parameters_draw_router(ft_parameters *p, uint64_t seed)
+{
+    ft_random r;
+    ft_random_init(&r, seed);
+    for (size_t l = 0; l < p->config.layers; l++)
+        for (size_t i = 0; p->layers[l].router && i < p->layers[l].router->count; i++)
+            p->layers[l].router->value[i] = draw(&r);
+}
+
 void ft_parameters_close(ft_parameters *p)
 {
     if (!p)

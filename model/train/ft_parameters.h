@@ -51,6 +51,8 @@ FT_CHECKED ft_code ft_parameters_init(ft_parameters *out, const char *folder, ui
  * the whole router of a dense model, is 0, its bias `bias`; with_bias 0 makes none. top_k becomes at least 2. */
 FT_CHECKED ft_code ft_parameters_add_expert(ft_parameters *out, const ft_parameters *public, int with_bias, float bias,
                                             ft_status *st);
+/* Router matrices N(0, 0.02^2): equal experts with equal rows would never part. */
+void ft_parameters_draw_router(ft_parameters *p, uint64_t seed);
 void ft_parameters_close(ft_parameters *p); /* a zeroed struct is allowed */
 
 /* Gradients, zeroed, for what the mode trains.
