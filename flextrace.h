@@ -35,6 +35,7 @@
 #include "model/ft_scheduler.h"
 #include "model/train/ft_experts.h"
 #include "model/train/ft_train_run.h"
+#include "text/ft_chat_template.h"
 #include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"
 #include "tracer/ft_federation.h"

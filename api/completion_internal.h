@@ -1,10 +1,13 @@
 /* completion_internal: POST /v1/completions, from the request's JSON to a job that
  * the scheduler's callbacks, the workers and the clock move on.
  *
- *   completion_request.c   what is asked for, checked field by field
+ *   completion_request.c   what /v1/completions is asked for, checked field by field
+ *   chat_request.c         what /v1/chat/completions is asked for
+ *   request_fields.c       the fields that both have
  *   completion_route.c     admission: what can be refused is refused before the first byte
  *   completion_job.c       the job: submits, collects, streams, ends
  *   completion_output.c    the shapes of the answer: choices, chunks, logprobs, usage
+ *   chat_output.c          what of that chat shapes in its own way
  *   completion_trace.c     spans while it streams, the trace at the end
  *   scoring.c              log-probabilities of given tokens, by a teacher-forced pass */
 #ifndef FT_COMPLETION_INTERNAL_H
@@ -29,15 +32,22 @@ typedef struct ft_completion_request {
     json_t *stop_strings; /* owns what stop[] points to */
     const char *stop[FT_MAX_STOPS];
     size_t stop_count;
+    uint32_t *stop_ids, *bias_ids; /* owned; sampling points to the biases */
+    size_t stop_id_count;
+    float *bias_values;
+    size_t keep_tokens; /* the last ones of each prompt */
+    int include_stop, keep_special;
+    int chat; /* the answer takes the shape of chat; one prompt */
     int echo, stream, include_usage, ignore_end_of_text, return_token_ids, tokens_as_ids, return_routed_experts;
-    int64_t logprobs; /* -1: none */
+    int64_t logprobs; /* how many of the best; -1: none */
     uint64_t without;
     int trace, store;
     ft_routing_wish routing;
 } ft_completion_request;
 
-/* Reads q->json. 0 after refusing the request. */
+/* Each reads q->json. 0 after refusing the request. */
 int ft_completion_read(ft_request *q, ft_completion_request *out);
+int ft_chat_read(ft_request *q, ft_completion_request *out);
 void ft_completion_release(ft_completion_request *r);
 
 /* --- Scores ---------------------------------------------------------------------- */
@@ -72,6 +82,8 @@ typedef struct ft_item {
     double *shares; /* [count, experts] of the passes that wrote them; NULL where nobody asked */
     size_t count, capacity;
     ft_buffer text;
+    double first_at, last_at; /* when its first token came, and its latest; 0: none */
+    size_t cached;            /* prompt tokens that the prefix cache had */
     ft_finish finish;
     uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
     ft_routing routing; /* its own copy, from the final call on */
@@ -80,7 +92,7 @@ typedef struct ft_item {
 
     /* The worker's. */
     size_t sent_tokens, sent_text;
-    int echoed, ended;
+    int begun, ended; /* begun: the echo, or chat's first delta, is out */
     size_t searched_tokens;
     ft_spans live; /* spans as the client knows them */
     json_t *trace;
@@ -101,6 +113,7 @@ struct ft_job {
     ft_completion_request r;
     char id[40], request_id[FT_REQUEST_ID];
     int64_t created;
+    double started;  /* the request's head */
     double deadline; /* of an answer that does not stream */
     size_t experts;
     ft_item *items;
@@ -124,6 +137,12 @@ json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text
                         json_t *logprobs, json_t *extra);
 json_t *ft_output_choice(const ft_job *job, const ft_item *item);
 json_t *ft_output_whole(const ft_job *job);
+json_t *ft_output_delta(const char *role, const char *text, size_t text_bytes); /* of a chunk of chat */
+json_t *ft_output_message(const ft_item *item);
+json_t *ft_output_chat_logprobs(const ft_job *job, const ft_item *item);
+/* A token's name as the answer has it; and the ids of prompt, generated and end-of-text. */
+json_t *ft_output_token_name(const ft_job *job, uint32_t id);
+uint32_t ft_output_timeline_id(const ft_item *item, size_t t);
 json_t *ft_output_usage(const ft_job *job);
 json_t *ft_output_logprobs(const ft_job *job, const ft_item *item);
 const char *ft_output_finish(const ft_item *item);

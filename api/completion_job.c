@@ -71,6 +71,10 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
         if (item->shares)
             ft_routing_shares(&routing, t, t + 1, item->shares + i * item->job->experts);
     }
+    if (now.count > item->count) {
+        item->last_at = ft_seconds_now();
+        item->first_at = item->first_at > 0 ? item->first_at : item->last_at;
+    }
     item->count = now.count;
     item->finish = now.finish;
     item->end_token = now.end_token;
@@ -94,6 +98,16 @@ static ft_code keep_routing(ft_item *item, const ft_generation *g, ft_status *st
     item->routing.expert_ids = item->routing_ids;
     item->routing.weights = item->routing_weights;
     return FT_OK;
+}
+
+/* What /metrics is told of a generation that ended. */
+static void count_item(const ft_job *job, const ft_item *item)
+{
+    ft_metrics *m = &job->server->metrics;
+    ft_metrics_generation(m, item->prompt->count, item->cached, item->count,
+                          item->count ? item->first_at - job->started : -1, item->last_at - item->first_at);
+    for (size_t i = 0; item->shares && i < item->count; i++)
+        ft_metrics_shares(m, item->shares + i * job->experts, job->experts);
 }
 
 /* On the scheduler's thread, after every step: copies what is new, no more. */
@@ -121,6 +135,7 @@ static int on_step(void *context, const ft_generation *g, int final, ft_code rc,
     if (final) {
         item->final = 1;
         job->running--;
+        count_item(job, item);
     }
     if (final || job->stream)
         wake(job);
@@ -138,6 +153,10 @@ static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
                              .sampling = job->r.sampling,
                              .without = job->r.without,
                              .stop_count = job->r.stop_count,
+                             .stop_ids = job->r.stop_ids,
+                             .stop_id_count = job->r.stop_id_count,
+                             .include_stop = job->r.include_stop,
+                             .keep_special = job->r.keep_special,
                              .ignore_end_of_text = job->r.ignore_end_of_text,
                              .capture_routing = needs_routing(&job->r)};
     memcpy(g.stop, job->r.stop, sizeof(g.stop));
@@ -202,8 +221,10 @@ static void write_event(ft_job *job, json_t *value)
     pthread_mutex_lock(&job->lock);
     job->last_write = ft_seconds_now();
     pthread_mutex_unlock(&job->lock);
-    if (rc) /* what cannot be written whole is not written on */
+    if (rc) { /* what cannot be written whole is not written on */
         cancel(job);
+        ft_client_cut(job->client);
+    }
 }
 
 /* What came since the last chunk, copied out from under the lock. */
@@ -271,11 +292,17 @@ static json_t *shares_extra(const ft_job *job, const ft_item *item, const news *
     return json_pack("{s:I,s:o,s:o}", "first", (json_int_t)item->sent_tokens, "pieces", pieces, "shares", shares);
 }
 
-static void stream_echo(ft_job *job, ft_item *item)
+/* What stands before the text: chat's first delta, or the prompt where it is echoed. */
+static void stream_begin(ft_job *job, ft_item *item)
 {
     ft_buffer text = {0};
-    item->echoed = 1;
-    if (job->r.echo && ft_output_prompt_text(job, item, &text, NULL) == FT_OK && text.size)
+    item->begun = 1;
+    if (job->r.chat) {
+        json_t *chunk = ft_output_chunk(job, item, "", 0, NULL, NULL, NULL);
+        json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0);
+        (void)json_object_set_new(choice, "delta", ft_output_delta("assistant", "", 0));
+        write_event(job, chunk);
+    } else if (job->r.echo && ft_output_prompt_text(job, item, &text, NULL) == FT_OK && text.size)
         write_event(job, ft_output_chunk(job, item, text.data, text.size, NULL, NULL, NULL));
     ft_buffer_release(&text);
 }
@@ -286,8 +313,8 @@ static int stream_news(ft_job *job, ft_item *item)
     news n = {0};
     const int whole = take_news(job, item, &n);
     const int final = n.final;
-    if (!item->echoed)
-        stream_echo(job, item);
+    if (!item->begun)
+        stream_begin(job, item);
     /* With logprobs the text waits for its numbers, which come at the end. */
     const int hold = job->r.logprobs >= 0;
     if (whole && !hold && (n.text_bytes || (final && n.count > item->sent_tokens && job->r.trace))) {
@@ -310,7 +337,12 @@ static void stream_end_of_item(ft_job *job, ft_item *item)
     json_t *operations = item->trace ? ft_live_spans_end(item) : NULL;
     if (operations)
         write_event(job, ft_output_chunk(job, item, "", 0, NULL, NULL, json_pack("{s:o}", "spans", operations)));
-    const int held = job->r.logprobs >= 0;
+    int held = job->r.logprobs >= 0;
+    if (held && job->r.chat) { /* the last delta is empty */
+        write_event(job, ft_output_chunk(job, item, item->text.data ? item->text.data : "", item->text.size, NULL,
+                                         ft_output_logprobs(job, item), NULL));
+        held = 0;
+    }
     write_event(job, ft_output_chunk(job, item, held && item->text.data ? item->text.data : "",
                                      held ? item->text.size : 0, ft_output_finish(item),
                                      held ? ft_output_logprobs(job, item) : NULL, ft_item_extra(job, item)));
@@ -487,6 +519,8 @@ void ft_jobs_tick(ft_server *s, double now)
     for (ft_job *job = s->jobs; job; job = job->next) {
         pthread_mutex_lock(&job->lock);
         int look = job->stream ? now - job->last_write > PING_SECONDS : 0;
+        if (job->stream && ft_stream_stalled(job->stream, now, s->limits.request_seconds))
+            ft_client_cut(job->client);
         if (!job->cancelled && ft_client_gone(job->client))
             job->cancelled = look = 1;
         if (!job->cancelled && !job->stream && now > job->deadline)
@@ -553,9 +587,11 @@ static ft_job *new_job(ft_request *q, ft_completion_request *r)
     job->busy = 1;
     job->created = (int64_t)time(NULL);
     job->last_write = ft_seconds_now();
+    job->started = q->started;
     job->deadline = q->started + q->server->limits.request_seconds;
     job->experts = ft_model_get_config(q->server->model)->experts;
-    snprintf(job->id, sizeof(job->id), "cmpl-%016" PRIx64 "%08" PRIx32, ft_random_seed(), (uint32_t)ft_random_seed());
+    snprintf(job->id, sizeof(job->id), "%s-%016" PRIx64 "%08" PRIx32, job->r.chat ? "chatcmpl" : "cmpl",
+             ft_random_seed(), (uint32_t)ft_random_seed());
     snprintf(job->request_id, sizeof(job->request_id), "%s", q->id);
     job->items = ft_alloc_array(job->r.prompt_count * job->r.n, sizeof(*job->items));
     if (!job->items) {

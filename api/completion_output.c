@@ -20,7 +20,7 @@ ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item, ft_buffer 
 
 /* --- Log-probabilities ------------------------------------------------------------ */
 
-static json_t *token_name(const ft_job *job, uint32_t id)
+json_t *ft_output_token_name(const ft_job *job, uint32_t id)
 {
     if (job->r.tokens_as_ids || !job->server->tokenizer)
         return json_sprintf("token_id:%u", id);
@@ -32,7 +32,7 @@ static json_t *token_name(const ft_job *job, uint32_t id)
 /* Two ids can have one string (halves of a character): the larger value stays. */
 static void put_top(const ft_job *job, json_t *top, uint32_t id, double logprob)
 {
-    json_t *name = token_name(job, id);
+    json_t *name = ft_output_token_name(job, id);
     const char *key = json_string_value(name);
     const json_t *there = key ? json_object_get(top, key) : NULL;
     if (key && (!there || json_real_value(there) < logprob))
@@ -52,7 +52,7 @@ static json_t *top_json(const ft_job *job, const ft_score *score, uint32_t id)
 }
 
 /* Tokens of the timeline: prompt, generated, and the end-of-text token if one came. */
-static uint32_t timeline_id(const ft_item *item, size_t t)
+uint32_t ft_output_timeline_id(const ft_item *item, size_t t)
 {
     if (t < item->prompt->count)
         return item->prompt->ids[t];
@@ -75,6 +75,8 @@ json_t *ft_output_logprobs(const ft_job *job, const ft_item *item)
 {
     if (job->r.logprobs < 0 || !item->scores)
         return json_null();
+    if (job->r.chat)
+        return ft_output_chat_logprobs(job, item);
     const size_t first = job->r.echo ? 0 : item->prompt->count;
     const size_t end = item->prompt->count + item->count + (item->end_token != FT_NO_ID);
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array(), *offsets = json_array();
@@ -83,9 +85,9 @@ json_t *ft_output_logprobs(const ft_job *job, const ft_item *item)
         stream = NULL;
     size_t offset = 0;
     for (size_t t = first; t < end; t++) {
-        const uint32_t id = timeline_id(item, t);
+        const uint32_t id = ft_output_timeline_id(item, t);
         const int known = t > 0 && t >= item->score_from;
-        (void)json_array_append_new(tokens, token_name(job, id));
+        (void)json_array_append_new(tokens, ft_output_token_name(job, id));
         (void)json_array_append_new(values, known ? json_real(item->scores[t].logprob) : json_null());
         (void)json_array_append_new(tops, known ? top_json(job, &item->scores[t], id) : json_null());
         (void)json_array_append_new(offsets, json_integer((json_int_t)offset));
@@ -98,11 +100,11 @@ json_t *ft_output_logprobs(const ft_job *job, const ft_item *item)
 
 /* --- Choices ---------------------------------------------------------------------- */
 
-static json_t *envelope(const ft_job *job, json_t *choices)
+static json_t *envelope(const ft_job *job, const char *object, json_t *choices)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", job->id, "object", "text_completion", "created",
-                     (json_int_t)job->created, "model", ft_federation_name(job->server->federation),
-                     "system_fingerprint", job->server->fingerprint, "choices", choices);
+    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", job->id, "object", object, "created", (json_int_t)job->created,
+                     "model", ft_federation_name(job->server->federation), "system_fingerprint",
+                     job->server->fingerprint, "choices", choices);
 }
 
 /* What vLLM puts beside a choice's text. */
@@ -127,12 +129,13 @@ static void add_prompt_routing(const ft_job *job, const ft_item *item, json_t *a
 json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text, size_t text_bytes, const char *finish,
                         json_t *logprobs, json_t *extra)
 {
-    json_t *choice =
-        json_pack("{s:I,s:o,s:s?,s:o}", "index", (json_int_t)item->index, "text", ft_json_text(text, text_bytes),
-                  "finish_reason", finish, "logprobs", logprobs ? logprobs : json_null());
+    const int chat = job->r.chat;
+    json_t *piece = chat ? ft_output_delta(NULL, text, text_bytes) : ft_json_text(text, text_bytes);
+    json_t *choice = json_pack("{s:I,s:o,s:s?,s:o}", "index", (json_int_t)item->index, chat ? "delta" : "text", piece,
+                               "finish_reason", finish, "logprobs", logprobs ? logprobs : json_null());
     if (choice && finish)
         add_vllm_fields(job, item, choice);
-    json_t *chunk = envelope(job, json_pack("[o]", choice));
+    json_t *chunk = envelope(job, chat ? "chat.completion.chunk" : "text_completion", json_pack("[o]", choice));
     if (chunk && finish)
         add_prompt_routing(job, item, chunk);
     if (chunk && extra)
@@ -144,17 +147,24 @@ json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text
     return chunk;
 }
 
-json_t *ft_output_choice(const ft_job *job, const ft_item *item)
+static json_t *whole_text(const ft_job *job, const ft_item *item)
 {
     ft_buffer text = {0};
     if (job->r.echo && ft_output_prompt_text(job, item, &text, NULL) != FT_OK)
         ft_buffer_reset(&text);
     if (ft_buffer_append(&text, item->text.data ? item->text.data : "", item->text.size, NULL) != FT_OK)
         ft_buffer_reset(&text);
-    json_t *choice = json_pack("{s:I,s:o,s:s,s:o}", "index", (json_int_t)item->index, "text",
-                               ft_json_text(text.data ? text.data : "", text.size), "finish_reason",
-                               ft_output_finish(item), "logprobs", ft_output_logprobs(job, item));
+    json_t *out = ft_json_text(text.data ? text.data : "", text.size);
     ft_buffer_release(&text);
+    return out;
+}
+
+json_t *ft_output_choice(const ft_job *job, const ft_item *item)
+{
+    const int chat = job->r.chat;
+    json_t *choice = json_pack("{s:I,s:o,s:s,s:o}", "index", (json_int_t)item->index, chat ? "message" : "text",
+                               chat ? ft_output_message(item) : whole_text(job, item), "finish_reason",
+                               ft_output_finish(item), "logprobs", ft_output_logprobs(job, item));
     if (choice)
         add_vllm_fields(job, item, choice);
     return choice;
@@ -183,7 +193,7 @@ json_t *ft_output_whole(const ft_job *job)
             json_decref(extra);
         (void)json_array_append_new(choices, choice);
     }
-    json_t *whole = envelope(job, choices);
+    json_t *whole = envelope(job, job->r.chat ? "chat.completion" : "text_completion", choices);
     if (!whole)
         return NULL;
     (void)json_object_set_new(whole, "usage", ft_output_usage(job));

@@ -159,7 +159,11 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
                                   .without = job->r.without};
     ft_snapshot *snapshot = ft_server_snapshot(job->server);
     const ft_trace_options options = ft_trace_options_default(ft_snapshot_scope(snapshot));
+    const double began = ft_seconds_now();
     ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
+    if (!rc)
+        ft_metrics_trace(&job->server->metrics, json_array_size(json_object_get(item->trace, "spans")),
+                         ft_seconds_now() - began);
     ft_snapshot_release(snapshot);
     if (rc)
         return rc;

@@ -48,13 +48,13 @@ static ft_code read_text(ft_gram_query *g, const char *text, size_t n, ft_status
     ft_code rc = begin_clause(g, st);
     while (!rc) {
         const size_t left = (size_t)(stop - text);
-        const char *and = memmem(text, left, " AND ", 5), * or = memmem(text, left, " OR ", 4);
-        const char *end = and&& or ? (and < or ? and : or) : and? and : or ;
+        const char *and = memmem(text, left, " AND ", 5), *or = memmem(text, left, " OR ", 4);
+        const char *end = and && or ? (and < or ? and : or) : and ? and : or;
         rc = add_text(g, text, end ? (size_t)(end - text) : left, st);
         g->clause_sizes[g->clause_count - 1]++;
         if (!end)
             break;
-        text = end + (end == and? 5 : 4);
+        text = end + (end == and ? 5 : 4);
         if (!rc && end == and)
             rc = begin_clause(g, st);
     }

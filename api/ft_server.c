@@ -171,6 +171,21 @@ static ft_code make_fingerprint(ft_server *s, ft_status *st)
     return rc;
 }
 
+/* A model without a template that we have serves all but chat. */
+static ft_code open_chat(ft_server *s, ft_status *st)
+{
+    const char *name = s->options.chat_template ? s->options.chat_template : ft_federation_chat_template(s->federation);
+    const ft_code rc = ft_chat_template_open(&s->chat, ft_model_folder(s->model), name, &s->no_chat);
+    if (rc == FT_ERR_UNSUPPORTED)
+        ft_server_log(s, "chat: %s", s->no_chat.msg);
+    if (rc != FT_OK && rc != FT_ERR_UNSUPPORTED && rc != FT_ERR_NOT_FOUND) {
+        if (st)
+            *st = s->no_chat;
+        return rc;
+    }
+    return FT_OK;
+}
+
 static ft_code open_parts(ft_server *s, ft_status *st)
 {
     const ft_scheduler_options how = {
@@ -180,6 +195,8 @@ static ft_code open_parts(ft_server *s, ft_status *st)
         rc = make_fingerprint(s, st);
     if (!rc && s->model)
         rc = ft_scheduler_new(&s->scheduler, s->model, s->tokenizer, &how, st);
+    if (!rc && s->model)
+        rc = open_chat(s, st);
     if (!rc && ft_federation_store(s->federation))
         rc = ft_store_open(&s->store, ft_federation_store(s->federation), 0, st);
     return rc;
@@ -198,7 +215,9 @@ static void free_server(ft_server *s)
         pthread_join(s->workers[i], NULL);
     ft_scheduler_free(s->scheduler);
     ft_store_close(s->store);
+    ft_chat_template_close(s->chat);
     json_decref(s->ready_checks);
+    ft_metrics_destroy(&s->metrics);
     pthread_mutex_destroy(&s->jobs_lock);
     pthread_mutex_destroy(&s->ready_lock);
     pthread_mutex_destroy(&s->lock);
@@ -220,6 +239,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     if (o)
         s->options = *o;
     s->last = &s->first;
+    ft_metrics_init(&s->metrics);
     s->look.run = look_for_new;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

@@ -12,10 +12,11 @@ FT_API_BEGIN
 typedef struct ft_server ft_server;
 
 typedef struct ft_server_options {
-    const char *listen;     /* "ADDR:PORT"; NULL: the federation's. Port 0 takes a free one */
-    const char *web_folder; /* the page's files; NULL: those compiled in */
-    const char *example;    /* text file that the page opens with; NULL: none */
-    unsigned threads;       /* of the model; 0: all */
+    const char *listen;        /* "ADDR:PORT"; NULL: the federation's. Port 0 takes a free one */
+    const char *web_folder;    /* the page's files; NULL: those compiled in */
+    const char *example;       /* text file that the page opens with; NULL: none */
+    const char *chat_template; /* name of one; NULL: the federation's, else the checkpoint's */
+    unsigned threads;          /* of the model; 0: all */
     void (*log)(void *context, const char *line);
     void *log_context;
 } ft_server_options;

@@ -409,6 +409,8 @@ static void on_done(void *context, struct MHD_Connection *connection, void **req
     if (!q || *request == &uri_holds_nul)
         return;
     *request = NULL;
+    ft_metrics_request(&s->metrics, q->route ? q->route->pattern : NULL, q->route ? q->route->method : "other",
+                       q->status ? q->status : 499, ft_seconds_now() - q->started);
     if (s->options.log)
         ft_server_log(s, "%s %s %u %.0f ms %s%s", q->method, q->path, q->status, (ft_seconds_now() - q->started) * 1e3,
                       q->id, why == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut)");

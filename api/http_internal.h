@@ -13,9 +13,11 @@
 #ifndef FT_HTTP_INTERNAL_H
 #define FT_HTTP_INTERNAL_H
 #include "api/ft_server.h"
+#include "api/metrics_internal.h"
 #include "base/ft_buffer.h"
 #include "base/ft_json.h"
 #include "model/ft_scheduler.h"
+#include "text/ft_chat_template.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -70,6 +72,7 @@ typedef struct ft_client {
     atomic_int references;
 } ft_client;
 int ft_client_gone(ft_client *c);
+void ft_client_cut(ft_client *c); /* ends the connection; the client is gone from then on */
 void ft_client_release(ft_client *c);
 
 /* --- Streams ------------------------------------------------------------------ */
@@ -78,7 +81,11 @@ void ft_client_release(ft_client *c);
  * polling thread, which suspends the connection while there are none. */
 typedef struct ft_stream ft_stream;
 FT_CHECKED ft_code ft_stream_new(ft_stream **out, ft_status *st);
+/* FT_ERR_LIMIT when the client is FT_STREAM_BEHIND bytes behind already. */
+enum { FT_STREAM_BEHIND = 4 << 20 };
 FT_CHECKED ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st);
+/* Whether bytes wait of which the client has taken none for so long. */
+int ft_stream_stalled(ft_stream *s, double now, double seconds);
 /* What was written is delivered, then the answer ends. `broken` cuts the
  * connection instead, so that the client cannot take it for complete. */
 void ft_stream_end(ft_stream *s, int broken);
@@ -175,9 +182,11 @@ struct ft_server {
     ft_federation_limits limits;
     ft_server_options options;
     ft_scheduler *scheduler; /* NULL without a model */
-    ft_store *store;         /* NULL without a store */
-    char fingerprint[16];    /* "fx-" and 12 hexadecimal digits */
-    int64_t created;         /* of the model, seconds since 1970 */
+    ft_chat_template *chat;  /* NULL without one; then no_chat says why */
+    ft_status no_chat;
+    ft_store *store;      /* NULL without a store */
+    char fingerprint[16]; /* "fx-" and 12 hexadecimal digits */
+    int64_t created;      /* of the model, seconds since 1970 */
     char address[300];
     int loopback;
     struct MHD_Daemon *daemon;
@@ -195,6 +204,8 @@ struct ft_server {
     ft_peer *peers;
     size_t peer_count;
     size_t job_count;
+
+    ft_metrics metrics;
 
     ft_work look; /* for new indexes, by the clock: also while nobody asks */
     atomic_int looking;

@@ -10,11 +10,17 @@ static const ft_route routes[] = {
     {"GET", "/readyz", FT_FACE_OWN, FT_ROUTE_ALWAYS, ft_route_readyz},
     {"GET", "/health", FT_FACE_OPENAI, FT_ROUTE_QUICK | FT_ROUTE_ALWAYS, ft_route_health},
     {"GET", "/health/", FT_FACE_ATTRIBUTION, FT_ROUTE_QUICK | FT_ROUTE_ALWAYS, ft_route_health_empty},
+    {"GET", "/metrics", FT_FACE_OWN, FT_ROUTE_ALWAYS, ft_route_metrics},
     {"GET", "/version", FT_FACE_OWN, FT_ROUTE_QUICK | FT_ROUTE_ALWAYS, ft_route_version},
 
     {"GET", "/v1/models", FT_FACE_OPENAI, FT_ROUTE_QUICK, ft_route_models},
     {"GET", "/v1/models/{}", FT_FACE_OPENAI, FT_ROUTE_QUICK, ft_route_model},
     {"POST", "/v1/completions", FT_FACE_OPENAI, 0, ft_route_completions},
+
+    {"POST", "/v1/chat/completions", FT_FACE_OPENAI, 0, ft_route_chat},
+    {"POST", "/tokenize", FT_FACE_OPENAI, 0, ft_route_tokenize},
+    {"POST", "/detokenize", FT_FACE_OPENAI, 0, ft_route_detokenize},
+    {"GET", "/tokenizer_info", FT_FACE_OPENAI, 0, ft_route_tokenizer_info},
 
     {"GET", "/v1/owners", FT_FACE_OWN, 0, ft_route_owners}, /* not quick: it counts the newest documents */
     {"GET", "/v1/demo", FT_FACE_OWN, 0, ft_route_demo},

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 int ft_client_gone(ft_client *c)
 {
@@ -18,6 +19,14 @@ int ft_client_gone(ft_client *c)
     return gone;
 }
 
+void ft_client_cut(ft_client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->fd >= 0)
+        (void)shutdown(c->fd, SHUT_RDWR); /* the polling thread sees it and closes */
+    pthread_mutex_unlock(&c->lock);
+}
+
 void ft_client_release(ft_client *c)
 {
     if (!c || atomic_fetch_sub(&c->references, 1) > 1)
@@ -29,7 +38,8 @@ void ft_client_release(ft_client *c)
 struct ft_stream {
     pthread_mutex_t lock;
     ft_buffer waiting;
-    size_t read; /* bytes of `waiting` that went out */
+    size_t read;  /* bytes of `waiting` that went out */
+    double moved; /* when the client last took some, or had all */
     int ended, broken;
     struct MHD_Connection *connection; /* known from the answer on */
     int suspended;
@@ -69,11 +79,29 @@ ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st
 {
     pthread_mutex_lock(&s->lock);
     ft_code rc = FT_OK;
-    if (!s->ended)
+    const size_t behind = s->waiting.size - s->read;
+    if (!behind)
+        s->moved = ft_seconds_now();
+    if (s->read > behind) { /* what went out makes room */
+        memmove(s->waiting.data, s->waiting.data + s->read, behind);
+        s->waiting.size = behind;
+        s->read = 0;
+    }
+    if (!s->ended && behind > FT_STREAM_BEHIND)
+        rc = ft_fail(st, FT_ERR_LIMIT, "the client is %zu bytes behind", behind);
+    else if (!s->ended)
         rc = ft_buffer_append(&s->waiting, bytes, n, st);
     wake(s);
     pthread_mutex_unlock(&s->lock);
     return rc;
+}
+
+int ft_stream_stalled(ft_stream *s, double now, double seconds)
+{
+    pthread_mutex_lock(&s->lock);
+    const int stalled = s->waiting.size > s->read && now - s->moved > seconds;
+    pthread_mutex_unlock(&s->lock);
+    return stalled;
 }
 
 void ft_stream_end(ft_stream *s, int broken)
@@ -97,6 +125,7 @@ static ssize_t read_stream(void *context, uint64_t at, char *to, size_t room)
     if (left) {
         memcpy(to, s->waiting.data + s->read, (size_t)got);
         s->read += (size_t)got;
+        s->moved = ft_seconds_now();
         if (s->read == s->waiting.size) {
             ft_buffer_reset(&s->waiting);
             s->read = 0;

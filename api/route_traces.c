@@ -247,11 +247,12 @@ typedef struct forced_pass {
 
 static void read_chunk(void *context, ft_pool *pool)
 {
+    (void)pool;
     enum { CHUNK = 128 };
     forced_pass *p = context;
     if (!p->session) {
         const ft_session_options how = {.without = p->o->without, .max_tokens = p->o->count, .capture_routing = 1};
-        p->rc = ft_session_open(&p->session, p->server->model, pool, &how, &p->st);
+        p->rc = ft_session_open_on(&p->session, ft_scheduler_engine(p->server->scheduler), &how, &p->st);
     }
     const size_t left = p->o->count - p->read, n = left < CHUNK ? left : CHUNK;
     if (!p->rc)

@@ -7,12 +7,16 @@
 
 /* route_health.c */
 ft_handler ft_route_livez, ft_route_readyz, ft_route_health, ft_route_health_empty, ft_route_version;
+/* route_metrics.c */
+ft_handler ft_route_metrics;
+/* route_tokenizer.c */
+ft_handler ft_route_tokenize, ft_route_detokenize, ft_route_tokenizer_info;
 /* route_page.c */
 ft_handler ft_route_root, ft_route_page_file;
 /* route_models.c */
 ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_demo;
 /* completion_route.c */
-ft_handler ft_route_completions;
+ft_handler ft_route_completions, ft_route_chat;
 /* route_traces.c */
 ft_handler ft_route_traces, ft_route_trace_new, ft_route_trace;
 /* face_attribution.c, face_documents.c */

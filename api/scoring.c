@@ -50,10 +50,11 @@ static void score_row(const float *row, size_t vocab, uint32_t id, size_t k, ft_
 
 static void read_chunk(void *context, ft_pool *pool)
 {
+    (void)pool;
     pass *p = context;
     if (!p->session) {
         const ft_session_options how = {.without = p->without, .max_tokens = p->n};
-        p->rc = ft_session_open(&p->session, p->server->model, pool, &how, &p->st);
+        p->rc = ft_session_open_on(&p->session, ft_scheduler_engine(p->server->scheduler), &how, &p->st);
         if (p->rc)
             return;
     }

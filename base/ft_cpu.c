@@ -25,10 +25,8 @@ static unsigned machine_isa(void)
     if ((isa & FT_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
         isa |= FT_ISA_AVX512;
-        if (__builtin_cpu_supports("avx512vnni"))
-            isa |= FT_ISA_AVX512_VNNI;
-        if (__builtin_cpu_supports("avx512bf16"))
-            isa |= FT_ISA_AVX512_BF16;
+        if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+            isa |= FT_ISA_AVX512_DOT;
     }
 #endif
     return isa;
@@ -42,12 +40,17 @@ unsigned ft_cpu_isa(void)
         return FT_ISA_SCALAR;
     if (wish && !strcmp(wish, "avx2"))
         return isa & FT_ISA_AVX2;
+    if (wish && !strcmp(wish, "avx512"))
+        return isa & (FT_ISA_AVX2 | FT_ISA_AVX512);
     return isa;
 }
 
 const char *ft_cpu_family_name(unsigned isa)
 {
-    return isa & FT_ISA_AVX512 ? "avx512" : isa & FT_ISA_AVX2 ? "avx2" : "scalar";
+    return isa & FT_ISA_AVX512_DOT ? "avx512-dot"
+           : isa & FT_ISA_AVX512   ? "avx512"
+           : isa & FT_ISA_AVX2     ? "avx2"
+                                   : "scalar";
 }
 
 unsigned ft_cpu_count(void)

@@ -2,6 +2,7 @@
 
 #include "base/ft_file.h"
 
+#include <assert.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -21,6 +22,33 @@ ft_code ft_digest_of_file(ft_digest *out, const char *path, ft_status *st)
     *out = ft_digest_of(map.data, (size_t)map.bytes);
     ft_map_close(&map);
     return FT_OK;
+}
+
+static_assert(sizeof(crypto_hash_sha256_state) <= sizeof(ft_hasher), "room for libsodium's state");
+
+/* libsodium's state is copied in and out: its type stays out of our header. */
+void ft_hasher_init(ft_hasher *h)
+{
+    crypto_hash_sha256_state s;
+    crypto_hash_sha256_init(&s);
+    memcpy(h, &s, sizeof(s));
+}
+
+void ft_hasher_add(ft_hasher *h, const void *bytes, size_t n)
+{
+    crypto_hash_sha256_state s;
+    memcpy(&s, h, sizeof(s));
+    crypto_hash_sha256_update(&s, bytes, n);
+    memcpy(h, &s, sizeof(s));
+}
+
+ft_digest ft_hasher_end(ft_hasher *h)
+{
+    crypto_hash_sha256_state s;
+    ft_digest d;
+    memcpy(&s, h, sizeof(s));
+    crypto_hash_sha256_final(&s, d.bytes);
+    return d;
 }
 
 void ft_digest_hex(const ft_digest *d, char hex[FT_DIGEST_HEX])

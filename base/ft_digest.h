@@ -17,6 +17,13 @@ typedef struct ft_digest {
 
 ft_digest ft_digest_of(const void *bytes, size_t n);
 FT_CHECKED ft_code ft_digest_of_file(ft_digest *out, const char *path, ft_status *st);
+/* Of bytes that come piece by piece: init, add…, end. A plain value without an owner. */
+typedef struct ft_hasher {
+    uint64_t state[16];
+} ft_hasher;
+void ft_hasher_init(ft_hasher *h);
+void ft_hasher_add(ft_hasher *h, const void *bytes, size_t n);
+ft_digest ft_hasher_end(ft_hasher *h);
 /* Lower-case hexadecimal, NUL-terminated. */
 void ft_digest_hex(const ft_digest *d, char hex[FT_DIGEST_HEX]);
 /* FT_ERR_FORMAT unless `hex` is 64 hexadecimal digits. */

@@ -65,6 +65,24 @@ void ft_map_close(ft_map *m)
     *m = (ft_map){0};
 }
 
+size_t ft_map_pages(const void *data, size_t bytes, const void **first)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+    const uintptr_t begin = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    *first = (const void *)begin;
+    return end > begin ? end - begin : 0;
+}
+
+void ft_map_advise(const void *data, size_t bytes, ft_map_advice advice)
+{
+    static const int advices[] = {
+        [FT_MAP_NORMAL] = MADV_NORMAL, [FT_MAP_RANDOM] = MADV_RANDOM, [FT_MAP_WILL_NEED] = MADV_WILLNEED};
+    const void *first;
+    const size_t whole = ft_map_pages(data, bytes, &first);
+    if (whole)
+        (void)madvise((void *)(uintptr_t)first, whole, advices[advice]);
+}
+
 ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *out, ft_status *st)
 {
     FILE *f = fopen(path, "rbe");

@@ -26,6 +26,14 @@ typedef struct ft_map {
 FT_CHECKED ft_code ft_map_open(ft_map *out, const char *path, ft_status *st);
 void ft_map_close(ft_map *m); /* zeroed maps and NULL are allowed */
 
+/* The whole pages inside data[0 .. bytes-1]: their bytes, *first where they begin. */
+size_t ft_map_pages(const void *data, size_t bytes, const void **first);
+/* How the whole pages inside a stretch of a mapping will be read: as the system guesses,
+ * without readahead, or soon (the system begins to read them). A hint: it cannot fail.
+ * Stretches of different advice are different mappings to the system. */
+typedef enum ft_map_advice { FT_MAP_NORMAL, FT_MAP_RANDOM, FT_MAP_WILL_NEED } ft_map_advice;
+void ft_map_advise(const void *data, size_t bytes, ft_map_advice advice);
+
 /* Appends the file's bytes to `out`; FT_ERR_LIMIT when it is larger than
  * max_bytes (0: no limit), FT_ERR_NOT_FOUND when it does not exist. */
 FT_CHECKED ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *out, ft_status *st);

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import numpy
 
@@ -123,14 +124,28 @@ def line_build_1g(b):
           f"{seconds(peer)}, {gigabytes(peer['own_bytes'])}", f"{ratio:.1f}x", ratio >= 3.5 and ours["own_bytes"] <= 1.1e9)
 
 
+def english_text(b):
+    """MB/s over the demo owners' books: a new encoder for each, so that its words are met for the first time."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if subprocess.run([f"{root}/demo/fetch-corpora", b.flextrace]).returncode:
+        b.say("no English: demo/fetch-corpora failed")
+        return None
+    books = [b.ours("tokenize", b.tokenizer, f"{root}/demo/work/corpora/{owner}.jsonl.gz", "")
+             for owner in ("scripture", "dictionary", "essays", "python", "database")]
+    return sum(x["bytes"] for x in books) / sum(x["seconds"] for x in books) / 1e6
+
+
 def line_text(b):
     """build from text: its tokenizing, and the whole"""
     tokens, out = full_build(b), fresh(b, "build-text")
-    english = b.ours("tokenize", b.tokenizer, f"{b.folder}/corpus.jsonl", "Documentation/")
+    sources = b.ours("tokenize", b.tokenizer, f"{b.folder}/corpus.jsonl", "Documentation/")
     every = b.ours("tokenize", b.tokenizer, f"{b.folder}/corpus.jsonl", "")
     peer = b.peer("tokenize", "tokenize", b.tokenizer, b.folder, 10)
-    b.row("tokenizing, a thread: documentation", ">= 100 MB/s", f"{english['mb_per_s']:.0f} MB/s", f"{peer['mb_per_s']:.1f} MB/s (tokenizers)",
-          f"{english['mb_per_s'] / peer['mb_per_s']:.0f}x", english["mb_per_s"] >= 100)
+    english = english_text(b)
+    if english:
+        b.row("tokenizing, a thread: English", ">= 100 MB/s", f"{english:.0f} MB/s", "-", "-", english >= 100)
+    b.row("tokenizing, a thread: the kernel's documentation", "", f"{sources['mb_per_s']:.0f} MB/s",
+          f"{peer['mb_per_s']:.1f} MB/s (tokenizers)", f"{sources['mb_per_s'] / peer['mb_per_s']:.0f}x", None)
     b.row("tokenizing, a thread: whole corpus", "", f"{every['mb_per_s']:.0f} MB/s", f"{peer['mb_per_s']:.1f} MB/s (tokenizers)",
           f"{every['mb_per_s'] / peer['mb_per_s']:.0f}x", None)
     b.say("build from text …")
@@ -303,7 +318,7 @@ def line_cold_spans(b):
         b.row(f"cold response, {name.split(':')[0]}: reads a position", "<= 3", f"{each:.2f} pages",
               f"{peer['faults'] / peer['tokens']:.2f} faults, {peer['pages'] / peer['tokens']:.1f} pages", "", each <= 3)
         # What no round asked for is waited for alone: each such fault may be a round of its own.
-        b.row(f"cold response, {name.split(':')[0]}: rounds", "<= 8", f"{ours['rounds']:.1f}, then {ours['faults']:.0f} single reads", "", "",
+        b.row(f"cold response, {name.split(':')[0]}: rounds", "<= 8", f"{ours['rounds']:.1f} (most {ours['rounds_max']}), then {ours['faults']:.0f} single reads", "", "",
               ours["rounds"] + ours["faults"] <= 8)
         b.row(f"cold response, {name.split(':')[0]}: wall", "<= 1/4 of the peer's", f"{ours['p50_us'] / 1e3:.1f} ms", f"{peer['p50_us'] / 1e3:.1f} ms",
               f"{ratio:.1f}x", ratio >= 4)

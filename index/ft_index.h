@@ -70,7 +70,7 @@ typedef struct ft_index_info {
     uint64_t text_bytes, disk_bytes; /* of what was added, removed or not; disk: without the copy of the tokenizer */
     unsigned parts;
     uint32_t vocab_size, end_of_text;
-    unsigned token_bytes; /* 1 to 4, as stored */
+    unsigned token_bytes; /* 1 to 4: what a ptr counts a token as; infini-gram's are stored so */
     const char *owner;    /* "" where none is recorded */
     const char *folder;
     const char *tokenizer;            /* path of the copy of tokenizer.json in the index; NULL for infini-gram */

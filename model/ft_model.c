@@ -1,5 +1,5 @@
-#include "base/ft_buffer.h"
-#include "model/kernels/ft_float.h"
+#include "model/ft_model_needs.h"
+#include "model/ft_quantize.h"
 #include "model/model_internal.h"
 
 #include <stdarg.h>
@@ -37,6 +37,12 @@ static const ft_tensor *optional(resolver *s, const char *fmt, ...)
     return t;
 }
 
+static void missing(resolver *s)
+{
+    if (!s->rc)
+        s->rc = ft_fail(s->st, FT_ERR_NOT_FOUND, "%s: tensor %s is missing", s->m->folder, s->name);
+}
+
 static const ft_tensor *required(resolver *s, const char *fmt, ...) FT_PRINTF(2, 3);
 static const ft_tensor *required(resolver *s, const char *fmt, ...)
 {
@@ -47,7 +53,7 @@ static const ft_tensor *required(resolver *s, const char *fmt, ...)
     const ft_tensor *t = find(s, fmt, args);
     va_end(args);
     if (!t)
-        s->rc = ft_fail(s->st, FT_ERR_NOT_FOUND, "%s: tensor %s is missing", s->m->folder, s->name);
+        missing(s);
     return t;
 }
 
@@ -60,29 +66,60 @@ static void shape_text(char *out, size_t size, const size_t *shape, unsigned dim
         snprintf(out + at, size - at, "]");
 }
 
+/* As safetensors spells it. */
+static const char *dtype_of(ft_weight_type type)
+{
+    static const char *const names[] = {[FT_WEIGHT_F32] = "F32",
+                                        [FT_WEIGHT_BF16] = "BF16",
+                                        [FT_WEIGHT_F16] = "F16",
+                                        [FT_WEIGHT_I8] = "U8",
+                                        [FT_WEIGHT_I4] = "U8"};
+    return names[type];
+}
+
+static const char *path_of(const resolver *s, const ft_tensor *t)
+{
+    uint64_t bytes;
+    return ft_weights_file(s->m->files, t->file, &bytes);
+}
+
+static int has_shape(resolver *s, const ft_tensor *t, unsigned dims, const size_t *shape)
+{
+    if (s->rc || !t)
+        return 0;
+    if (t->dims == dims && !memcmp(t->shape, shape, dims * sizeof(*shape)))
+        return 1;
+    char is[100], must[100];
+    shape_text(is, sizeof(is), t->shape, t->dims);
+    shape_text(must, sizeof(must), shape, dims);
+    s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %.120s has shape %s; the config asks for %s", path_of(s, t),
+                    t->name, is, must);
+    return 0;
+}
+
+static int has_dtype(resolver *s, const ft_tensor *t, const char *dtype)
+{
+    if (s->rc || !t)
+        return 0;
+    if (!strcmp(t->dtype, dtype))
+        return 1;
+    s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %.120s has dtype %.20s; a quantized matrix has %s there",
+                    path_of(s, t), t->name, t->dtype, dtype);
+    return 0;
+}
+
 /* Checks dtype and shape; 1 when both are right. */
 static int fits(resolver *s, const ft_tensor *t, ft_weight_type *type, unsigned dims, const size_t *shape)
 {
-    static const char *const names[FT_WEIGHT_TYPES] = {"F32", "BF16", "F16"};
-    if (s->rc || !t)
+    if (!has_shape(s, t, dims, shape))
         return 0;
-    uint64_t bytes;
-    const char *path = ft_weights_file(s->m->files, t->file, &bytes);
-    if (t->dims != dims || memcmp(t->shape, shape, dims * sizeof(*shape)) != 0) {
-        char is[100], must[100];
-        shape_text(is, sizeof(is), t->shape, t->dims);
-        shape_text(must, sizeof(must), shape, dims);
-        s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %.120s has shape %s; the config asks for %s", path, t->name,
-                        is, must);
-        return 0;
-    }
-    for (int i = 0; i < FT_WEIGHT_TYPES; i++)
-        if (!strcmp(t->dtype, names[i])) {
-            *type = (ft_weight_type)i;
+    for (ft_weight_type i = FT_WEIGHT_F32; i <= FT_WEIGHT_F16; i++)
+        if (!strcmp(t->dtype, dtype_of(i))) {
+            *type = i;
             return 1;
         }
-    s->rc = ft_fail(s->st, FT_ERR_UNSUPPORTED, "%s: tensor %.120s has dtype %.20s; supported: F32, BF16, F16", path,
-                    t->name, t->dtype);
+    s->rc = ft_fail(s->st, FT_ERR_UNSUPPORTED, "%s: tensor %.120s has dtype %.20s; supported: F32, BF16, F16",
+                    path_of(s, t), t->name, t->dtype);
     return 0;
 }
 
@@ -94,32 +131,68 @@ static ft_matrix matrix(resolver *s, const ft_tensor *t, size_t rows, size_t col
     return out;
 }
 
-static size_t weight_bytes(ft_weight_type type)
+/* X.qweight and X.scales: the bytes of a group tell 8 bits from 4. */
+static ft_matrix quantized(resolver *s, const ft_tensor *q, const ft_tensor *scales, size_t rows, size_t cols)
 {
-    return type == FT_WEIGHT_F32 ? 4 : 2;
+    const size_t blocks = ft_quant_blocks(rows), groups = cols / FT_GROUP;
+    ft_matrix out = {.rows = rows, .cols = cols, .type = FT_WEIGHT_I8};
+    if (cols % FT_GROUP) {
+        s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %.120s: %zu columns are no whole groups of %d weights",
+                        path_of(s, q), q->name, cols, FT_GROUP);
+        return out;
+    }
+    if (q->dims == 3 && q->shape[2] == ft_quant_group_bytes(FT_WEIGHT_I4))
+        out.type = FT_WEIGHT_I4;
+    if (has_dtype(s, q, "U8") && has_shape(s, q, 3, (size_t[]){blocks, groups, ft_quant_group_bytes(out.type)}) &&
+        has_dtype(s, scales, "F16") && has_shape(s, scales, 3, (size_t[]){blocks, groups, FT_BLOCK_ROWS})) {
+        out.data = q->data;
+        out.scales = scales->data;
+    }
+    return out;
 }
 
-ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows)
+/* The matrix of that name, whole ("NAME.weight") or quantized ("NAME.qweight" and
+ * "NAME.scales"); *there 0, and nothing failed, where neither is in the files. */
+static ft_matrix named(resolver *s, int *there, size_t rows, size_t cols, const char *name)
 {
-    const char *data = m->data;
-    return (ft_matrix){
-        .data = data + row * m->cols * weight_bytes(m->type), .type = m->type, .rows = rows, .cols = m->cols};
+    const ft_matrix none = {0};
+    const ft_tensor *scales = optional(s, "%s.scales", name), *q = optional(s, "%s.qweight", name);
+    const ft_tensor *w = optional(s, "%s.weight", name);
+    *there = w || q;
+    if (s->rc || !*there)
+        return none;
+    if (w && q) {
+        s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: %s.weight and %s.qweight are both there; keep one of them",
+                        s->m->folder, name, name);
+        return none;
+    }
+    if (q && !scales) {
+        s->rc = ft_fail(s->st, FT_ERR_NOT_FOUND, "%s: tensor %s.scales is missing", s->m->folder, name);
+        return none;
+    }
+    return q ? quantized(s, q, scales, rows, cols) : matrix(s, w, rows, cols);
 }
 
-void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out)
+static ft_matrix weight(resolver *s, size_t rows, size_t cols, const char *fmt, ...) FT_PRINTF(4, 5);
+static ft_matrix weight(resolver *s, size_t rows, size_t cols, const char *fmt, ...)
 {
-    const ft_matrix one = ft_matrix_rows(m, row, 1);
-    for (size_t i = 0; i < m->cols; i++)
-        out[i] = m->type == FT_WEIGHT_F32    ? ft_f32_at(one.data, i)
-                 : m->type == FT_WEIGHT_BF16 ? ft_bf16_at(one.data, i)
-                                             : ft_f16_at(one.data, i);
+    char name[NAME_MAX_BYTES - 16];
+    int there;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(name, sizeof(name), fmt, args);
+    va_end(args);
+    const ft_matrix m = named(s, &there, rows, cols, name);
+    if (!there)
+        missing(s);
+    return m;
 }
 
 /* A norm's weights, widened. */
 static const float *norm(resolver *s, const ft_tensor *t, size_t n)
 {
     ft_weight_type type;
-    if (!fits(s, t, &type, 1, &n))
+    if (!fits(s, t, &type, 1, &n) || s->m->only_shapes)
         return NULL;
     float *out = ft_arena_array(s->m->arena, n, sizeof(*out));
     if (!out) {
@@ -137,10 +210,16 @@ static void resolve_attention(resolver *s, ft_layer *l)
 {
     const ft_model_config *c = &s->m->config;
     const size_t n = s->layer, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    l->q = matrix(s, required(s, "model.layers.%zu.self_attn.q_proj.weight", n), q, c->hidden);
-    l->k = matrix(s, required(s, "model.layers.%zu.self_attn.k_proj.weight", n), kv, c->hidden);
-    l->v = matrix(s, required(s, "model.layers.%zu.self_attn.v_proj.weight", n), kv, c->hidden);
-    l->o = matrix(s, required(s, "model.layers.%zu.self_attn.o_proj.weight", n), c->hidden, q);
+    l->q = weight(s, q, c->hidden, "model.layers.%zu.self_attn.q_proj", n);
+    l->k = weight(s, kv, c->hidden, "model.layers.%zu.self_attn.k_proj", n);
+    l->v = weight(s, kv, c->hidden, "model.layers.%zu.self_attn.v_proj", n);
+    l->o = weight(s, c->hidden, q, "model.layers.%zu.self_attn.o_proj", n);
+}
+
+static void resolve_norms(resolver *s, ft_layer *l)
+{
+    const ft_model_config *c = &s->m->config;
+    const size_t n = s->layer, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     l->q_norm = norm(s, required(s, "model.layers.%zu.self_attn.q_norm.weight", n), q);
     l->k_norm = norm(s, required(s, "model.layers.%zu.self_attn.k_norm.weight", n), kv);
     l->after_attention = norm(s, required(s, "model.layers.%zu.post_attention_layernorm.weight", n), c->hidden);
@@ -170,9 +249,9 @@ static void resolve_ffn(resolver *s, ft_layer *l)
     const ft_model_config *c = &s->m->config;
     const size_t n = s->layer, H = c->hidden, I = c->intermediate;
     if (!c->experts) {
-        l->experts[0].gate = matrix(s, required(s, "model.layers.%zu.mlp.gate_proj.weight", n), I, H);
-        l->experts[0].up = matrix(s, required(s, "model.layers.%zu.mlp.up_proj.weight", n), I, H);
-        l->experts[0].down = matrix(s, required(s, "model.layers.%zu.mlp.down_proj.weight", n), H, I);
+        l->experts[0].gate = weight(s, I, H, "model.layers.%zu.mlp.gate_proj", n);
+        l->experts[0].up = weight(s, I, H, "model.layers.%zu.mlp.up_proj", n);
+        l->experts[0].down = weight(s, H, I, "model.layers.%zu.mlp.down_proj", n);
         return;
     }
     l->router = matrix(s, required(s, "model.layers.%zu.mlp.gate.weight", n), c->experts, H);
@@ -183,26 +262,30 @@ static void resolve_ffn(resolver *s, ft_layer *l)
     }
     for (size_t e = 0; e < c->experts; e++) {
         ft_expert *x = &l->experts[e];
-        x->gate = matrix(s, required(s, "model.layers.%zu.mlp.experts.%zu.gate_proj.weight", n, e), I, H);
-        x->up = matrix(s, required(s, "model.layers.%zu.mlp.experts.%zu.up_proj.weight", n, e), I, H);
-        x->down = matrix(s, required(s, "model.layers.%zu.mlp.experts.%zu.down_proj.weight", n, e), H, I);
+        x->gate = weight(s, I, H, "model.layers.%zu.mlp.experts.%zu.gate_proj", n, e);
+        x->up = weight(s, I, H, "model.layers.%zu.mlp.experts.%zu.up_proj", n, e);
+        x->down = weight(s, H, I, "model.layers.%zu.mlp.experts.%zu.down_proj", n, e);
     }
 }
 
 /* Embedding and head: two tensors, or one for both when they are tied. A tied
- * checkpoint that holds both is read as it stands, as transformers does. */
+ * checkpoint that holds both is read as it stands, as transformers does. The
+ * head may be quantized, the embedding not. */
 static void resolve_ends(resolver *s)
 {
     ft_model *m = s->m;
     const size_t V = m->config.vocab, H = m->config.hidden;
-    const ft_tensor *embed = optional(s, "model.embed_tokens.weight"), *head = optional(s, "lm_head.weight");
-    if (m->config.tie_word_embeddings) {
-        embed = embed ? embed : head;
-        head = head ? head : embed;
-    }
+    const int tied = m->config.tie_word_embeddings;
+    const ft_tensor *embed = optional(s, "model.embed_tokens.weight");
+    if (!embed && tied)
+        embed = optional(s, "lm_head.weight");
     m->embed = matrix(s, embed ? embed : required(s, "model.embed_tokens.weight"), V, H);
-    m->head = matrix(s, head ? head : required(s, "lm_head.weight"), V, H);
-    m->norm = norm(s, required(s, "model.norm.weight"), H);
+    int has_head;
+    m->head = named(s, &has_head, V, H, "lm_head");
+    if (!has_head && tied)
+        m->head = m->embed;
+    else if (!has_head)
+        missing(s);
 }
 
 static ft_code resolve(ft_model *m, ft_status *st)
@@ -214,7 +297,10 @@ static ft_code resolve(ft_model *m, ft_status *st)
     if (s.rc)
         return s.rc;
     m->layers = ft_arena_array(m->arena, c->layers, sizeof(*m->layers));
-    for (s.layer = 0; m->layers && s.layer < c->layers && !s.rc; s.layer++) {
+    m->wanted = ft_arena_array(m->arena, c->layers * experts, sizeof(*m->wanted));
+    if (!m->layers || !m->wanted)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", m->folder);
+    for (s.layer = 0; s.layer < c->layers && !s.rc; s.layer++) {
         ft_layer *l = &m->layers[s.layer];
         l->experts = ft_arena_array(m->arena, experts, sizeof(*l->experts));
         if (!l->experts)
@@ -222,37 +308,60 @@ static ft_code resolve(ft_model *m, ft_status *st)
         resolve_attention(&s, l);
         resolve_ffn(&s, l);
     }
-    return m->layers ? s.rc : ft_fail(st, FT_ERR_MEM, "%s: out of memory", m->folder);
+    if (s.rc)
+        return s.rc;
+    /* Before the first page is touched: the system maps those beside it, where it may. */
+    ft_model_set_experts_apart(m);
+    for (s.layer = 0; s.layer < c->layers; s.layer++)
+        resolve_norms(&s, &m->layers[s.layer]);
+    m->norm = norm(&s, required(&s, "model.norm.weight"), c->hidden);
+    return s.rc;
 }
 
 /* --- Opening ---------------------------------------------------------------------- */
 
+/* What the matrices of the layers are; FT_WEIGHT_TYPES when they differ. */
+static ft_weight_type type_of_layers(const ft_model *m)
+{
+    const size_t experts = m->config.experts ? m->config.experts : 1;
+    const ft_weight_type type = m->layers[0].q.type;
+    for (size_t l = 0; l < m->config.layers; l++) {
+        const ft_layer *x = &m->layers[l];
+        int same = x->q.type == type && x->k.type == type && x->v.type == type && x->o.type == type;
+        for (size_t e = 0; e < experts && same; e++)
+            same = x->experts[e].gate.type == type && x->experts[e].up.type == type && x->experts[e].down.type == type;
+        if (!same)
+            return FT_WEIGHT_TYPES;
+    }
+    return type;
+}
+
 static void measure(ft_model *m)
 {
+    static const char *const names[] = {[FT_WEIGHT_F32] = "float32", [FT_WEIGHT_BF16] = "bfloat16",
+                                        [FT_WEIGHT_F16] = "float16", [FT_WEIGHT_I8] = "int8",
+                                        [FT_WEIGHT_I4] = "int4",     [FT_WEIGHT_TYPES] = "mixed"};
     const ft_model_config *c = &m->config;
     ft_model_sizes *z = &m->sizes;
+    const ft_weight_type layers = type_of_layers(m);
     size_t count;
     const ft_tensor *t = ft_weights_tensors(m->files, &count);
-    const char *type = NULL;
+    int mixed = layers == FT_WEIGHT_TYPES;
     for (size_t i = 0; i < count; i++) {
         if (!t[i].used)
             continue;
-        uint64_t n = 1;
-        for (unsigned d = 0; d < t[i].dims; d++)
-            n *= t[i].shape[d];
-        z->parameters += n;
         z->weight_bytes += t[i].bytes;
-        type = !type || !strcmp(type, t[i].dtype) ? t[i].dtype : "mixed";
+        mixed = mixed || (!ft_is_quantized(layers) && strcmp(t[i].dtype, dtype_of(layers)) != 0);
     }
+    const ft_model_needs n = ft_model_needs_of(c);
+    z->parameters = n.parameters;
+    if (c->tie_word_embeddings && m->head.data != m->embed.data)
+        z->parameters += (uint64_t)c->vocab * c->hidden;
     z->active_parameters = z->parameters;
     if (c->experts)
         z->active_parameters -= 3 * (uint64_t)c->layers * (c->experts - c->top_k) * c->hidden * c->intermediate;
-    z->kv_bytes_per_token = 2 * (uint64_t)c->layers * c->kv_heads * c->head_dim * sizeof(float);
-    z->weight_type = !type                   ? "none"
-                     : !strcmp(type, "F32")  ? "float32"
-                     : !strcmp(type, "BF16") ? "bfloat16"
-                     : !strcmp(type, "F16")  ? "float16"
-                                             : "mixed";
+    z->kv_bytes_per_token = n.kv_elements_per_token * sizeof(float);
+    z->weight_type = names[mixed ? FT_WEIGHT_TYPES : layers];
 }
 
 /* End-of-text ids that the vocabulary does not have come from defaults; they would never be drawn. */
@@ -267,13 +376,14 @@ static void drop_foreign_ids(ft_model_config *c)
     c->bos = c->bos < c->vocab ? c->bos : FT_NO_ID;
 }
 
-ft_code ft_model_open(ft_model **out, const char *folder, ft_status *st)
+static ft_code open_model(ft_model **out, const char *folder, int only_shapes, ft_status *st)
 {
     *out = NULL;
     ft_model *m = calloc(1, sizeof(*m));
     if (!m)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     ft_code rc = FT_OK;
+    m->only_shapes = only_shapes;
     m->folder = strdup(folder);
     if (!m->folder)
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
@@ -293,6 +403,16 @@ ft_code ft_model_open(ft_model **out, const char *folder, ft_status *st)
     }
     ft_model_close(m);
     return rc;
+}
+
+ft_code ft_model_open(ft_model **out, const char *folder, ft_status *st)
+{
+    return open_model(out, folder, 0, st);
+}
+
+ft_code ft_model_inspect(ft_model **out, const char *folder, ft_status *st)
+{
+    return open_model(out, folder, 1, st);
 }
 
 void ft_model_close(ft_model *m)

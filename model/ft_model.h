@@ -59,6 +59,9 @@ enum { FT_NO_ID = UINT32_MAX };
  *   FT_ERR_FORMAT       a header that lies, or a shape that contradicts the config
  *   FT_ERR_UNSUPPORTED  an architecture or option that we do not compute; named */
 FT_CHECKED ft_code ft_model_open(ft_model **out, const char *folder, ft_status *st);
+/* The same for looking at: shapes are checked, nothing of the weights is read. No
+ * session may be opened on such a model. */
+FT_CHECKED ft_code ft_model_inspect(ft_model **out, const char *folder, ft_status *st);
 void ft_model_close(ft_model *m);
 const ft_model_config *ft_model_get_config(const ft_model *m);
 const char *ft_model_folder(const ft_model *m);
@@ -70,7 +73,7 @@ typedef struct ft_model_sizes {
     uint64_t parameters, active_parameters; /* active: less the experts that a token does not choose */
     uint64_t weight_bytes;                  /* as stored */
     uint64_t kv_bytes_per_token;            /* as this build caches them */
-    const char *weight_type;                /* "float32", "bfloat16", "float16" or "mixed" */
+    const char *weight_type; /* "float32", "bfloat16", "float16", "int8", "int4" (attention and experts) or "mixed" */
 } ft_model_sizes;
 ft_model_sizes ft_model_get_sizes(const ft_model *m);
 
@@ -80,6 +83,15 @@ size_t ft_model_file_count(const ft_model *m);
 const char *ft_model_file(const ft_model *m, size_t i, uint64_t *bytes);
 size_t ft_model_unexpected_count(const ft_model *m);
 const char *ft_model_unexpected(const ft_model *m, size_t i); /* NULL from the count on */
+
+/* Experts are mapped apart: the whole pages inside an expert's tensors are mappings
+ * of their own, without readahead, and nothing touches those of an expert that takes
+ * no part. Where one does, this has the system read them, all at once: call it before
+ * the weights are used. Threads: any; after the first call for an expert it costs one load. */
+void ft_model_expert_want(const ft_model *m, size_t layer, size_t expert);
+/* For measuring: the i-th stretch of whole pages of an expert's tensors in a layer:
+ * its bytes and where it begins; 0 from the last one on. */
+size_t ft_model_expert_pages(const ft_model *m, size_t layer, size_t expert, size_t i, const void **at);
 
 /* SHA-256 over every tensor's name, dtype, shape and the SHA-256 of its bytes, in
  * byte order of the names: the same for one file or many shards. Reads all weights. */

@@ -4,6 +4,7 @@
 
 #include "base/ft_file.h"
 #include "base/ft_json.h"
+#include "model/ft_quantize.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,24 @@ static ft_code refuse_what_we_do_not_compute(const json_t *c, ft_status *st)
             return unsupported(c, "layer_types", "\"full_attention\" in every layer", st);
     }
     return FT_OK;
+}
+
+/* What `model convert` wrote about its layout. The tensors say for themselves what they
+ * are; this is where a later layout would be told from the one that we read. */
+static ft_code check_quantization(const json_t *c, ft_status *st)
+{
+    const json_t *q = json_object_get(c, "flextrace_quantization");
+    int64_t version = 0, group = 0;
+    if (!q)
+        return FT_OK;
+    if (!json_is_object(q))
+        return ft_fail(st, FT_ERR_FORMAT, "'flextrace_quantization' must be an object");
+    ft_code rc = ft_json_get_int(q, "version", 1, INT32_MAX, &version, st);
+    if (!rc)
+        rc = ft_json_get_int(q, "group", 1, INT32_MAX, &group, st);
+    if (!rc && (version != 1 || group != FT_GROUP))
+        rc = unsupported(c, "flextrace_quantization", "version 1, group 32", st);
+    return rc;
 }
 
 static ft_code find_family(const json_t *c, const family **out, ft_status *st)
@@ -132,6 +151,9 @@ static ft_code read_sizes(ft_model_config *out, const json_t *c, const family *f
     out->experts = (size_t)experts;
     if (!rc)
         rc = read_size(c, "num_experts_per_tok", 5, experts, &out->top_k, st);
+    if (!rc && out->top_k > out->experts) /* the default is not checked against the range */
+        rc = ft_fail(st, FT_ERR_FORMAT, "'num_experts_per_tok' is missing; its default, %zu, is more than %zu experts",
+                     out->top_k, out->experts);
     return rc;
 }
 
@@ -292,6 +314,8 @@ static ft_code read_config(ft_model_config *out, const json_t *c, ft_status *st)
     ft_code rc = find_family(c, &f, st);
     if (!rc)
         rc = refuse_what_we_do_not_compute(c, st);
+    if (!rc)
+        rc = check_quantization(c, st);
     if (!rc)
         rc = read_sizes(out, c, f, st);
     if (!rc)

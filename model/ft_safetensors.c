@@ -4,6 +4,7 @@
 #include "base/ft_file.h"
 #include "base/ft_json.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,7 +101,8 @@ static ft_code parse_tensor(ft_tensor *t, const json_t *entry, const file *f, ft
     if (end - begin != wanted)
         return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %.120s: holds %" PRIu64 " bytes, its dtype and shape ask for %zu",
                        f->path, t->name, end - begin, wanted);
-    t->data = f->map.data + f->data_at + begin;
+    t->offset = f->data_at + begin;
+    t->data = f->map.data + t->offset;
     t->bytes = wanted;
     return FT_OK;
 }
@@ -132,25 +134,50 @@ static ft_code check_tiling(ft_tensor *t, size_t count, const file *f, ft_status
     return FT_OK;
 }
 
+/* The header is read, not looked at through the mapping: that would have the system
+ * map pages of the weights beside it. */
+static ft_code read_header_text(const file *f, char **text, size_t *n, ft_status *st)
+{
+    unsigned char prefix[8];
+    uint64_t said = 0;
+    *text = NULL;
+    FILE *stream = fopen(f->path, "rbe");
+    if (!stream)
+        return ft_fail(st, FT_ERR_IO, "%s: cannot open: %s", f->path, strerror(errno));
+    ft_code rc = FT_OK;
+    const int whole = fread(prefix, 1, sizeof(prefix), stream) == sizeof(prefix);
+    for (int i = 7; i >= 0 && whole; i--)
+        said = said << 8 | prefix[i];
+    if (!whole || f->map.bytes < 8 || said > MAX_HEADER || said > f->map.bytes - 8)
+        rc = ft_fail(st, FT_ERR_FORMAT,
+                     "%s: the header says it has %" PRIu64 " bytes, the file has %" PRIu64 "; it is cut short or "
+                     "not a safetensors file",
+                     f->path, said, f->map.bytes);
+    if (!rc && !(*text = malloc((size_t)said + 1)))
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", f->path);
+    if (!rc && fread(*text, 1, (size_t)said, stream) != said)
+        rc = ft_fail(st, FT_ERR_IO, "%s: cannot read the header: %s", f->path,
+                     ferror(stream) ? strerror(errno) : "it is cut short");
+    fclose(stream);
+    *n = (size_t)said;
+    return rc;
+}
+
 static ft_code read_header(file *f, ft_status *st)
 {
     ft_code rc = ft_map_open(&f->map, f->path, st);
     if (rc)
         return rc;
-    uint64_t n = 0;
-    for (int i = 7; i >= 0 && f->map.bytes >= 8; i--)
-        n = n << 8 | f->map.data[i];
-    if (f->map.bytes < 8 || n > MAX_HEADER || n > f->map.bytes - 8)
-        return ft_fail(st, FT_ERR_FORMAT,
-                       "%s: the header says it has %" PRIu64 " bytes, the file has %" PRIu64 "; it is cut short or "
-                       "not a safetensors file",
-                       f->path, n, f->map.bytes);
-    f->data_at = 8 + (size_t)n;
-    char where[300];
+    char *text, where[300];
+    size_t n = 0;
+    rc = read_header_text(f, &text, &n, st);
     snprintf(where, sizeof(where), "%.250s: header", f->path);
-    rc = ft_json_parse(&f->header, (const char *)f->map.data + 8, (size_t)n, where, st);
+    if (!rc)
+        rc = ft_json_parse(&f->header, text, n, where, st);
     if (!rc && !json_is_object(f->header))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: the header must be a JSON object", f->path);
+    f->data_at = 8 + n;
+    free(text);
     return rc;
 }
 
@@ -187,30 +214,35 @@ static ft_code add_file(ft_weights *w, size_t number, ft_status *st)
 
 /* --- Files and shards --------------------------------------------------------- */
 
+/* Adds a file of that path, which the list owns from here on (or NULL: memory is out). */
+static ft_code new_file(ft_weights *w, char *path, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    if (!path)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (w->file_count == MAX_FILES)
+        rc = ft_fail(st, FT_ERR_LIMIT, "%s: more than %d shards", path, MAX_FILES);
+    else
+        rc = ft_array_grow((void **)&w->files, &w->file_capacity, w->file_count + 1, sizeof(*w->files), st);
+    if (rc)
+        free(path);
+    else
+        w->files[w->file_count++] = (file){.path = path};
+    return rc;
+}
+
 /* Number of the file of that name in the folder, added where it is new. */
 static ft_code file_number(ft_weights *w, const char *folder, const char *name, size_t *out, ft_status *st)
 {
     char *path = ft_path_join(folder, name);
-    if (!path)
-        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    for (size_t i = w->file_count; i > 0; i--) /* the index lists neighbours together */
+    for (size_t i = w->file_count; path && i > 0; i--) /* the index lists neighbours together */
         if (!strcmp(w->files[i - 1].path, path)) {
             free(path);
             *out = i - 1;
             return FT_OK;
         }
-    ft_code rc = FT_OK;
-    if (w->file_count == MAX_FILES)
-        rc = ft_fail(st, FT_ERR_LIMIT, "%s: more than %d shards", folder, MAX_FILES);
-    else
-        rc = ft_array_grow((void **)&w->files, &w->file_capacity, w->file_count + 1, sizeof(*w->files), st);
-    if (rc) {
-        free(path);
-        return rc;
-    }
     *out = w->file_count;
-    w->files[w->file_count++] = (file){.path = path};
-    return FT_OK;
+    return new_file(w, path, st);
 }
 
 static int by_name(const void *a, const void *b)
@@ -306,34 +338,51 @@ static ft_code open_sharded(ft_weights *w, const char *folder, const char *path,
     return rc;
 }
 
+static ft_code open_single(ft_weights *w, const char *path, ft_status *st)
+{
+    ft_code rc = new_file(w, strdup(path), st);
+    if (!rc)
+        rc = add_file(w, 0, st);
+    if (!rc && w->count)
+        qsort(w->tensors, w->count, sizeof(*w->tensors), by_name);
+    return rc;
+}
+
 ft_code ft_weights_open(ft_weights **out, const char *folder, ft_status *st)
 {
     *out = NULL;
     ft_weights *w = calloc(1, sizeof(*w));
     char *single = ft_path_join(folder, "model.safetensors");
     char *index = ft_path_join(folder, "model.safetensors.index.json");
-    ft_code rc = FT_OK;
-    if (!w || !single || !index) {
+    ft_code rc;
+    if (!w || !single || !index)
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    } else if (ft_path_exists(single)) {
-        size_t number;
-        rc = file_number(w, folder, "model.safetensors", &number, st);
-        if (!rc)
-            rc = add_file(w, number, st);
-        if (!rc && w->count)
-            qsort(w->tensors, w->count, sizeof(*w->tensors), by_name);
-    } else if (ft_path_exists(index)) {
+    else if (ft_path_exists(single))
+        rc = open_single(w, single, st);
+    else if (ft_path_exists(index))
         rc = open_sharded(w, folder, index, st);
-    } else {
+    else
         rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: neither model.safetensors nor model.safetensors.index.json is there",
                      folder);
-    }
     if (!rc) {
         *out = w;
         w = NULL;
     }
     free(index);
     free(single);
+    ft_weights_close(w);
+    return rc;
+}
+
+ft_code ft_weights_open_file(ft_weights **out, const char *path, ft_status *st)
+{
+    *out = NULL;
+    ft_weights *w = calloc(1, sizeof(*w));
+    ft_code rc = w ? open_single(w, path, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    if (!rc) {
+        *out = w;
+        w = NULL;
+    }
     ft_weights_close(w);
     return rc;
 }
@@ -378,6 +427,24 @@ const char *ft_weights_file(const ft_weights *w, size_t i, uint64_t *bytes)
     return w->files[i].path;
 }
 
+const char *ft_weights_metadata(const ft_weights *w, size_t i, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(w->files[i].header, "__metadata__"), key));
+}
+
+ft_code ft_tensor_record(ft_buffer *out, const char *name, const char *dtype, const size_t *shape, unsigned dims,
+                         const ft_digest *data, ft_status *st)
+{
+    ft_code rc = ft_buffer_append(out, name, strlen(name) + 1, st);
+    if (!rc)
+        rc = ft_buffer_append(out, dtype, strlen(dtype) + 1, st);
+    for (unsigned d = 0; d < dims && !rc; d++)
+        rc = ft_buffer_printf(out, st, "%s%zu", d ? "," : "", shape[d]);
+    if (!rc)
+        rc = ft_buffer_append(out, "", 1, st);
+    return rc ? rc : ft_buffer_append(out, data->bytes, sizeof(data->bytes), st);
+}
+
 ft_code ft_weights_digest(const ft_weights *w, ft_digest *out, ft_status *st)
 {
     ft_buffer records = {0};
@@ -385,15 +452,7 @@ ft_code ft_weights_digest(const ft_weights *w, ft_digest *out, ft_status *st)
     for (size_t i = 0; i < w->count && !rc; i++) {
         const ft_tensor *t = &w->tensors[i];
         const ft_digest data = ft_digest_of(t->data, t->bytes);
-        rc = ft_buffer_append(&records, t->name, strlen(t->name) + 1, st);
-        if (!rc)
-            rc = ft_buffer_append(&records, t->dtype, strlen(t->dtype) + 1, st);
-        for (unsigned d = 0; d < t->dims && !rc; d++)
-            rc = ft_buffer_printf(&records, st, "%s%zu", d ? "," : "", t->shape[d]);
-        if (!rc)
-            rc = ft_buffer_append(&records, "", 1, st);
-        if (!rc)
-            rc = ft_buffer_append(&records, data.bytes, sizeof(data.bytes), st);
+        rc = ft_tensor_record(&records, t->name, t->dtype, t->shape, t->dims, &data, st);
     }
     if (!rc)
         *out = ft_digest_of(records.data, records.size);

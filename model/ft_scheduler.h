@@ -1,5 +1,11 @@
-/* ft_scheduler: one thread that owns the pool and steps all running generations
- * in turn. Requests beyond the running ones wait in a bounded queue.
+/* ft_scheduler: one thread that owns the pool and an engine (ft_engine.h). Each of its passes
+ * reads the next token of every running generation, and chunks of the prompts of those
+ * that begin, as large as the others' pace allows. Requests beyond the running ones
+ * wait in a bounded queue, from which keys are let in by turns.
+ *
+ * Memory   a request that needs key-value memory which is in use waits for it; when
+ *          what runs outgrows it, the youngest is set back and read again later.
+ *          What it writes stays the same.
  *
  * Threads  submit and call from any thread; callbacks come from the scheduler's
  *          thread and must not block. What they answer cancels. */
@@ -13,8 +19,11 @@ typedef struct ft_scheduler ft_scheduler;
 
 typedef struct ft_scheduler_options {
     unsigned threads;   /* of the pool; 0: all */
-    size_t max_running; /* 0: 8 */
+    size_t max_running; /* 0: 32 */
     size_t max_waiting; /* 0: 64 */
+    ft_compute compute;
+    ft_kv_type kv_type;
+    size_t kv_bytes; /* 0: an eighth of the machine's memory */
 } ft_scheduler_options;
 
 FT_CHECKED ft_code ft_scheduler_new(ft_scheduler **out, const ft_model *m, const ft_tokenizer *t,
@@ -22,7 +31,7 @@ FT_CHECKED ft_code ft_scheduler_new(ft_scheduler **out, const ft_model *m, const
 /* Aborts what runs, waits for the callbacks, frees. */
 void ft_scheduler_free(ft_scheduler *s);
 
-/* Called after each step: with final 0 while there is more to come, with final 1
+/* Called after each pass that read for the generation: with final 0 while there is more to come, with final 1
  * after the last one (rc FT_OK, or why it failed; FT_FINISH_ABORT when the scheduler
  * is freed first); then the generation is closed. A non-zero answer aborts: one
  * final call follows. */
@@ -40,8 +49,14 @@ FT_CHECKED ft_code ft_scheduler_submit(ft_scheduler *s, const ft_generate_reques
 FT_CHECKED ft_code ft_scheduler_call(ft_scheduler *s, void (*fn)(void *context, ft_pool *pool), void *context,
                                      ft_status *st);
 
+/* The engine of all its generations; sessions that a call opens on it (ft_session_open_on)
+ * share their memory and their bits. Read on it only in ft_scheduler_call. */
+ft_engine *ft_scheduler_engine(ft_scheduler *s);
+
 typedef struct ft_scheduler_load {
     size_t running, waiting;
+    uint64_t pauses; /* times that a request gave its key-value memory to an older one */
+    ft_engine_load engine;
 } ft_scheduler_load;
 ft_scheduler_load ft_scheduler_get_load(ft_scheduler *s);
 

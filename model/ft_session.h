@@ -7,8 +7,10 @@
  * Bits     a token's logits and routing depend on the tokens before it and on the
  *          kernel family alone: not on chunking, threads, or other sessions.
  * Threads  a session has one owner; sessions share the model.
- * Memory   allocated when the session opens and when its cache grows; a decode
- *          step in reserved room allocates nothing. */
+ * Memory   one that is opened here has an engine (ft_engine.h) to itself, with key-value
+ *          memory for all its tokens, taken as it is written. Routing is allocated when
+ *          it opens if max_tokens is given, else by doubling; a decode step in
+ *          reserved room allocates nothing. */
 #ifndef FT_SESSION_H
 #define FT_SESSION_H
 #include "base/ft_threads.h"
@@ -22,6 +24,7 @@ typedef struct ft_session_options {
     uint64_t without;  /* bit e: expert e takes no part. All removed is FT_ERR_ARG */
     size_t max_tokens; /* ceiling of the timeline; 0: the config's max_position */
     int capture_routing;
+    int share_prefix; /* on an engine (ft_engine.h): whole pages go into the prefix cache as they fill */
 } ft_session_options;
 
 /* The pool may be NULL and is used during ft_session_read only. */
@@ -33,10 +36,11 @@ size_t ft_session_length(const ft_session *s);
 
 /* What to write out of one read; each may be NULL. T = count. */
 typedef struct ft_outputs {
-    float *logits;      /* [T, V] of every token read */
-    float *last_logits; /* [V] of the last token read */
-    float *hidden;      /* [L+1, T, H]: embeddings, then the residual stream after each layer */
-    float *final_norm;  /* [T, H] */
+    float *logits;        /* [T, V] of every token read */
+    float *last_logits;   /* [V] of the last token read */
+    float *hidden;        /* [L+1, T, H]: embeddings, then the residual stream after each layer */
+    float *final_norm;    /* [T, H] */
+    size_t hidden_tokens; /* T of `hidden`, where that is part of a larger array; 0: count */
 } ft_outputs;
 
 /* Reads ids[0..count) after what the session has read: prefill and decode alike.

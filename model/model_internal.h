@@ -6,9 +6,12 @@
 #include "model/ft_safetensors.h"
 #include "model/kernels/ft_kernels.h"
 
-/* A weight matrix where it is mapped, row-major. */
+#include <stdatomic.h>
+
+/* A weight matrix where it is mapped: row-major, or packed as ft_quantize.h has it. */
 typedef struct ft_matrix {
-    const void *data; /* no alignment is promised */
+    const void *data;       /* no alignment is promised */
+    const uint16_t *scales; /* of I8 and I4; else NULL */
     ft_weight_type type;
     size_t rows, cols;
 } ft_matrix;
@@ -33,13 +36,20 @@ struct ft_model {
     ft_weights *files;
     ft_arena *arena; /* layers, experts, widened norms */
     ft_layer *layers;
-    ft_matrix embed, head; /* [V, H] */
+    ft_matrix embed, head; /* [V, H]; embed is never quantized */
     const float *norm;     /* [H] */
+    int only_shapes;       /* nothing of the weights was read: norms are NULL */
+    atomic_uchar *wanted;  /* [L, E] 1: the system was asked to read that expert */
     ft_model_sizes sizes;
 };
 
-/* A view of `rows` rows from row `row` on; m->data is not NULL. */
+/* A view of `rows` rows from row `row` on; m->data is not NULL. Of quantized
+ * weights `row` must be a multiple of 16. */
 ft_matrix ft_matrix_rows(const ft_matrix *m, size_t row, size_t rows);
-/* One row as float32, exactly; out [cols]. */
+size_t ft_matrix_bytes(const ft_matrix *m); /* of data, without scales */
+/* One row as float32, exactly (weight times scale, rounded once); out [cols]. */
 void ft_matrix_widen_row(const ft_matrix *m, size_t row, float *out);
+
+/* Maps every expert apart from what is shared: ft_model_expert.c. */
+void ft_model_set_experts_apart(const ft_model *m);
 #endif

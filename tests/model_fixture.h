@@ -202,7 +202,7 @@ static void fixture_put_config(const char *folder, const fixture *f)
 }
 
 /* Writes the checkpoint into the fresh folder's `name`; the path lives as long as the test. */
-static const char *fixture_write(const char *name, const fixture *f)
+__attribute__((unused)) static const char *fixture_write(const char *name, const fixture *f)
 {
     fixture_writer w = {.f = f};
     char *folder = strdup(ft_test_path(name));

@@ -106,12 +106,12 @@ static void check_product(const ft_kernels *k, ft_weight_type type, size_t rows,
                    .rows = rows,
                    .cols = n,
                    .x = xs,
-                   .x_stride = n,
+                   .x_stride = n * sizeof(float),
                    .index = index,
                    .tokens = tokens,
                    .out = out,
                    .out_stride = rows};
-    k->matmul[type](&m);
+    ft_kernels_matmul(k, type, FT_COMPUTE_FLOAT32)(&m);
     for (size_t i = rows * tokens; i < MAX_ROWS * MAX_TOKENS + GUARD; i++)
         assert_true(out[i] == SENTINEL);
     for (size_t t = 0; t < tokens; t++)
@@ -132,11 +132,11 @@ static void check_product(const ft_kernels *k, ft_weight_type type, size_t rows,
                                    .rows = 1,
                                    .cols = n,
                                    .x = xs + index[t] * n,
-                                   .x_stride = n,
+                                   .x_stride = n * sizeof(float),
                                    .tokens = 1,
                                    .out = &alone,
                                    .out_stride = 1};
-            k->matmul[type](&one);
+            ft_kernels_matmul(k, type, FT_COMPUTE_FLOAT32)(&one);
             assert_memory_equal(&alone, &out[t * rows + row], sizeof(alone));
         }
 }
@@ -146,7 +146,7 @@ static void check_products(const ft_kernels *k)
     static const size_t long_ones[] = {64, 100, 257};
     ft_random r;
     ft_random_init(&r, SEED);
-    for (int type = 0; type < FT_WEIGHT_TYPES; type++)
+    for (int type = 0; type <= FT_WEIGHT_F16; type++)
         for (size_t i = 0; i <= LONGEST + 3; i++) {
             const size_t n = i <= LONGEST ? i : long_ones[i - LONGEST - 1];
             for (size_t rows = 1; rows <= MAX_ROWS; rows += rows < 5 ? 1 : 2)
@@ -235,28 +235,59 @@ static void check_silu(const ft_kernels *k, ft_random *r)
     }
 }
 
-static void check_mix(const ft_kernels *k, ft_random *r)
+/* The sums go through the positions page by page, and each row stops where it must. */
+static void check_page(const ft_kernels *k, ft_random *r)
 {
-    enum { WIDEST = 4 * 64 + 3, MOST = 5 };
-    static float v[MOST * WIDEST], out[WIDEST + 1];
-    float p[MOST];
+    enum { WIDEST = 2 * 64 + 3, DEEPEST = 5, ROWS = 7 };
+    static float v[DEEPEST * WIDEST], out[ROWS * WIDEST + 1];
+    float a[ROWS * DEEPEST];
+    uint32_t depths[ROWS];
     for (size_t d = 0; d <= WIDEST; d += d < 36 ? 1 : 13)
-        for (size_t n = 0; n <= MOST; n++) {
+        for (size_t n = 0; n <= DEEPEST; n++) {
             for (size_t i = 0; i < n * d; i++)
                 v[i] = some_value(r, 0);
-            for (size_t j = 0; j < n; j++)
-                p[j] = some_value(r, 0);
-            out[d] = SENTINEL;
-            k->mix(out, p, at_edge(v, n * d), d, n, d);
-            assert_true(out[d] == SENTINEL);
-            for (size_t i = 0; i < d; i++) {
-                double sum = 0, size = 0;
-                for (size_t j = 0; j < n; j++) {
-                    sum += (double)p[j] * v[j * d + i];
-                    size += fabs((double)p[j] * v[j * d + i]);
+            for (size_t j = 0; j < ROWS * n; j++)
+                a[j] = some_value(r, 0);
+            for (size_t g = 0; g < ROWS; g++)
+                depths[g] = (uint32_t)ft_random_below(r, n + 1);
+            out[ROWS * d] = SENTINEL;
+            const size_t first = n / 2;
+            const float *page = at_edge(v, n * d);
+            ft_page_product p = {.page = page,
+                                 .page_stride = d,
+                                 .depth = n,
+                                 .cols = d,
+                                 .a = a,
+                                 .a_stride = n,
+                                 .rows = ROWS,
+                                 .depths = depths,
+                                 .out = out,
+                                 .out_stride = d};
+            k->page[FT_KV_F32](&p);
+            assert_true(out[ROWS * d] == SENTINEL);
+            for (size_t g = 0; g < ROWS; g++)
+                for (size_t i = 0; i < d; i++) {
+                    double sum = 0, size = 0;
+                    for (size_t j = 0; j < depths[g]; j++) {
+                        sum += (double)a[g * n + j] * v[j * d + i];
+                        size += fabs((double)a[g * n + j] * v[j * d + i]);
+                    }
+                    check_near("page", d, i, out[g * d + i], sum, ((double)n + 1) * U * size);
                 }
-                check_near("mix", d, i, out[i], sum, ((double)n + 1) * U * size);
-            }
+            /* One row alone, in two pieces: the same bits. */
+            float alone[WIDEST];
+            p.depths = NULL;
+            p.rows = 1;
+            p.a += (ROWS - 1) * n;
+            p.out = alone;
+            p.depth = first < depths[ROWS - 1] ? first : depths[ROWS - 1];
+            k->page[FT_KV_F32](&p);
+            p.page = page + p.depth * d;
+            p.a += p.depth;
+            p.depth = depths[ROWS - 1] - p.depth;
+            p.add = 1;
+            k->page[FT_KV_F32](&p);
+            assert_memory_equal(alone, out + (ROWS - 1) * d, d * sizeof(*alone));
         }
 }
 
@@ -270,7 +301,7 @@ static void check_family(unsigned isa)
     check_rms_norm(&k, &r);
     check_softmax(&k, &r);
     check_silu(&k, &r);
-    check_mix(&k, &r);
+    check_page(&k, &r);
 }
 
 /* --- Tests ------------------------------------------------------------------------------- */
@@ -302,7 +333,7 @@ static void the_table_falls_back_to_scalar(void **state)
     (void)state;
     ft_kernels k;
     ft_kernels_init(&k, FT_ISA_SCALAR);
-    assert_ptr_equal(k.matmul[FT_WEIGHT_BF16], ft_matmul_bf16_scalar);
+    assert_ptr_equal(k.matmul[FT_COMPUTE_FLOAT32][FT_WEIGHT_BF16], ft_matmul_bf16_scalar);
     assert_ptr_equal(k.softmax, ft_softmax_scalar);
 }
 

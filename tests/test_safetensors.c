@@ -369,6 +369,7 @@ static void what_we_do_not_compute_is_refused_by_key_and_value(void **state)
         {"\"num_key_value_heads\":5", "not a multiple", FT_ERR_FORMAT},
         {"\"head_dim\":7", "'head_dim' is 7", FT_ERR_FORMAT},
         {"\"num_experts_per_tok\":8", "'num_experts_per_tok' must be from 1 to 7", FT_ERR_FORMAT},
+        {"\"num_experts\":3", "'num_experts_per_tok' is missing", FT_ERR_FORMAT},
         {"\"rms_norm_eps\":-1", "'rms_norm_eps'", FT_ERR_FORMAT},
         {"\"norm_topk_prob\":1", "'norm_topk_prob' must be true or false", FT_ERR_FORMAT},
         {"\"eos_token_id\":\"</s>\"", "'eos_token_id'", FT_ERR_FORMAT},

@@ -19,7 +19,7 @@ typedef struct yaml_limits {
 } yaml_limits;
 
 typedef struct yaml_federation {
-    char *name, *listen, *model, *store, *validation;
+    char *name, *listen, *model, *store, *validation, *chat_template;
     yaml_owner *owners;
     unsigned owners_count;
     yaml_limits *limits;

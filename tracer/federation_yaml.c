@@ -38,6 +38,8 @@ static const cyaml_schema_field_t limit_fields[] = {
 static const cyaml_schema_field_t federation_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, name, 1, 200),
     CYAML_FIELD_STRING_PTR("listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, listen, 1, 300),
+    CYAML_FIELD_STRING_PTR("chat_template", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, chat_template, 1,
+                           100),
     PATH(model, CYAML_FLAG_DEFAULT),
     PATH(store, CYAML_FLAG_OPTIONAL),
     PATH(validation, CYAML_FLAG_OPTIONAL),

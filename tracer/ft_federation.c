@@ -256,6 +256,11 @@ const char *ft_federation_listen(const ft_federation *f)
     return f->yaml->listen ? f->yaml->listen : "127.0.0.1:8080";
 }
 
+const char *ft_federation_chat_template(const ft_federation *f)
+{
+    return f->yaml->chat_template;
+}
+
 const char *ft_federation_store(const ft_federation *f)
 {
     return f->store;

@@ -42,6 +42,8 @@ void ft_federation_close(ft_federation *f);
 const char *ft_federation_name(const ft_federation *f);
 const char *ft_federation_listen(const ft_federation *f); /* "127.0.0.1:8080" by default */
 const char *ft_federation_store(const ft_federation *f);  /* folder; NULL: none */
+/* Name of a chat template (ft_chat_template.h); NULL: the checkpoint's own. */
+const char *ft_federation_chat_template(const ft_federation *f);
 ft_federation_limits ft_federation_get_limits(const ft_federation *f);
 const ft_model *ft_federation_model(const ft_federation *f);
 const ft_tokenizer *ft_federation_tokenizer(const ft_federation *f);

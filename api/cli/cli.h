@@ -76,6 +76,7 @@ void cli_progress_end(void); /* what is printed next stands on its own line */
 void cli_progress_message(const char *message);
 int cli_interrupted(void); /* the signal's number, else 0; once cli_progress or cli_catch_interrupts ran */
 void cli_catch_interrupts(void);
+void cli_interrupt_forget(void); /* what it asked for is done: the next one is the first again */
 
 /* 1 when stream `fd` is a terminal that wants colour (NO_COLOR unset, TERM not dumb). */
 int cli_colour(int fd);

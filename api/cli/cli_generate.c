@@ -38,6 +38,7 @@ static const char help[] =
     "  --temperature T      0: always the most probable token (default); 1: as the model says\n"
     "  --top-k K            draw among the K most probable (default 0: all)\n"
     "  --top-p P            draw among the most probable that make up P (default 1: all)\n"
+    "  --min-p P            draw among what is at least P times as probable as the best (default 0)\n"
     "  --seed S             of the draw; the same seed gives the same text (default: a fresh\n"
     "                       one, which --json tells)\n"
     "  --stop TEXT          end before this text; up to 4 times\n"
@@ -98,6 +99,8 @@ static int take_option(generate *g, const char *name, const char *value)
         return cli_number(me, name, value, 0, 100, &g->sampling.temperature);
     } else if (!strcmp(name, "top-p")) {
         return cli_number(me, name, value, 0, 1, &g->sampling.top_p);
+    } else if (!strcmp(name, "min-p")) {
+        return cli_number(me, name, value, 0, 1, &g->sampling.min_p);
     } else if (!strcmp(name, "top-k")) {
         const int ok = cli_integer(me, name, value, 0, INT32_MAX, &n);
         g->sampling.top_k = ok ? n : 0;
@@ -132,17 +135,6 @@ static int take_option(generate *g, const char *name, const char *value)
 
 /* --- Opening ------------------------------------------------------------------------ */
 
-/* A file, or a folder that holds a federation.yaml. */
-static int is_federation(const char *path)
-{
-    if (!ft_path_is_folder(path))
-        return ft_path_exists(path);
-    char *inside = ft_path_join(path, "federation.yaml");
-    const int there = inside && ft_path_exists(inside);
-    free(inside);
-    return there;
-}
-
 static ft_code open_tokenizer(generate *g, ft_status *st)
 {
     char *path = ft_path_join(g->source, "tokenizer.json");
@@ -163,7 +155,7 @@ static ft_code open_tokenizer(generate *g, ft_status *st)
 static ft_code open_source(generate *g, ft_status *st)
 {
     ft_code rc;
-    if (is_federation(g->source)) {
+    if (cli_is_federation(g->source)) {
         rc = ft_federation_open(&g->federation, g->source, st);
         if (!rc) {
             g->snapshot = ft_federation_snapshot(g->federation);
@@ -469,12 +461,12 @@ static int run(generate *g)
 
 int cli_generate(int argc, char **argv)
 {
-    static const cli_option options[] = {{"prompt", 'p', 1},    {"ids", 0, 1},     {"new-tokens", 'n', 1},
-                                         {"temperature", 0, 1}, {"top-k", 0, 1},   {"top-p", 0, 1},
-                                         {"seed", 0, 1},        {"stop", 0, 1},    {"ignore-eos", 0, 0},
-                                         {"without", 0, 1},     {"trace", 0, 0},   {"trace-prompt", 0, 0},
-                                         {"documents", 0, 1},   {"threads", 0, 1}, {"json", 0, 0},
-                                         {"help", 'h', 0},      {NULL, 0, 0}};
+    static const cli_option options[] = {{"prompt", 'p', 1},     {"ids", 0, 1},       {"new-tokens", 'n', 1},
+                                         {"temperature", 0, 1},  {"top-k", 0, 1},     {"top-p", 0, 1},
+                                         {"min-p", 0, 1},        {"seed", 0, 1},      {"stop", 0, 1},
+                                         {"ignore-eos", 0, 0},   {"without", 0, 1},   {"trace", 0, 0},
+                                         {"trace-prompt", 0, 0}, {"documents", 0, 1}, {"threads", 0, 1},
+                                         {"json", 0, 0},         {"help", 'h', 0},    {NULL, 0, 0}};
     cli_args a = {.subcommand = "generate", .options = options, .argc = argc, .argv = argv};
     generate g = {.new_tokens = -1, .documents = 3, .sampling = {.top_p = 1}};
     const char *name, *value;
@@ -495,7 +487,7 @@ int cli_generate(int argc, char **argv)
         return CLI_USAGE;
     if (!g.source || !g.prompt == !g.ids_path)
         return cli_usage("generate", "needs a MODEL or FEDERATION, and either -p or --ids");
-    if (g.without_list && !is_federation(g.source) && !cli_experts("generate", g.without_list, &g.without))
+    if (g.without_list && !cli_is_federation(g.source) && !cli_experts("generate", g.without_list, &g.without))
         return CLI_USAGE;
     const int code = run(&g);
     close_all(&g);

@@ -70,7 +70,7 @@ static void print_facts(const ft_index_info *i)
         printf("text             %.1f MB\n", (double)i->text_bytes / 1e6);
     printf("on disk          %.1f MB, %.2f bytes a token\n", (double)i->disk_bytes / 1e6, stat_bytes_per_token(i));
     printf("%-16s %u\n", i->is_infinigram ? "shards" : "segments", i->parts);
-    printf("token width      %u bytes\n", i->token_bytes);
+    printf("%-16s %u bytes a token\n", i->is_infinigram ? "token width" : "ptr counts", i->token_bytes);
     if (i->owner[0])
         printf("owner            %s\n", i->owner);
     if (i->tokenizer) {

@@ -1,6 +1,7 @@
 #include "api/cli/cli_model_args.h"
 
 #include "api/cli/cli.h"
+#include "base/ft_file.h"
 #include "model/ft_model.h"
 
 #include <stdlib.h>
@@ -24,4 +25,14 @@ int cli_experts(const char *subcommand, const char *list, uint64_t *out)
         p = *end ? end + 1 : NULL;
     } while (p);
     return 1;
+}
+
+int cli_is_federation(const char *path)
+{
+    if (!ft_path_is_folder(path))
+        return ft_path_exists(path);
+    char *inside = ft_path_join(path, "federation.yaml");
+    const int there = inside && ft_path_exists(inside);
+    free(inside);
+    return there;
 }

@@ -7,4 +7,7 @@
  * when the text is not such a list. */
 int cli_experts(const char *subcommand, const char *list, uint64_t *out);
 
+/* A file, or a folder that holds a federation.yaml. */
+int cli_is_federation(const char *path);
+
 #endif

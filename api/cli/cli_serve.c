@@ -21,6 +21,8 @@ static const char help[] =
     "\n"
     "      --listen ADDR:PORT  where to listen; port 0 takes a free one\n"
     "                          (default: the federation's, else 127.0.0.1:8080)\n"
+    "      --chat-template T   chatml, olmo2, tulu, olmo3 or olmo3-think (default: the\n"
+    "                          federation's, else the one that the checkpoint's own equals)\n"
     "      --threads N         threads of the model (default: one a processor)\n"
     "      --grace SECONDS     how long running requests may end after SIGTERM (default 10)\n"
     "      --web-folder DIR    the page's files from DIR, read at every request, instead of\n"
@@ -52,13 +54,9 @@ static void log_line(void *context, const char *line)
 /* A CLI_ code, or -1 to go on. */
 static int read_options(int argc, char **argv, serve_options *o)
 {
-    static const cli_option options[] = {{"listen", 'l', 1},
-                                         {"threads", 0, 1},
-                                         {"grace", 0, 1},
-                                         {"web-folder", 0, 1},
-                                         {"quiet", 'q', 0},
-                                         {"help", 'h', 0},
-                                         {0}};
+    static const cli_option options[] = {
+        {"listen", 'l', 1},   {"threads", 0, 1}, {"chat-template", 0, 1}, {"grace", 0, 1},
+        {"web-folder", 0, 1}, {"quiet", 'q', 0}, {"help", 'h', 0},        {0}};
     cli_args a = {.subcommand = "serve", .options = options, .argc = argc, .argv = argv};
     const char *name, *value;
     long long number;
@@ -75,6 +73,8 @@ static int read_options(int argc, char **argv, serve_options *o)
             o->server.listen = value;
         } else if (!strcmp(name, "web-folder")) {
             o->server.web_folder = value;
+        } else if (!strcmp(name, "chat-template")) {
+            o->server.chat_template = value;
         } else if (!strcmp(name, "quiet")) {
             o->quiet = 1;
         } else if (!strcmp(name, "threads")) {

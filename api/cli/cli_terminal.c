@@ -39,6 +39,11 @@ void cli_catch_interrupts(void)
     }
 }
 
+void cli_interrupt_forget(void)
+{
+    interrupted = 0;
+}
+
 int cli_interrupted(void)
 {
     return interrupted;

@@ -5,6 +5,7 @@
 #include <locale.h>
 #include <string.h>
 
+cli_command cli_chat;
 cli_command cli_corpus;
 cli_command cli_forward;
 cli_command cli_generate;
@@ -23,12 +24,13 @@ static const struct {
     cli_command *run;
     const char *summary;
 } commands[] = {
+    {"chat", cli_chat, "a conversation in the terminal"},
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
     {"merge", cli_merge, "owners' experts beside the public one, without training"},
-    {"model", cli_model, "what a checkpoint is; add, remove, verify an owner's expert"},
+    {"model", cli_model, "what a checkpoint is; its conversion and verification; owners' experts in it"},
     {"privacy", cli_privacy, "what differentially private training costs"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},

@@ -4,22 +4,33 @@
  * takes a table when it opens, so that all its bits come from one family. */
 #ifndef FT_KERNELS_H
 #define FT_KERNELS_H
+#include "model/kernels/ft_add_scaled.h"
 #include "model/kernels/ft_matmul.h"
-#include "model/kernels/ft_mix.h"
+#include "model/kernels/ft_narrow.h"
+#include "model/kernels/ft_page.h"
+#include "model/kernels/ft_prepare.h"
 #include "model/kernels/ft_rms_norm.h"
+#include "model/kernels/ft_rotate.h"
 #include "model/kernels/ft_silu.h"
 #include "model/kernels/ft_softmax.h"
 
-typedef enum ft_weight_type { FT_WEIGHT_F32, FT_WEIGHT_BF16, FT_WEIGHT_F16, FT_WEIGHT_TYPES } ft_weight_type;
-
 typedef struct ft_kernels {
-    ft_matmul_fn *matmul[FT_WEIGHT_TYPES];
+    ft_matmul_fn *matmul[FT_COMPUTE_TYPES][FT_WEIGHT_TYPES]; /* reads what ft_input_of says */
+    ft_prepare_fn *prepare[FT_INPUT_TYPES];
+    ft_narrow_fn *narrow[FT_KV_TYPES];
+    ft_page_fn *page[FT_KV_TYPES];
     ft_rms_norm_fn *rms_norm;
     ft_softmax_fn *softmax;
     ft_silu_fn *silu;
-    ft_mix_fn *mix;
+    ft_rotate_fn *rotate;
+    ft_add_scaled_fn *add_scaled;
 } ft_kernels;
 
 /* Scalar in every slot, then the best of `isa` (FT_ISA_ flags of base/ft_cpu.h). */
 void ft_kernels_init(ft_kernels *k, unsigned isa);
+
+static inline ft_matmul_fn *ft_kernels_matmul(const ft_kernels *k, ft_weight_type w, ft_compute c)
+{
+    return k->matmul[c][w];
+}
 #endif

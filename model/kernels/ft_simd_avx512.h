@@ -92,12 +92,24 @@ FT_INLINE lanes lanes_power_of_two(lanes n)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
 
-FT_INLINE float lanes_sum(lanes v)
+FT_INLINE __m128 lanes_quarter(lanes v)
 {
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+FT_INLINE float lanes_sum(lanes v)
+{
+    __m128 q = lanes_quarter(v);
     q = _mm_add_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+
+FT_INLINE void lanes_sum_4(float *out, lanes a, lanes b, lanes c, lanes d)
+{
+    __m128 p = lanes_quarter(a), q = lanes_quarter(b), r = lanes_quarter(c), s = lanes_quarter(d);
+    _MM_TRANSPOSE4_PS(p, q, r, s);
+    _mm_storeu_ps(out, _mm_add_ps(_mm_add_ps(p, r), _mm_add_ps(q, s)));
 }
 
 FT_INLINE lanes lanes_widen(__m256i h, int is_bf16)
@@ -115,5 +127,20 @@ FT_INLINE lanes lanes_load_half(const char *p, int is_bf16)
 FT_INLINE lanes lanes_load_half_tail(const char *p, size_t left, int is_bf16)
 {
     return lanes_widen(_mm256_maskz_loadu_epi16(tail_of(left), p), is_bf16);
+}
+
+FT_INLINE void lanes_store_half(uint16_t *p, lanes v, int is_bf16)
+{
+    __m256i h;
+    if (is_bf16) {
+        const __m512i bits = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
+        const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+        __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
+        const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        rounded = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x400000));
+        h = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+    } else
+        h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_storeu_si256((__m256i *)p, h);
 }
 #endif

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# The real `openai` Python client against `flextrace serve`. Needs the demo model and PyPI;
-# without either it says what it skipped. The last line is "N passed, N failed, N skipped".
+# Real clients from PyPI against `flextrace serve`: openai, prometheus_client's parser, and
+# lm-evaluation-harness. Needs the demo model and PyPI; without either it says what it skipped. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 4
 binary=${FLEXTRACE:-build/dev/flextrace}
 venv=build/clients-venv
 
 skip() {
-    echo "skipped: openai client ($1)"
-    echo "0 passed, 0 failed, 1 skipped"
+    echo "skipped: openai and lm-eval ($1)"
+    echo "0 passed, 0 failed, 2 skipped"
     exit 0
 }
 
 [ -f demo/model/model.safetensors ] || skip "demo/model is not there"
 [ -x "$binary" ] || { echo "no $binary: build it first"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
-if ! "$venv/bin/python" -c 'import openai' 2>/dev/null; then
-    { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check openai; } >build/clients-pip.log 2>&1 ||
+if ! "$venv/bin/python" -c 'import openai, prometheus_client' 2>/dev/null; then
+    { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check openai prometheus_client; } >build/clients-pip.log 2>&1 ||
         skip "pip could not install openai; build/clients-pip.log says why"
 fi
 
@@ -41,11 +41,36 @@ for owner in public scripture; do
     "$binary" index build "$folder/$owner.index" -t demo/model --owner $owner "$folder/$owner.jsonl" >"$folder/build.log" 2>&1 ||
         { cat "$folder/build.log"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 done
-"$binary" serve "$folder" --listen 127.0.0.1:0 --quiet >"$folder/out" 2>"$folder/err" &
+"$binary" serve "$folder" --listen 127.0.0.1:0 --chat-template chatml --quiet >"$folder/out" 2>"$folder/err" &
 server=$!
 until grep -q serving "$folder/out"; do
     kill -0 $server 2>/dev/null || { cat "$folder/err"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
     sleep 0.1
 done
 address=$(sed -n 's/^flextrace: serving //p' "$folder/out")
-timeout 600 "$venv/bin/python" tests/clients/test_openai.py "$address"
+passed=0 failed=0 skipped=0
+count() { # NAME LOG: adds up what a script printed last
+    local p f s
+    if read -r p f s < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$2" | tail -1 | tr -cd '0-9 \n'); then
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    else
+        echo "FAILED: $1 did not come to its end"
+        failed=$((failed + 1))
+    fi
+}
+
+timeout 600 "$venv/bin/python" tests/clients/test_openai.py "$address" 2>&1 | tee "$folder/openai.log"
+count openai "$folder/openai.log"
+
+if "$venv/bin/python" -c 'import lm_eval, aiohttp, tenacity' 2>/dev/null ||
+    timeout 900 "$venv/bin/pip" install -q --disable-pip-version-check 'lm-eval[api]' >>build/clients-pip.log 2>&1; then
+    HF_HUB_OFFLINE=1 HF_HOME=$folder/hf TQDM_DISABLE=1 timeout 900 \
+        "$venv/bin/python" tests/clients/test_lm_eval.py "$address" "$binary" demo/model >"$folder/lm_eval.log" 2>&1
+    grep -vE 'INFO|WARNING|Task:|it/s|examples/s|^$' "$folder/lm_eval.log"
+    count lm-eval "$folder/lm_eval.log"
+else
+    echo "skipped: lm-eval (pip could not install it; build/clients-pip.log says why)"
+    skipped=$((skipped + 1))
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

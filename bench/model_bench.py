@@ -1,0 +1,227 @@
+"""bench/model: the engine beside llama.cpp and transformers, on the same shape with random weights, in one run.
+
+    bench/model [OPTIONS] [LINE…]     without a LINE: all
+
+  --folder F      where models and the peers' Python are kept (default $FLEXTRACE_BENCH, else flextrace-bench in the
+                  system's temporary folder); about 15 GB
+  --peers WHICH   all (default), none, llama or torch
+  --markdown F    the table into a file too
+  --list          names of the lines
+
+The shape is bench/shapes/bench.json: about 1.0 B parameters, seven experts of which five are used. llama.cpp runs it
+as OLMoE. Each peer is measured at each of its settings (repacked weights or not), and the best counts for each line.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+SHAPE = f"{HERE}/shapes/bench.json"
+TYPES = ("bf16", "int8", "int4")
+# Formats of llama.cpp that stand beside each of ours.
+BESIDE = {"bf16": ("bf16", "f16"), "int8": ("q8_0", "q6_k"), "int4": ("q4_0", "q4_k_s")}
+PEER_PACKAGES = {"llama": ["llama-cpp-python==0.3.36", "gguf", "numpy"], "torch": ["torch", "transformers", "numpy"]}
+
+
+class Bench:
+    def __init__(self, arguments):
+        self.folder = f"{arguments.folder}/model"
+        self.peers = {"all": ("llama", "torch"), "none": ()}.get(arguments.peers, (arguments.peers,))
+        self.rows, self.known = [], {}
+        os.makedirs(self.folder, exist_ok=True)
+
+    def say(self, what):
+        print(f"# {what}", file=sys.stderr, flush=True)
+
+    def row(self, what, target, ours, peer="-", met=None):
+        verdict = "-" if met is None else "met" if met else "NOT MET"
+        self.rows.append((what, target, ours, peer, verdict))
+        print(f"{what:44} {target:34} {ours:40} {peer:44} {verdict}", flush=True)
+
+    # --- Ours -----------------------------------------------------------------------
+
+    def model(self, kind):
+        path = f"{self.folder}/{kind}"
+        if not os.path.exists(f"{path}/config.json"):
+            self.say(f"making {path} …")
+            subprocess.run([f"{ROOT}/build/release/bench/ft_make_model", "--shape", SHAPE, "--type", kind, path], check=True, stdout=subprocess.DEVNULL)
+        return path
+
+    def ours(self, kind, line, **options):
+        key = ("ours", kind, line, *sorted(options.items()))
+        if key not in self.known:
+            more = [x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", str(value))]
+            done = subprocess.run([f"{ROOT}/build/release/bench/ft_bench_model", self.model(kind), "--compute", "bfloat16", "--kv-type", "bfloat16", *more, line],
+                                  stdout=subprocess.PIPE, check=True)
+            answer = json.loads(done.stdout)
+            self.known[key] = {**answer[line], "peak_rss_bytes": answer["peak_rss_bytes"]}
+        return self.known[key]
+
+    # --- Peers ----------------------------------------------------------------------
+
+    def python(self, peer):
+        modules = {"llama": "llama_cpp, gguf, numpy", "torch": "torch, transformers"}[peer]
+        own = f"{self.folder}/venv"
+        for python in (sys.executable, f"{own}/bin/python"):
+            if os.path.exists(python) and subprocess.run([python, "-c", f"import {modules}"], capture_output=True).returncode == 0:
+                return python
+        self.say(f"installing {', '.join(PEER_PACKAGES[peer])} …")
+        if not os.path.exists(own):
+            subprocess.run([sys.executable, "-m", "venv", own], check=True)
+        subprocess.run([f"{own}/bin/pip", "install", "-q", *PEER_PACKAGES[peer]], check=True)
+        return f"{own}/bin/python"
+
+    def llama(self, file, line):
+        """The best of its settings, and which: (tokens a second, setting). None without the peer."""
+        if "llama" not in self.peers:
+            return None
+        key = ("llama", file, line)
+        if key not in self.known:
+            program = [self.python("llama"), f"{HERE}/model_peer_llama.py"]
+            subprocess.run([*program, "make", SHAPE, self.folder, file], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            best = (0, "")
+            for repack in (0, 1):
+                done = subprocess.run([*program, "time", f"{self.folder}/model-{file}.gguf", "--repack", str(repack), line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                if done.returncode == 0:
+                    best = max(best, (json.loads(done.stdout)[line], "repacked" if repack else "as stored"))
+            self.known[key] = best
+        return self.known[key]
+
+    def torch(self, line):
+        if "torch" not in self.peers:
+            return None
+        key = ("torch", line)
+        if key not in self.known:
+            done = subprocess.run([self.python("torch"), f"{HERE}/model_peer_torch.py", SHAPE, line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+            self.known[key] = json.loads(done.stdout)[line]
+        return self.known[key]
+
+
+def against(b, what, kind, line, files, least, most="best"):
+    """A row for each of llama.cpp's formats: ours is to be at least `least` times as fast."""
+    ours = b.ours(kind, line)
+    found = [(b.llama(file, line), file) for file in files]
+    if not all(x for x, _ in found):
+        return
+    for ((speed, setting), file), ratio in zip(found, least):
+        b.row(f"{what}, beside {file}", f">= {ratio} x llama.cpp's", f"{ours['tokens_per_s']:.1f} tokens/s, {ours['tokens_per_s'] / speed:.2f} x",
+              f"{speed:.1f} tokens/s ({setting})", ours["tokens_per_s"] >= ratio * speed)
+
+
+def bound(b, what, kind, line, least, **options):
+    ours = b.ours(kind, line, **options)
+    b.row(what, f">= {least:.0%} of the bound", f"{ours['tokens_per_s']:.1f} tokens/s, {ours['of_bound']:.0%} of {ours['bound']:.1f}", "-", ours["of_bound"] >= least)
+    return ours["of_bound"]
+
+
+# --- Lines --------------------------------------------------------------------------
+
+def line_decode(b):
+    """one request, a token a step"""
+    for kind, least in zip(TYPES, (0.92, 0.85, 0.80)):
+        bound(b, f"decode, {kind}", kind, "decode", least)
+    against(b, "decode, bf16", "bf16", "decode", ("bf16", "f16"), (1.15, 0.95))
+    against(b, "decode, int8", "int8", "decode", ("q8_0",), (1.35,))
+    against(b, "decode, int4", "int4", "decode", ("q4_0", "q4_k_s"), (1.08, 1.08))
+    speed = b.torch("decode")
+    if speed:
+        ours = b.ours("bf16", "decode")["tokens_per_s"]
+        b.row("decode, bf16, beside transformers", "", f"{ours:.1f} tokens/s, {ours / speed:.2f} x", f"{speed:.1f} tokens/s")
+
+
+def line_batch(b):
+    """eight requests at once"""
+    for kind in ("bf16", "int8"):
+        bound(b, f"8 requests, {kind}", kind, "batch-8", 0.65)
+    for kind in ("bf16", "int8"):
+        one, eight, many = (b.ours(kind, x)["tokens_per_s"] for x in ("decode", "batch-8", "batch-32"))
+        b.row(f"8 requests against one, {kind}", ">= 3 x", f"{eight / one:.2f} x", "-", eight >= 3 * one)
+        b.row(f"32 requests against 8, {kind}", "more", f"{many:.0f} against {eight:.0f} tokens/s", "-", many > eight)
+    against(b, "8 requests, bf16", "bf16", "batch-8", ("bf16", "f16"), (1, 1))
+    against(b, "8 requests, int8", "int8", "batch-8", ("q8_0",), (1,))
+    against(b, "8 requests, int4", "int4", "batch-8", ("q4_0", "q4_k_s"), (1.5, 1.5))
+
+
+def line_curve(b):
+    """tokens a second at 1 to 32 requests"""
+    for kind in TYPES:
+        speeds = [(n, b.ours(kind, "decode" if n == 1 else f"batch-{n}")["tokens_per_s"]) for n in (1, 2, 4, 8, 16, 32)]
+        b.row(f"requests at once, {kind}", "", ", ".join(f"{n}: {s:.0f}" for n, s in speeds))
+
+
+def line_prefill(b):
+    """a prompt of 512 tokens"""
+    ours = {kind: b.ours(kind, "prefill-512")["tokens_per_s"] for kind in TYPES}
+    product = b.torch("product")
+    if product:
+        c = json.load(open(SHAPE))
+        hidden = c["hidden_size"]
+        flop = 2 * c["num_hidden_layers"] * (4 * hidden * hidden + 3 * c["num_experts_per_tok"] * hidden * c["intermediate_size"])
+        reach = ours["bf16"] * flop / 1e9
+        b.row("prefill of 512, bf16", ">= 80 % of oneDNN's product", f"{ours['bf16']:.0f} tokens/s, {reach:.0f} GFLOP/s, {reach / product:.0%}", f"{product:.0f} GFLOP/s (oneDNN)", reach >= 0.8 * product)
+        speed = b.torch("prefill-512")
+        b.row("prefill of 512, bf16", ">= 1.1 x transformers", f"{ours['bf16']:.0f} tokens/s, {ours['bf16'] / speed:.2f} x", f"{speed:.0f} tokens/s", ours["bf16"] >= 1.1 * speed)
+    for kind, least in (("int8", 1.3), ("int4", 1.2)):
+        found = [(b.llama(file, "prefill-512"), file) for file in BESIDE[kind]]
+        if all(x for x, _ in found):
+            (speed, setting), file = max(found)
+            b.row(f"prefill of 512, {kind}", f">= {least} x llama.cpp's best", f"{ours[kind]:.0f} tokens/s, {ours[kind] / speed:.2f} x", f"{speed:.0f} tokens/s ({file}, {setting})", ours[kind] >= least * speed)
+
+
+def line_long(b):
+    """decoding behind 4,096 tokens"""
+    for kind, least in zip(TYPES, (0.92, 0.85, 0.80)):
+        bound(b, f"decode behind 4,096 tokens, {kind}", kind, "long-4096", least - 0.05)
+
+
+def line_capture(b):
+    """routing captured or not"""
+    for kind in ("bf16", "int4"):
+        ratio = b.ours(kind, "capture-8")["ratio"]
+        b.row(f"routing captured, {kind}", "< 1 % slower", f"{ratio:.3f} x", "-", ratio > 0.99)
+
+
+def line_memory(b):
+    """peak memory of a process that decodes"""
+    for kind in TYPES:
+        size = sum(os.path.getsize(os.path.join(b.model(kind), f)) for f in os.listdir(b.model(kind)))
+        peak = b.ours(kind, "decode")["peak_rss_bytes"] - (512 << 20)  # less what measures memory's speed
+        b.row(f"peak RSS, {kind}", "the mapped file, no copy", f"{peak / 1e9:.2f} GB, file {size / 1e9:.2f} GB", "-", peak < size + 300e6)
+
+
+LINES = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith("line_")}
+
+
+def main():
+    p = argparse.ArgumentParser(usage=__doc__, add_help=False)
+    p.add_argument("-h", "--help", action="store_true")
+    p.add_argument("--folder", default=os.environ.get("FLEXTRACE_BENCH", f"{tempfile.gettempdir()}/flextrace-bench"))
+    p.add_argument("--peers", choices=("all", "none", "llama", "torch"), default="all")
+    p.add_argument("--markdown")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("lines", nargs="*")
+    a = p.parse_args()
+    if a.help or a.list:
+        print(__doc__ if a.help else "\n".join(f"{name:12} {fn.__doc__}" for name, fn in LINES.items()))
+        return
+    unknown = [x for x in a.lines if x not in LINES]
+    if unknown:
+        raise SystemExit(f"bench/model: no line '{unknown[0]}'; try 'bench/model --list'")
+    b = Bench(a)
+    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    head = f"{cpu}, {len(os.sched_getaffinity(0))} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
+    print(head)
+    for name in a.lines or LINES:
+        LINES[name](b)
+    if a.markdown:
+        with open(a.markdown, "w") as f:
+            f.write(f"{head}\n\n| what | target | flextrace | peer | |\n|---|---|---|---|---|\n")
+            f.writelines("| " + " | ".join(r) + " |\n" for r in b.rows)
+
+
+main()

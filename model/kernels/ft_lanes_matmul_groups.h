@@ -1,0 +1,191 @@
+/* ft_lanes_matmul_groups: ft_matmul.h of int8 and int4 for any width of lanes. Lanes
+ * are rows: LANES rows of a block are a slice. The file that includes it has included
+ * an ft_simd_*.h and defined
+ *   SLICES, TOKENS  the size of a tile where tokens are many, and
+ *   FEW             of one slice where they are few: a sum of whole numbers and a
+ *                   float one for each of SLICES * TOKENS, of FEW, fit the registers
+ *   whole           LANES whole sums
+ *   some_weights    a slice's columns 8 q … 8 q + 7 of a group, as load_weights gives
+ *                   them from `p`, where the first of them stand
+ *   whole_start     what a group's sums start at, from ft_group.start
+ *   whole_dot       adds the products of eight columns
+ *   whole_to_lanes  to float32 */
+#ifndef FT_LANES_MATMUL_GROUPS_H
+#define FT_LANES_MATMUL_GROUPS_H
+#include "model/kernels/ft_prepare.h"
+
+/* Many tokens: a panel of slices stays in the second-level cache while they pass.
+ * Few: slice after slice is one stream from memory, fetched AHEAD bytes ahead; the
+ * inputs stay in the first-level cache, and where they do not fit, columns go in
+ * blocks and the float sums between them through `sums`. */
+enum {
+    PARTS = FT_BLOCK_ROWS / LANES, /* slices of a block */
+    PANEL_FEW = 4,
+    PANEL_MANY = 64 / LANES,
+    MOST_SUMS = SLICES * TOKENS > FEW ? SLICES * TOKENS : FEW,
+    BLOCK_BYTES = 28 << 10,
+    AHEAD = 4096
+};
+
+typedef struct panel {
+    const ft_matmul *m;
+    size_t first, last; /* slices */
+    size_t from, to;    /* groups */
+    size_t groups, ahead;
+    lanes sums[PANEL_FEW][FEW];
+} panel;
+
+FT_INLINE size_t group_bytes(int bits)
+{
+    return bits == 8 ? FT_GROUP_BYTES_I8 : FT_GROUP_BYTES_I4;
+}
+
+/* The whole sums of group g, then one step of the float sums. */
+FT_INLINE void group(int bits, const char *const *w, const char *const *scales, const ft_group *const *x, size_t g,
+                     size_t ahead, lanes *sum, int slices, int tokens)
+{
+    whole dot[MOST_SUMS];
+    FT_UNROLL
+    for (int t = 0; t < tokens; t++) {
+        FT_UNROLL
+        for (int i = 0; i < slices; i++)
+            dot[i * tokens + t] = whole_start(bits, &x[t][g].start);
+    }
+    FT_UNROLL
+    for (int q = 0; q < 4; q++) {
+        some_weights some[SLICES];
+        FT_UNROLL
+        for (int i = 0; i < slices; i++) {
+            const char *p = w[i] + g * group_bytes(bits) + (size_t)q * (group_bytes(bits) / 4);
+            __builtin_prefetch(p + ahead, 0, 3);
+            if (bits == 8)
+                __builtin_prefetch(p + ahead + 64, 0, 3);
+            some[i] = load_weights(bits, p);
+        }
+        FT_UNROLL
+        for (int t = 0; t < tokens; t++) {
+            FT_UNROLL
+            for (int i = 0; i < slices; i++)
+                dot[i * tokens + t] = whole_dot(bits, some[i], x[t][g].q + q * 8, dot[i * tokens + t]);
+        }
+    }
+    FT_UNROLL
+    for (int i = 0; i < slices; i++) {
+        const lanes scale = lanes_load_half(scales[i] + g * FT_BLOCK_ROWS * sizeof(uint16_t), 0);
+        FT_UNROLL
+        for (int t = 0; t < tokens; t++)
+            sum[i * tokens + t] = lanes_fma(whole_to_lanes(dot[i * tokens + t]),
+                                            lanes_multiply(scale, lanes_of(x[t][g].scale)), sum[i * tokens + t]);
+    }
+}
+
+/* One tile of slices x tokens. `sums` holds those of the tile's first slice and token
+ * from one block of columns to the next; NULL: there is one block. */
+FT_INLINE void tile(int bits, const panel *p, size_t slice, size_t t0, lanes *sums, int slices, int tokens)
+{
+    const ft_matmul *m = p->m;
+    const char *w[SLICES], *scales[SLICES];
+    const ft_group *x[TOKENS > FEW ? TOKENS : FEW];
+    lanes sum[MOST_SUMS];
+    FT_UNROLL
+    for (int i = 0; i < slices; i++) {
+        const size_t block = (slice + (size_t)i) / PARTS, part = (slice + (size_t)i) % PARTS;
+        w[i] = (const char *)m->w + block * p->groups * group_bytes(bits) + part * LANES * 4;
+        scales[i] = (const char *)(m->scales + block * p->groups * FT_BLOCK_ROWS + part * LANES);
+        FT_UNROLL
+        for (int t = 0; t < tokens; t++)
+            sum[i * tokens + t] = sums && p->from ? sums[t] : lanes_of(0);
+    }
+    FT_UNROLL
+    for (int t = 0; t < tokens; t++)
+        x[t] = ft_matmul_x(m, t0 + (size_t)t);
+    const size_t ahead = (slice + (size_t)slices) * LANES < m->rows ? p->ahead : 0;
+    for (size_t g = p->from; g < p->to; g++)
+        group(bits, w, scales, x, g, ahead, sum, slices, tokens);
+    FT_UNROLL
+    for (int i = 0; i < slices; i++) {
+        const size_t row = (slice + (size_t)i) * LANES;
+        FT_UNROLL
+        for (int t = 0; t < tokens; t++)
+            if (sums && p->to < p->groups)
+                sums[t] = sum[i * tokens + t];
+            else
+                lanes_store_tail(m->out + (t0 + (size_t)t) * m->out_stride + row, tail_of(m->rows - row),
+                                 sum[i * tokens + t]);
+    }
+}
+
+/* The least of a and b, for constants. */
+#define AT_MOST(a, b) ((a) < (b) ? (a) : (b))
+
+/* A tile of `tokens` <= most: each size is a constant, so that sums stay in registers. */
+FT_INLINE void tile_of(int bits, const panel *p, size_t slice, size_t t, lanes *sums, int slices, int most,
+                       size_t tokens)
+{
+    switch (tokens) {
+    case 1:
+        tile(bits, p, slice, t, sums, slices, 1);
+        break;
+    case 2:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(2, most));
+        break;
+    case 3:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(3, most));
+        break;
+    case 4:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(4, most));
+        break;
+    case 5:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(5, most));
+        break;
+    case 6:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(6, most));
+        break;
+    case 7:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(7, most));
+        break;
+    default:
+        tile(bits, p, slice, t, sums, slices, AT_MOST(8, most));
+    }
+}
+
+FT_INLINE void panel_of_few(int bits, panel *p, size_t blocks)
+{
+    const size_t each = (p->groups + blocks - 1) / blocks;
+    p->ahead = AHEAD;
+    for (p->from = 0; p->from < p->groups; p->from = p->to) {
+        p->to = p->from + each < p->groups ? p->from + each : p->groups;
+        for (size_t i = p->first; i < p->last; i++)
+            tile_of(bits, p, i, 0, p->sums[i - p->first], 1, FEW, p->m->tokens);
+    }
+}
+
+FT_INLINE void panel_of_many(int bits, panel *p)
+{
+    p->to = p->groups;
+    for (size_t t = 0, tokens; t < p->m->tokens; t += tokens) {
+        tokens = ft_matmul_tile(p->m->tokens - t, TOKENS);
+        p->ahead = t ? 0 : AHEAD;
+        size_t i = p->first;
+        for (; i + SLICES <= p->last; i += SLICES)
+            tile_of(bits, p, i, t, NULL, SLICES, TOKENS, tokens);
+        for (; i < p->last; i++)
+            tile_of(bits, p, i, t, NULL, 1, TOKENS, tokens);
+    }
+}
+
+FT_INLINE void matmul(int bits, const ft_matmul *m)
+{
+    const int few = m->tokens <= FEW;
+    const size_t slices = (m->rows + LANES - 1) / LANES, most = few ? PANEL_FEW : PANEL_MANY;
+    panel p = {.m = m, .groups = m->cols / FT_GROUP};
+    const size_t blocks = (m->tokens * p.groups * sizeof(ft_group) + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    for (; p.first < slices && m->tokens; p.first = p.last) {
+        p.last = p.first + most < slices ? p.first + most : slices;
+        if (few)
+            panel_of_few(bits, &p, blocks);
+        else
+            panel_of_many(bits, &p);
+    }
+}
+#endif

@@ -1,0 +1,55 @@
+#include "model/kernels/ft_matmul.h"
+
+#if defined(__AVX512VNNI__)
+#include "model/kernels/ft_simd_avx512.h"
+
+enum { SLICES = 2, TOKENS = 6, FEW = 8 }; /* 12 whole sums, 12 float ones, 4 of w, 1 of x: 29 of 32 registers */
+typedef __m512i whole;
+typedef struct some_weights {
+    whole low, high; /* four columns each */
+} some_weights;
+
+FT_INLINE whole whole_of(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof(v));
+    return _mm512_set1_epi32(v);
+}
+
+/* Weights are the unsigned operand of the dot product, inputs the signed one: their
+ * 128 or 8 too much is taken out beforehand. */
+FT_INLINE whole whole_start(int bits, const int32_t *start)
+{
+    return bits == 8 ? _mm512_slli_epi32(whole_of(start), 4) : whole_of(start);
+}
+
+FT_INLINE some_weights load_weights(int bits, const char *p)
+{
+    const whole first = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
+    if (bits == 8)
+        return (some_weights){first, _mm512_loadu_si512(p + 64)};
+    return (some_weights){_mm512_and_si512(first, mask), _mm512_and_si512(_mm512_srli_epi16(first, 4), mask)};
+}
+
+FT_INLINE whole whole_dot(int bits, some_weights w, const int8_t *x, whole sum)
+{
+    (void)bits;
+    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, w.low, whole_of(x)), w.high, whole_of(x + 4));
+}
+
+FT_INLINE lanes whole_to_lanes(whole v)
+{
+    return _mm512_cvtepi32_ps(v);
+}
+#include "model/kernels/ft_lanes_matmul_groups.h"
+
+void ft_matmul_i8_avx512dot(const ft_matmul *m)
+{
+    matmul(8, m);
+}
+
+void ft_matmul_i4_avx512dot(const ft_matmul *m)
+{
+    matmul(4, m);
+}
+#endif

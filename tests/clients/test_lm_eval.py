@@ -1,0 +1,139 @@
+"""lm-evaluation-harness against the server, as its users run it: local-completions with the
+server's own tokenizer. Arguments: the server's address, the flextrace binary, the model."""
+
+import json
+import math
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import numpy
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+from lm_eval.tasks import TaskManager
+
+ADDRESS, BINARY, MODEL = sys.argv[1:4]
+REQUESTS = 200
+TEXT = (
+    "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness was upon "
+    "the face of the deep. And the Spirit of God moved upon the face of the waters. The options of a command are described "
+    "in the manual page, one after another, each with its default. A café — naïve façade, “quoted”; 中文 and "
+    "emoji 😀 stand here too.\n\nint main(void)\n{\n    return 0;\n}\n It was the best of times, it was the worst of times, "
+    "it was the age of wisdom, it was the age of foolishness.")
+
+
+def lm(**more):
+    return LocalCompletionsAPI(base_url=ADDRESS + "/v1/completions", model="demo", tokenizer_backend="auto", max_length=1024,
+                               **more)
+
+
+def pairs():
+    """Contexts and continuations cut out of the text at random; some contexts are empty."""
+    draw = random.Random(5)
+    out = []
+    while len(out) < REQUESTS:
+        a = draw.randrange(len(TEXT) - 60)
+        b = a + draw.randrange(1, 50)
+        c = b + draw.randrange(1, 12)
+        if len(out) % 25 == 0:
+            out.append(("", TEXT[b:c]))
+        elif TEXT[a:b].strip():  # the harness gives blanks at the end of a context to the continuation
+            out.append((TEXT[a:b], TEXT[b:c]))
+    return out
+
+
+def forward_scores(model, requests):
+    """log-probability of each continuation, and whether it is greedy, by `flextrace forward`."""
+    out = []
+    with tempfile.TemporaryDirectory() as folder:
+        ids_path, logits_path = folder + "/ids.npy", folder + "/logits.npy"
+        for context, continuation in requests:
+            if context:
+                before, after = model._encode_pair(context, continuation)
+            else:
+                before, after = [model.prefix_token_id], model.tok_encode(continuation)
+            numpy.save(ids_path, numpy.array(before + after, dtype=numpy.int32))
+            subprocess.run([BINARY, "forward", MODEL, "--ids", ids_path, "--logits", logits_path], check=True,
+                           stdout=subprocess.DEVNULL)
+            logits = numpy.load(logits_path).astype(numpy.float64)
+            total, greedy = 0.0, True
+            for t in range(len(before), len(before) + len(after)):
+                row = logits[t - 1]
+                top = row.max()
+                token = (before + after)[t]
+                total += row[token] - top - math.log(numpy.exp(row - top).sum())
+                greedy &= bool(row[token] == top)
+            out.append((total, greedy))
+    return out
+
+
+def its_loglikelihoods_are_those_of_flextrace_forward():
+    model = lm()
+    assert model.tokenizer_backend == "remote"
+    requests = pairs()
+    expected = forward_scores(model, requests)
+    for options in ({}, {"batch_size": 8}, {"num_concurrent": 4}):
+        scores = lm(**options).loglikelihood(
+            [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(requests)],
+            disable_tqdm=True)
+        assert len(scores) == REQUESTS
+        for (got, greedy), (want, first), pair in zip(scores, expected, requests):
+            assert abs(got - want) < 1e-3, (options, pair, got, want)
+            assert greedy == first, (options, pair, got, greedy, first)
+
+
+def a_local_task_is_evaluated():
+    """Multiple choice and generation, from files beside the task."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        rows = [{"question": f"{a} and {b}:", "choices": [" " + a, " " + b, " nothing"], "answer": i % 3}
+                for i, (a, b) in enumerate([("heaven", "earth"), ("form", "void"), ("light", "day"), ("page", "option")])]
+        (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        common = f"dataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {path}/rows.jsonl\ntest_split: test\n"
+        (path / "choice.yaml").write_text(
+            "task: flextrace_choice\n" + common + "output_type: multiple_choice\ndoc_to_text: '{{question}}'\n"
+            "doc_to_choice: choices\ndoc_to_target: answer\nmetric_list:\n  - metric: acc\n  - metric: acc_norm\n")
+        (path / "write.yaml").write_text(
+            "task: flextrace_write\n" + common + "output_type: generate_until\ndoc_to_text: '{{question}}'\n"
+            "doc_to_target: '{{choices[0]}}'\ngeneration_kwargs:\n  until: ['\\n', '.']\n  max_gen_toks: 12\n"
+            "  temperature: 0\nmetric_list:\n  - metric: exact_match\n")
+        result = simple_evaluate(model=lm(), tasks=["flextrace_choice", "flextrace_write"],
+                                 task_manager=TaskManager(include_path=folder), log_samples=True, bootstrap_iters=0)
+    assert len(result["samples"]["flextrace_choice"]) == 4
+    for sample in result["samples"]["flextrace_choice"]:
+        values = [float(r[0]) for r in sample["filtered_resps"]]
+        assert len(set(values)) == 3 and all(v < 0 for v in values), sample  # three 0 would be a server that cannot score
+    for sample in result["samples"]["flextrace_write"]:
+        text = sample["filtered_resps"][0]
+        assert "\n" not in text and "." not in text, sample
+
+
+def rolling_loglikelihood_counts_every_token_once():
+    model = lm()
+    (value,) = model.loglikelihood_rolling(
+        [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(TEXT,), idx=0)], disable_tqdm=True)
+    ((want, _),) = forward_scores(model, [("", TEXT)])
+    assert abs(value - want) < 1e-2, (value, want)
+
+
+def main():
+    tests = [its_loglikelihoods_are_those_of_flextrace_forward, a_local_task_is_evaluated,
+             rolling_loglikelihood_counts_every_token_once]
+    failed = 0
+    for test in tests:
+        try:
+            test()
+            print("ok lm-eval:", test.__name__.replace("_", " "))
+        except Exception:
+            failed += 1
+            print("FAILED lm-eval:", test.__name__.replace("_", " "))
+            traceback.print_exc()
+    print(f"{len(tests) - failed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+sys.exit(main())
