@@ -14,6 +14,10 @@
  *   ft_model_open       a FlexOlmo checkpoint           model/ft_model.h
  *   ft_session_read     its forward pass, with routing  model/ft_session.h
  *   ft_generation_open  a completion, step by step      model/ft_generate.h
+ *   ft_trainer_gradient losses and gradients            model/train/ft_trainer.h
+ *   ft_train_run        the training loop               model/train/ft_train_run.h
+ *   ft_experts_merge    owners' experts put together    model/train/ft_experts.h
+ *   ft_privacy_epsilon  what private training costs     model/train/ft_privacy.h
  *   ft_trace_make       whose data spoke                tracer/ft_trace.h
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
@@ -29,6 +33,8 @@
 #include "index/ft_token_source.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"
+#include "model/train/ft_experts.h"
+#include "model/train/ft_train_run.h"
 #include "text/ft_chat_template.h"
 #include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"

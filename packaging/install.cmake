@@ -9,6 +9,8 @@ foreach(room base text index model tracer api)
   file(GLOB headers ${room}/ft_*.h)
   install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flextrace/${room})
 endforeach()
+file(GLOB headers model/train/ft_*.h)
+install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flextrace/model/train)
 
 list(JOIN packages " " FT_PC_REQUIRES)
 configure_file(packaging/flextrace.pc.in ${CMAKE_BINARY_DIR}/flextrace.pc @ONLY)

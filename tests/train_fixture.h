@@ -55,7 +55,7 @@ typedef struct tensors {
     json_t *header;
 } tensors;
 
-static tensors tensors_read(const char *path)
+__attribute__((unused)) static tensors tensors_read(const char *path)
 {
     tensors t = {0};
     size_t n;
@@ -70,14 +70,14 @@ static tensors tensors_read(const char *path)
     return t;
 }
 
-static void tensors_free(tensors *t)
+__attribute__((unused)) static void tensors_free(tensors *t)
 {
     free(t->bytes);
     json_decref(t->header);
 }
 
 /* Element i, in float64; *count is the tensor's size. */
-static double tensor_at(const tensors *t, const char *name, size_t i, size_t *count)
+__attribute__((unused)) static double tensor_at(const tensors *t, const char *name, size_t i, size_t *count)
 {
     const json_t *h = json_object_get(t->header, name), *range = json_object_get(h, "data_offsets");
     assert_non_null(h);
@@ -95,7 +95,7 @@ static double tensor_at(const tensors *t, const char *name, size_t i, size_t *co
     return (double)narrow;
 }
 
-static double largest(const tensors *t, const char *name)
+__attribute__((unused)) static double largest(const tensors *t, const char *name)
 {
     size_t n = 1;
     double most = 0;

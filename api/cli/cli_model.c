@@ -1,9 +1,26 @@
 /* flextrace model: one table, one line a verb. */
+#include "api/cli/cli_experts.h"
 #include "api/cli/cli_model_verbs.h"
 
+#include "base/ft_file.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 cli_command cli_model;
+
+/* A merged model says whose expert is which: it is verified against that. */
+static int verify(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char *path = argv[i][0] == '-' ? NULL : ft_path_join(argv[i], "owners.json");
+        const int merged = path && ft_path_exists(path);
+        free(path);
+        if (merged)
+            return cli_model_verify_owners(argc, argv);
+    }
+    return cli_model_verify(argc, argv);
+}
 
 static const struct {
     const char *name;
@@ -12,7 +29,9 @@ static const struct {
 } verbs[] = {
     {"info", cli_model_info, "what a checkpoint is, and what it needs at each precision"},
     {"convert", cli_model_convert, "int8 or int4 weights, or other floats; of a checkpoint or one owner's expert"},
-    {"verify", cli_model_verify, "headers, shapes, digests of all tensors, finite values"},
+    {"verify", verify, "tensors, digests, finite values; of a merged model, whose expert is which"},
+    {"add", cli_model_add, "one owner's expert more, in a merged model"},
+    {"remove", cli_model_remove, "a merged model without one owner's expert"},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 

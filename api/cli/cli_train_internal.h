@@ -4,4 +4,8 @@
 #include "api/cli/cli.h"
 
 cli_command cli_train_step;
+cli_command cli_train_public; /* cli_train_run.c */
+cli_command cli_train_expert;
+cli_command cli_train_router;
+cli_command cli_train_joint;
 #endif

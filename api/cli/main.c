@@ -10,6 +10,7 @@ cli_command cli_corpus;
 cli_command cli_forward;
 cli_command cli_generate;
 cli_command cli_index;
+cli_command cli_merge;
 cli_command cli_model;
 cli_command cli_privacy;
 cli_command cli_serve;
@@ -28,7 +29,8 @@ static const struct {
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
-    {"model", cli_model, "what a checkpoint is; its conversion and verification"},
+    {"merge", cli_merge, "owners' experts beside the public one, without training"},
+    {"model", cli_model, "what a checkpoint is; its conversion and verification; owners' experts in it"},
     {"privacy", cli_privacy, "what differentially private training costs"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},

@@ -1,9 +1,10 @@
 #include "model/train/ft_adamw.h"
+#include "model/train/train_clones.h"
 
 #include <math.h>
 
-void ft_adamw_update(const ft_adamw *o, uint64_t t, double scale, float *p, const float *g, float *m, float *v,
-                     size_t n)
+FT_CLONES void ft_adamw_update(const ft_adamw *o, uint64_t t, double scale, float *p, const float *g, float *m,
+                               float *v, size_t n)
 {
     const float b1 = (float)o->beta1, b2 = (float)o->beta2, s = (float)scale;
     const float a1 = (float)(1 - o->beta1), a2 = (float)(1 - o->beta2);

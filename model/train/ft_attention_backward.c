@@ -1,6 +1,7 @@
 #include "model/train/ft_attention_backward.h"
 
 #include "model/kernels/ft_exp.h"
+#include "model/train/train_clones.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -58,7 +59,7 @@ static void seen(const ft_attention *a, const block *b, size_t r, size_t *from, 
     *to = b->row + r + 1 - b->key;
 }
 
-static void softmax(const ft_attention *a, const block *b, float *s, float *lse)
+FT_CLONES static void softmax(const ft_attention *a, const block *b, float *s, float *lse)
 {
     for (size_t r = 0; r < b->rows; r++, s += b->keys) {
         size_t from, to;
@@ -69,8 +70,12 @@ static void softmax(const ft_attention *a, const block *b, float *s, float *lse)
             top = s[i] > top ? s[i] : top;
             sum += (double)(s[i] - s[i]); /* not a number stays one: ft_exp would hide it */
         }
-        for (size_t i = 0; i < b->keys; i++)
-            s[i] = i < from || i >= to ? 0 : ft_exp(s[i] - top);
+        for (size_t i = 0; i < from; i++)
+            s[i] = 0;
+        for (size_t i = from; i < to; i++)
+            s[i] = ft_exp(s[i] - top);
+        for (size_t i = to; i < b->keys; i++)
+            s[i] = 0;
         for (size_t i = from; i < to; i++)
             sum += (double)s[i];
         const float scale = (float)(1 / sum);
@@ -94,14 +99,19 @@ void ft_attention_forward(const ft_attention *a, size_t kv_head, float *scratch)
 }
 
 /* p holds S and becomes P, dp becomes dS. */
-static void softmax_backward(const ft_attention *a, const block *b, float *p, float *dp, const float *lse)
+FT_CLONES static void softmax_backward(const ft_attention *a, const block *b, float *p, float *dp, const float *lse)
 {
     for (size_t r = 0; r < b->rows; r++, p += b->keys, dp += b->keys) {
         size_t from, to;
         seen(a, b, r, &from, &to);
         double sum = 0;
-        for (size_t i = 0; i < b->keys; i++)
-            p[i] = i < from || i >= to ? 0 : ft_exp(p[i] - lse[b->row + r]);
+        const float shift = lse[b->row + r];
+        for (size_t i = 0; i < from; i++)
+            p[i] = 0;
+        for (size_t i = from; i < to; i++)
+            p[i] = ft_exp(p[i] - shift);
+        for (size_t i = to; i < b->keys; i++)
+            p[i] = 0;
         for (size_t i = from; i < to; i++)
             sum += (double)(p[i] * dp[i]);
         for (size_t i = 0; i < b->keys; i++)

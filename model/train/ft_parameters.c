@@ -3,6 +3,7 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_json.h"
+#include "base/ft_random.h"
 #include "model/ft_safetensors.h"
 #include "model/kernels/ft_float.h"
 
@@ -40,11 +41,55 @@ static void widen(float *out, const ft_tensor *t, size_t count)
 
 typedef struct reader {
     ft_parameters *p;
-    ft_weights *w;
+    ft_weights *w;               /* NULL: not from a file */
+    const ft_parameters *public; /* a model to extend, or NULL: drawn */
+    int with_bias;
+    float bias;
+    ft_random random;
     const char *folder;
     ft_status *st;
     ft_code rc; /* the first failure */
 } reader;
+
+/* Box-Muller, one of its two: the stream is a function of the seed on every machine. */
+static float draw(ft_random *r)
+{
+    const double radius = sqrt(-2 * log(1 - ft_random_unit(r)));
+    return (float)(0.02 * radius * cos(2 * acos(-1) * ft_random_unit(r)));
+}
+
+/* Of the model that is extended: the tensor of this name, or what an expert starts from. */
+static const ft_parameter *origin(const reader *r, const char *name)
+{
+    unsigned layer;
+    size_t expert;
+    char part[24], other[96];
+    for (size_t i = 0; i < r->public->count; i++)
+        if (!strcmp(r->public->all[i].name, name))
+            return &r->public->all[i];
+    if (sscanf(name, "model.layers.%u.mlp.experts.%zu.%23s", &layer, &expert, part) != 3)
+        return NULL;
+    if (expert == 0 || r->public->config.experts == 0)
+        snprintf(other, sizeof(other), "model.layers.%u.mlp.%s", layer, part);
+    else
+        snprintf(other, sizeof(other), "model.layers.%u.mlp.experts.0.%s", layer, part);
+    return strcmp(other, name) != 0 ? origin(r, other) : NULL;
+}
+
+static void fill(reader *r, ft_parameter *p)
+{
+    const ft_parameter *from = r->public ? origin(r, p->name) : NULL;
+    const int bias = strstr(p->name, ".expert_bias") != NULL, router = strstr(p->name, ".mlp.gate.") != NULL;
+    for (size_t i = 0; i < p->count; i++)
+        if (from && i < from->count)
+            p->value[i] = from->value[i];
+        else if (bias)
+            p->value[i] = r->bias;
+        else if (router && r->public)
+            p->value[i] = 0;
+        else
+            p->value[i] = p->dims == 1 ? 1 : draw(&r->random);
+}
 
 /* The next parameter; cols 0 makes a vector. */
 FT_PRINTF(4, 5) static ft_parameter *take(reader *r, size_t rows, size_t cols, const char *fmt, ...)
@@ -60,17 +105,20 @@ FT_PRINTF(4, 5) static ft_parameter *take(reader *r, size_t rows, size_t cols, c
     p->shape[0] = rows;
     p->shape[1] = cols;
     r->rc = ft_size_mul(rows, cols ? cols : 1, &p->count, r->st);
-    const ft_tensor *t = r->rc ? NULL : ft_weights_find(r->w, p->name);
-    if (!r->rc && !t)
+    const ft_tensor *t = r->rc || !r->w ? NULL : ft_weights_find(r->w, p->name);
+    if (!r->rc && r->w && !t)
         r->rc = ft_fail(r->st, FT_ERR_NOT_FOUND, "%s: no tensor %s; training needs one tensor an expert and projection",
                         r->folder, p->name);
-    if (!r->rc)
+    if (!r->rc && t)
         r->rc = check_shape(p, t, r->w, r->st);
     p->value = r->rc ? NULL : ft_alloc_array(p->count, sizeof(*p->value));
     if (!r->rc && !p->value)
         r->rc = ft_fail(r->st, FT_ERR_MEM, "%s: no memory for tensor %s", r->folder, p->name);
     if (!r->rc) {
-        widen(p->value, t, p->count);
+        if (t)
+            widen(p->value, t, p->count);
+        else
+            fill(r, p);
         r->p->count++;
     }
     return p;
@@ -103,35 +151,74 @@ static void take_layer(reader *r, size_t n)
         return;
     l->router = take(r, c->experts, H, "model.layers.%zu.mlp.gate.weight", n);
     snprintf(name, sizeof(name), "model.layers.%zu.mlp.gate.expert_bias", n);
-    if (c->experts > 1 && !r->rc && ft_weights_find(r->w, name))
+    if (c->experts > 1 && !r->rc && (r->w ? ft_weights_find(r->w, name) != NULL : r->with_bias))
         l->bias = take(r, c->experts - 1, 0, "%s", name);
+}
+
+/* Every tensor of r->p->config. */
+static ft_code take_all(reader *r)
+{
+    ft_parameters *out = r->p;
+    const ft_model_config *c = &out->config;
+    out->all = ft_alloc_array(3 + c->layers * (10 + 3 * (c->experts + 1)), sizeof(*out->all));
+    out->layers = ft_alloc_array(c->layers, sizeof(*out->layers));
+    if (!out->all || !out->layers)
+        r->rc = ft_fail(r->st, FT_ERR_MEM, "%s: out of memory", r->folder);
+    if (!r->rc) {
+        out->embed = take(r, c->vocab, c->hidden, "model.embed_tokens.weight");
+        for (size_t n = 0; n < c->layers; n++)
+            take_layer(r, n);
+        out->norm = take(r, c->hidden, 0, "model.norm.weight");
+        out->head = c->tie_word_embeddings ? out->embed : take(r, c->vocab, c->hidden, "lm_head.weight");
+    }
+    if (r->rc)
+        ft_parameters_close(out);
+    return r->rc;
 }
 
 ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st)
 {
     memset(out, 0, sizeof(*out));
     reader r = {.p = out, .folder = folder, .st = st};
-    r.rc = ft_model_config_read(&out->config, folder, st);
-    if (!r.rc)
-        r.rc = ft_weights_open(&r.w, folder, st);
-    if (r.rc)
-        return r.rc;
-    const ft_model_config *c = &out->config;
-    out->all = ft_alloc_array(3 + c->layers * (10 + 3 * (c->experts + 1)), sizeof(*out->all));
-    out->layers = ft_alloc_array(c->layers, sizeof(*out->layers));
-    if (!out->all || !out->layers)
-        r.rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
-    if (!r.rc) {
-        out->embed = take(&r, c->vocab, c->hidden, "model.embed_tokens.weight");
-        for (size_t n = 0; n < c->layers; n++)
-            take_layer(&r, n);
-        out->norm = take(&r, c->hidden, 0, "model.norm.weight");
-        out->head = c->tie_word_embeddings ? out->embed : take(&r, c->vocab, c->hidden, "lm_head.weight");
-    }
+    ft_code rc = ft_model_config_read(&out->config, folder, st);
+    if (!rc)
+        rc = ft_weights_open(&r.w, folder, st);
+    if (!rc)
+        rc = take_all(&r);
     ft_weights_close(r.w);
-    if (r.rc)
-        ft_parameters_close(out);
-    return r.rc;
+    return rc;
+}
+
+ft_code ft_parameters_init(ft_parameters *out, const char *folder, uint64_t seed, ft_status *st)
+{
+    memset(out, 0, sizeof(*out));
+    reader r = {.p = out, .folder = folder, .st = st};
+    ft_random_init(&r.random, seed);
+    const ft_code rc = ft_model_config_read(&out->config, folder, st);
+    return rc ? rc : take_all(&r);
+}
+
+ft_code ft_parameters_add_expert(ft_parameters *out, const ft_parameters *public, int with_bias, float bias,
+                                 ft_status *st)
+{
+    memset(out, 0, sizeof(*out));
+    reader r = {.p = out, .public = public, .with_bias = with_bias, .bias = bias, .folder = "the new expert", .st = st};
+    out->config = public->config;
+    snprintf(out->config.architecture, sizeof(out->config.architecture), "FlexOlmoForCausalLM");
+    out->config.experts = (public->config.experts ? public->config.experts : 1) + 1;
+    out->config.top_k = public->config.top_k > 2 ? public->config.top_k : 2;
+    if (out->config.experts > FT_MAX_EXPERTS)
+        return ft_fail(st, FT_ERR_LIMIT, "a model has at most %d experts", FT_MAX_EXPERTS);
+    return take_all(&r);
+}
+
+void ft_parameters_draw_router(ft_parameters *p, uint64_t seed)
+{
+    ft_random r;
+    ft_random_init(&r, seed);
+    for (size_t l = 0; l < p->config.layers; l++)
+        for (size_t i = 0; p->layers[l].router && i < p->layers[l].router->count; i++)
+            p->layers[l].router->value[i] = draw(&r);
 }
 
 void ft_parameters_close(ft_parameters *p)

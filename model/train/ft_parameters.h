@@ -45,6 +45,14 @@ typedef enum ft_train_mode {
 
 /* Errors as ft_model_open's, and FT_ERR_UNSUPPORTED for fused or quantized experts. */
 FT_CHECKED ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st);
+/* From config.json alone: matrices N(0, 0.02^2) as a function of the seed, norms 1. */
+FT_CHECKED ft_code ft_parameters_init(ft_parameters *out, const char *folder, uint64_t seed, ft_status *st);
+/* `public` (dense, or with experts) with one expert more, a copy of expert 0; its router row, and
+ * the whole router of a dense model, is 0, its bias `bias`; with_bias 0 makes none. top_k becomes at least 2. */
+FT_CHECKED ft_code ft_parameters_add_expert(ft_parameters *out, const ft_parameters *public, int with_bias, float bias,
+                                            ft_status *st);
+/* Router matrices N(0, 0.02^2): equal experts with equal rows would never part. */
+void ft_parameters_draw_router(ft_parameters *p, uint64_t seed);
 void ft_parameters_close(ft_parameters *p); /* a zeroed struct is allowed */
 
 /* Gradients, zeroed, for what the mode trains.

@@ -1,7 +1,8 @@
 #include "model/train/ft_rope_backward.h"
+#include "model/train/train_clones.h"
 
-void ft_rope_turn(float *x, size_t rows, size_t heads, size_t half, size_t first, size_t length, const float *cos,
-                  const float *sin, int back)
+FT_CLONES void ft_rope_turn(float *x, size_t rows, size_t heads, size_t half, size_t first, size_t length,
+                            const float *cos, const float *sin, int back)
 {
     const float sign = back ? -1 : 1;
     for (size_t t = 0; t < rows; t++) {

@@ -1,14 +1,15 @@
 #include "model/train/ft_swiglu_backward.h"
 
 #include "model/kernels/ft_exp.h"
+#include "model/train/train_clones.h"
 
-void ft_swiglu_forward(float *a, const float *g, const float *u, size_t n)
+FT_CLONES void ft_swiglu_forward(float *a, const float *g, const float *u, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         a[i] = g[i] / (1 + ft_exp(-g[i])) * u[i];
 }
 
-void ft_swiglu_backward(float *dg, float *du, const float *da, const float *g, const float *u, size_t n)
+FT_CLONES void ft_swiglu_backward(float *dg, float *du, const float *da, const float *g, const float *u, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const float gate = g[i], up = u[i], s = 1 / (1 + ft_exp(-gate));

@@ -13,17 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_options *o, ft_status *st)
+ft_code ft_trainer_new(ft_trainer **out, ft_parameters *p, const ft_trainer_options *o, ft_status *st)
 {
     *out = NULL;
     ft_trainer *t = calloc(1, sizeof(*t));
-    if (!t)
-        return ft_fail(st, FT_ERR_MEM, "%s: no memory for the trainer", folder);
+    if (!t) {
+        ft_parameters_close(p);
+        return ft_fail(st, FT_ERR_MEM, "no memory for the trainer");
+    }
     t->options = *o;
+    t->p = *p;
+    memset(p, 0, sizeof(*p));
     ft_gemm_init();
-    ft_code rc = ft_parameters_open(&t->p, folder, st);
-    if (!rc)
-        rc = ft_parameters_train(&t->p, o->mode, st);
+    ft_code rc = ft_parameters_train(&t->p, o->mode, st);
     if (!rc)
         rc = ft_pool_new(&t->pool, o->threads, st);
     if (!rc) {
@@ -34,6 +36,14 @@ ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_o
     }
     ft_trainer_close(t);
     return rc;
+}
+
+ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_options *o, ft_status *st)
+{
+    ft_parameters p;
+    *out = NULL;
+    const ft_code rc = ft_parameters_open(&p, folder, st);
+    return rc ? rc : ft_trainer_new(out, &p, o, st);
 }
 
 static void release_blocks(ft_trainer *t)

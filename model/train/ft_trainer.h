@@ -40,6 +40,8 @@ typedef struct ft_losses {
 } ft_losses;
 
 FT_CHECKED ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_options *o, ft_status *st);
+/* Of parameters that are there already: they are the trainer's from here on, also on failure, and *p is zeroed. */
+FT_CHECKED ft_code ft_trainer_new(ft_trainer **out, ft_parameters *p, const ft_trainer_options *o, ft_status *st);
 void ft_trainer_close(ft_trainer *t);
 ft_parameters *ft_trainer_parameters(ft_trainer *t);
 

@@ -1,0 +1,494 @@
+/* flextrace train public, train expert: the training loop on the command line. */
+#include "api/cli/cli_train_internal.h"
+
+#include "base/ft_buffer.h"
+#include "base/ft_file.h"
+#include "model/train/ft_experts.h"
+#include "model/train/ft_router_start.h"
+#include "model/train/ft_train_run.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMON_HELP                                                                                                    \
+    "  --corpus C             JSONL, text, HTML, folders, archives; may be given several times\n"                      \
+    "  -o OUT                 the run's folder: OUT/checkpoint, OUT/metrics.jsonl, at the end OUT/model\n"             \
+    "  --tokenizer TOK        default: the tokenizer in the model's folder\n"                                          \
+    "  --steps N              (default 1000)\n"                                                                        \
+    "  --batch B              sequences a step (16); --micro M of them at a time (4)\n"                                \
+    "  --length T             tokens a sequence (256)\n"                                                               \
+    "  --rate R               the highest learning rate (1e-3); --warmup N steps (20)\n"                               \
+    "  --schedule S           cosine (default), wsd or constant; --decay N steps of wsd; --least X: the\n"             \
+    "                         last rate as a share of the highest (0.1)\n"                                             \
+    "  --weight-decay W       (0)    --clip C  global norm (1)    --z-loss W  (1e-3; 0 without experts)\n"             \
+    "  --seed S               order of the data, and of fresh weights (1)\n"                                           \
+    "  --checkpoint-every N   steps (100)\n"                                                                           \
+    "  --recompute            make activations again on the way back: less memory, a third more work\n"                \
+    "  --bfloat16             OUT/model as bfloat16 (default float32)\n"                                               \
+    "  --threads N            0: one for each processor (default); figures do not depend on it\n"                      \
+    "  --json                 a summary as JSON\n"                                                                     \
+    "A run that was stopped or killed goes on when the same command is given again, bit for bit.\n\n"
+
+static const char public_help[] =
+    "Usage: flextrace train public MODEL --corpus C -o OUT [OPTIONS]\n\n"
+    "Trains all of a dense OLMo 2 or a FlexOlmo model. MODEL holds config.json, the tokenizer and, to\n"
+    "go on from a checkpoint, weights; without them they are drawn from --seed.\n\n" COMMON_HELP "Example:\n"
+    "  flextrace train public start --corpus public.jsonl.gz -o run --steps 4000 --rate 3e-3\n";
+
+static const char router_help[] =
+    "Usage: flextrace train router MERGED --corpus C -o OUT [OPTIONS]\n\n"
+    "Tunes the router of a merged model on proxy data of all its domains; experts and all that is\n"
+    "shared stay as they are. OUT/model has owners.json with the new rows.\n\n" COMMON_HELP "Example:\n"
+    "  flextrace train router merged --corpus proxy.jsonl -o tuned --steps 200 --rate 1e-3\n";
+
+static const char joint_help[] =
+    "Usage: flextrace train joint MODEL --corpus C -o OUT [OPTIONS]\n\n"
+    "Trains everything on all corpora at once: the upper bound that closed data do not allow.\n\n"
+    "  --experts N            start with N copies of MODEL's one FFN and a drawn router\n" COMMON_HELP "Example:\n"
+    "  flextrace train joint public/model --experts 6 --corpus public.jsonl --corpus news.jsonl -o joint\n";
+
+static const char expert_help[] =
+    "Usage: flextrace train expert --public P --corpus C --owner NAME -o OUT [OPTIONS]\n\n"
+    "Trains an owner's expert beside the frozen public model: its copy of the FFN and its router row.\n"
+    "OUT/model is the pair, OUT/expert what the owner hands over: its tensors and manifest.json.\n\n"
+    "  --public P             the public model: dense, or of one expert\n"
+    "  --owner NAME           goes into the manifest\n"
+    "  --public-corpus C      public text mixed in, so that the router row learns what is not the owner's\n"
+    "  --router-init I        zero, or whitened (default where there is public text): rows from the means\n"
+    "                         of hidden states; owners to be merged use the same public text and --length\n"
+    "  --public-share X       of the sequences (0.125 where there is public text)\n" COMMON_HELP
+    "Differential privacy (DP-SGD; an example is at most T tokens of one document):\n"
+    "  --dp-clip C            clip each example's gradient to norm C; turns it on\n"
+    "  --noise-multiplier S   standard deviation of the noise, divided by C\n"
+    "  --epsilon E --delta D  the budget: the run stops before it exceeds it\n"
+    "  --accountant rdp|pld   (rdp)\n\n"
+    "Examples:\n"
+    "  flextrace train expert --public public/model --corpus news.jsonl --owner news -o news\n"
+    "  flextrace train expert --public public/model --corpus ward.jsonl --owner ward -o ward \\\n"
+    "      --dp-clip 0.5 --noise-multiplier 1 --epsilon 8 --delta 1e-6\n";
+
+typedef struct request {
+    ft_train_mode mode;
+    int expert, json, bfloat16; /* expert: mode is FT_TRAIN_EXPERT */
+    int joint;
+    long long experts; /* joint: how many the model starts with; 0: as it is */
+    const char *verb, *model, *out, *owner, *tokenizer;
+    const char **corpus, **public_corpus;
+    size_t corpora, public_corpora;
+    ft_trainer_options trainer;
+    ft_train_options run;
+    int z_given, router_zero, router_whitened;
+} request;
+
+static const cli_option options[] = {{"corpus", 0, 1},
+                                     {"output", 'o', 1},
+                                     {"tokenizer", 't', 1},
+                                     {"steps", 0, 1},
+                                     {"batch", 0, 1},
+                                     {"micro", 0, 1},
+                                     {"length", 0, 1},
+                                     {"rate", 0, 1},
+                                     {"warmup", 0, 1},
+                                     {"schedule", 0, 1},
+                                     {"decay", 0, 1},
+                                     {"least", 0, 1},
+                                     {"weight-decay", 0, 1},
+                                     {"clip", 0, 1},
+                                     {"z-loss", 0, 1},
+                                     {"seed", 0, 1},
+                                     {"checkpoint-every", 0, 1},
+                                     {"recompute", 0, 0},
+                                     {"bfloat16", 0, 0},
+                                     {"threads", 0, 1},
+                                     {"json", 0, 0},
+                                     {"public", 0, 1},
+                                     {"owner", 0, 1},
+                                     {"public-corpus", 0, 1},
+                                     {"public-share", 0, 1},
+                                     {"router-init", 0, 1},
+                                     {"experts", 0, 1},
+                                     {"dp-clip", 0, 1},
+                                     {"noise-multiplier", 0, 1},
+                                     {"epsilon", 0, 1},
+                                     {"delta", 0, 1},
+                                     {"accountant", 0, 1},
+                                     {"help", 'h', 0},
+                                     {NULL, 0, 0}};
+
+/* 1: understood, 0: a usage error was printed, -1: no number. */
+static int take_number(request *r, const char *name, const char *value)
+{
+    ft_train_options *o = &r->run;
+    const struct {
+        const char *name;
+        double low, high, *out;
+    } reals[] = {{"rate", 0, 1e30, &o->adamw.rate},
+                 {"weight-decay", 0, 1e6, &o->adamw.decay},
+                 {"clip", 0, 1e30, &o->clip},
+                 {"least", 0, 1, &o->least},
+                 {"z-loss", 0, 1e6, &r->trainer.z_loss},
+                 {"public-share", 0, 1, &o->public_share},
+                 {"dp-clip", 1e-30, 1e30, &o->dp_clip},
+                 {"noise-multiplier", 0, 1e12, &o->noise_multiplier},
+                 {"epsilon", 1e-12, 1e12, &o->epsilon},
+                 {"delta", 1e-300, 1 - 1e-9, &o->delta}};
+    long long threads = 0, batch = (long long)o->batch, micro = (long long)o->micro, length = (long long)o->length,
+              steps = (long long)o->steps, warmup = (long long)o->warmup, decay = (long long)o->decay,
+              seed = (long long)o->seed, every = (long long)o->checkpoint_every;
+    const struct {
+        const char *name;
+        long long low, high, *out;
+    } whole[] = {{"steps", 1, 1LL << 40, &steps},   {"batch", 1, 1 << 24, &batch},
+                 {"micro", 1, 1 << 24, &micro},     {"length", 2, 1 << 20, &length},
+                 {"warmup", 0, 1LL << 40, &warmup}, {"decay", 0, 1LL << 40, &decay},
+                 {"seed", 0, 1LL << 62, &seed},     {"checkpoint-every", 0, 1LL << 40, &every},
+                 {"threads", 0, 1024, &threads}};
+    for (size_t i = 0; i < sizeof(reals) / sizeof(*reals); i++)
+        if (!strcmp(name, reals[i].name)) {
+            r->z_given |= !strcmp(name, "z-loss");
+            return cli_number(r->verb, name, value, reals[i].low, reals[i].high, reals[i].out);
+        }
+    for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++)
+        if (!strcmp(name, whole[i].name)) {
+            if (!cli_integer(r->verb, name, value, whole[i].low, whole[i].high, whole[i].out))
+                return 0;
+            r->trainer.threads = whole[i].out == &threads ? (unsigned)threads : r->trainer.threads;
+            o->steps = (uint64_t)steps;
+            o->batch = (size_t)batch;
+            o->micro = (size_t)micro;
+            o->length = (size_t)length;
+            o->warmup = (uint64_t)warmup;
+            o->decay = (uint64_t)decay;
+            o->seed = (uint64_t)seed;
+            o->checkpoint_every = (uint64_t)every;
+            return 1;
+        }
+    return -1;
+}
+
+static int take_schedule(request *r, const char *value)
+{
+    static const char *const names[] = {"constant", "cosine", "wsd"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(value, names[i])) {
+            r->run.schedule = (ft_schedule)i;
+            return CLI_OK;
+        }
+    return cli_usage(r->verb, "--schedule is cosine, wsd or constant, not '%.40s'", value);
+}
+
+static int take_router(request *r, const char *value)
+{
+    r->router_zero = !strcmp(value, "zero");
+    r->router_whitened = !strcmp(value, "whitened");
+    if (!r->router_zero && !r->router_whitened)
+        return cli_usage(r->verb, "--router-init is zero or whitened, not '%.40s'", value);
+    return CLI_OK;
+}
+
+static int take(void *context, const char *name, const char *value)
+{
+    request *r = context;
+    const int only_expert =
+        name && (!strcmp(name, "public") || !strcmp(name, "owner") || !strncmp(name, "public-", 7) ||
+                 !strcmp(name, "router-init") || !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") ||
+                 !strcmp(name, "epsilon") || !strcmp(name, "delta") || !strcmp(name, "accountant"));
+    if (name && !strcmp(name, "experts")) {
+        if (!r->joint)
+            return cli_usage(r->verb, "--experts belongs to 'train joint'");
+        return cli_integer(r->verb, name, value, 2, FT_MAX_EXPERTS, &r->experts) ? CLI_OK : CLI_USAGE;
+    }
+    if (only_expert && !r->expert)
+        return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
+    if (!name && (r->expert || r->model))
+        return cli_usage(r->verb, "'%.60s' is one word too many", value);
+    const int number = name ? take_number(r, name, value ? value : "") : -1;
+    if (number >= 0)
+        return number ? CLI_OK : CLI_USAGE;
+    if (!name || !strcmp(name, "public"))
+        r->model = value;
+    else if (!strcmp(name, "corpus"))
+        r->corpus[r->corpora++] = value;
+    else if (!strcmp(name, "public-corpus"))
+        r->public_corpus[r->public_corpora++] = value;
+    else if (!strcmp(name, "output"))
+        r->out = value;
+    else if (!strcmp(name, "tokenizer"))
+        r->tokenizer = value;
+    else if (!strcmp(name, "owner"))
+        r->owner = value;
+    else if (!strcmp(name, "router-init"))
+        return take_router(r, value);
+    else if (!strcmp(name, "schedule"))
+        return take_schedule(r, value);
+    else if (!strcmp(name, "recompute"))
+        r->trainer.recompute = 1;
+    else if (!strcmp(name, "bfloat16"))
+        r->bfloat16 = 1;
+    else if (!strcmp(name, "json"))
+        r->json = 1;
+    else if (!strcmp(value, "rdp") || !strcmp(value, "pld"))
+        r->run.accountant = value[0] == 'p' ? FT_ACCOUNTANT_PLD : FT_ACCOUNTANT_RDP;
+    else
+        return cli_usage(r->verb, "--accountant is rdp or pld, not '%.40s'", value);
+    return CLI_OK;
+}
+
+/* --- Work ------------------------------------------------------------------------------------ */
+
+typedef struct progress {
+    ft_progress show;
+    uint64_t tokens;
+    double loss;
+} progress;
+
+static int on_step(void *context, const ft_train_metrics *m)
+{
+    progress *p = context;
+    p->loss = m->step == 1 || p->loss == 0 ? m->loss : 0.95 * p->loss + 0.05 * m->loss;
+    p->tokens += m->tokens;
+    if (m->step % 100 == 0 || m->step == m->steps) {
+        char line[160];
+        snprintf(line, sizeof(line), "step %llu of %llu: loss %.4f, %.0f tokens/s, %.0f s left",
+                 (unsigned long long)m->step, (unsigned long long)m->steps, p->loss,
+                 m->seconds > 0 ? (double)m->tokens / m->seconds : 0, (double)(m->steps - m->step) * m->seconds);
+        cli_progress_message(line);
+    }
+    return ft_progress_report(&p->show, "train", m->step, m->steps, "steps");
+}
+
+static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
+{
+    ft_parameters p, pair;
+    char *weights = ft_path_join(r->model, "model.safetensors"),
+         *index = ft_path_join(r->model, "model.safetensors.index.json");
+    const int fresh =
+        r->mode == FT_TRAIN_ALL && !r->joint && weights && index && !ft_path_exists(weights) && !ft_path_exists(index);
+    free(weights);
+    free(index);
+    ft_code rc = fresh ? ft_parameters_init(&p, r->model, r->run.seed, st) : ft_parameters_open(&p, r->model, st);
+    if (rc)
+        return rc;
+    if (r->expert) {
+        if (p.config.experts > 1)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner starts from a public model of one", r->model,
+                         p.config.experts);
+        else
+            rc = ft_parameters_add_expert(&pair, &p, 0, 0, st);
+        ft_parameters_close(&p);
+        p = rc ? (ft_parameters){0} : pair;
+    }
+    while (!rc && p.config.experts < (size_t)r->experts) {
+        rc = ft_parameters_add_expert(&pair, &p, 0, 0, st);
+        ft_parameters_close(&p);
+        p = rc ? (ft_parameters){0} : pair;
+        if (!rc)
+            ft_parameters_draw_router(&p, r->run.seed);
+    }
+    if (!rc && (r->joint || r->mode == FT_TRAIN_ROUTER) && p.config.experts < 2)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: has no second expert%s", r->model, r->joint ? "; use --experts" : "");
+    if (rc) {
+        ft_parameters_close(&p);
+        return rc;
+    }
+    r->trainer.mode = r->mode;
+    if (!r->z_given && p.config.experts)
+        r->trainer.z_loss = 1e-3;
+    r->run.z_loss = r->trainer.z_loss;
+    return ft_trainer_new(t, &p, &r->trainer, st);
+}
+
+static ft_code open_data(request *r, size_t vocab, const ft_progress *show, ft_status *st)
+{
+    ft_tokenizer *tokenizer = NULL;
+    ft_code rc = ft_tokenizer_open(&tokenizer, r->tokenizer ? r->tokenizer : r->model, st);
+    if (!rc)
+        rc = ft_train_data_open(&r->run.data, r->corpus, r->corpora, tokenizer, vocab, show, st);
+    if (!rc && r->public_corpora)
+        rc = ft_train_data_open(&r->run.public_data, r->public_corpus, r->public_corpora, tokenizer, vocab, show, st);
+    ft_tokenizer_close(tokenizer);
+    return rc;
+}
+
+static json_t *privacy_json(const request *r, const ft_train_report *report)
+{
+    const ft_train_options *o = &r->run;
+    return json_pack("{s:o, s:f, s:s, s:f, s:f, s:I, s:f, s:s, s:s}", "epsilon",
+                     isfinite(report->spent.epsilon) ? json_real(report->spent.epsilon) : json_null(), "delta",
+                     o->delta, "accountant", o->accountant == FT_ACCOUNTANT_PLD ? "pld" : "rdp", "noise_multiplier",
+                     o->noise_multiplier, "sampling_rate", report->sampling_rate, "steps",
+                     (json_int_t)report->steps_done, "clip", o->dp_clip, "sampling", "Poisson", "example",
+                     "at most `length` tokens of one document; one more or less");
+}
+
+/* What the run was: the summary, and for an expert the manifest. */
+static json_t *record(const request *r, const ft_train_report *report)
+{
+    const ft_train_options *o = &r->run;
+    char data[FT_DIGEST_HEX];
+    const ft_digest d = ft_train_data_digest(o->data);
+    ft_digest_hex(&d, data);
+    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:s, s:I}", "format", "flextrace-expert-1",
+                          "steps", (json_int_t)report->steps_done, "tokens", (json_int_t)report->tokens, "batch",
+                          (json_int_t)o->batch, "length", (json_int_t)o->length, "rate", o->adamw.rate, "z_loss",
+                          o->z_loss, "loss", report->last.loss, "seed", (json_int_t)o->seed, "data", data, "documents",
+                          (json_int_t)ft_train_data_documents(o->data));
+    if (j && r->owner)
+        json_object_set_new(j, "owner", json_string(r->owner));
+    if (j && o->dp_clip > 0)
+        json_object_set_new(j, "privacy", privacy_json(r, report));
+    return j;
+}
+
+static ft_code copy_manifest(const char *from, const char *to, ft_status *st)
+{
+    ft_buffer bytes = {0};
+    char *a = ft_path_join(from, "manifest.json"), *b = ft_path_join(to, "manifest.json");
+    ft_code rc = a && b ? ft_file_read(a, 0, &bytes, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", to);
+    if (!rc)
+        rc = ft_file_write(b, bytes.data, bytes.size, st);
+    ft_buffer_release(&bytes);
+    free(a);
+    free(b);
+    return rc;
+}
+
+static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status *st)
+{
+    char *model = ft_path_join(r->out, "model"), *expert = ft_path_join(r->out, "expert");
+    ft_code rc = model && expert && about ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->out);
+    if (!rc)
+        rc = ft_model_export(ft_trainer_parameters(t), r->model, model, r->bfloat16, st);
+    if (!rc && r->expert)
+        rc = ft_expert_export(ft_trainer_parameters(t), expert, about, st);
+    if (!rc && r->mode == FT_TRAIN_ROUTER)
+        rc = ft_experts_tuned(ft_trainer_parameters(t), r->model, model, st);
+    /* The pair bears the manifest too, where it holds the very tensors that the manifest names. */
+    if (!rc && r->expert && !r->bfloat16)
+        rc = copy_manifest(expert, model, st);
+    free(model);
+    free(expert);
+    return rc;
+}
+
+static int print(const request *r, const ft_train_report *report, json_t *about)
+{
+    if (r->json)
+        return cli_print_json(json_incref(about));
+    printf("%s: %llu steps, %llu tokens, loss %.4f", r->out, (unsigned long long)report->steps_done,
+           (unsigned long long)report->tokens, report->last.loss);
+    if (r->run.dp_clip > 0)
+        printf("; epsilon %.4g at delta %g%s", report->spent.epsilon, r->run.delta,
+               report->budget_reached ? ", the budget allows no further step" : "");
+    putchar('\n');
+    return CLI_OK;
+}
+
+enum { ROUTER_WINDOWS = 64 };
+static const double ROUTER_MARGIN = 1.5;
+
+static int work(request *r)
+{
+    ft_status st = {0};
+    ft_trainer *t = NULL;
+    ft_train_report report;
+    progress p = {.show = cli_progress()};
+    json_t *about = NULL;
+    ft_code rc = open_trainer(r, &t, &st);
+    if (!rc)
+        rc = open_data(r, ft_trainer_parameters(t)->config.vocab, &p.show, &st);
+    if (!rc && r->router_whitened)
+        rc = ft_router_start(t, r->run.data, r->run.public_data, r->run.length, ROUTER_WINDOWS, ROUTER_MARGIN, &st);
+    if (!rc) {
+        r->run.folder = r->out;
+        r->run.on_step = on_step;
+        r->run.context = &p;
+        rc = ft_train_run(t, &r->run, &report, &st);
+    }
+    cli_progress_end();
+    if (!rc) {
+        about = record(r, &report);
+        rc = export(r, t, about, &st);
+    }
+    const int code = rc ? cli_fail(&st) : print(r, &report, about);
+    json_decref(about);
+    ft_trainer_close(t);
+    ft_train_data_close(r->run.data);
+    ft_train_data_close(r->run.public_data);
+    return code;
+}
+
+static int check(request *r)
+{
+    const ft_train_options *o = &r->run;
+    if (!r->model || !r->corpora || !r->out)
+        return cli_usage(r->verb, r->expert ? "needs --public, --corpus and -o" : "needs a MODEL, --corpus and -o");
+    if (r->expert && !r->owner)
+        return cli_usage(r->verb, "needs --owner: whose expert it will be");
+    if (o->dp_clip > 0 && (o->epsilon <= 0 || o->delta <= 0 || o->noise_multiplier <= 0))
+        return cli_usage(r->verb, "--dp-clip needs --noise-multiplier, --epsilon and --delta");
+    if (o->dp_clip <= 0 && (o->epsilon > 0 || o->delta > 0 || o->noise_multiplier > 0))
+        return cli_usage(r->verb, "--noise-multiplier, --epsilon and --delta need --dp-clip");
+    if (r->router_whitened && (!r->public_corpora || o->dp_clip > 0 || r->trainer.recompute))
+        return cli_usage(r->verb,
+                         "--router-init whitened needs --public-corpus, and neither --dp-clip nor --recompute");
+    r->router_whitened |= r->public_corpora && o->dp_clip <= 0 && !r->trainer.recompute && !r->router_zero;
+    if (r->public_corpora && o->public_share <= 0)
+        r->run.public_share = 0.125;
+    if (o->micro > o->batch)
+        r->run.micro = o->batch;
+    return CLI_OK;
+}
+
+static int run(ft_train_mode mode, const char *verb, const char *help, int argc, char **argv)
+{
+    request r = {.mode = mode,
+                 .expert = mode == FT_TRAIN_EXPERT,
+                 .joint = help == joint_help,
+                 .verb = verb,
+                 .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
+                 .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
+                 .run = {.steps = 1000,
+                         .batch = 16,
+                         .micro = 4,
+                         .length = 256,
+                         .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
+                         .schedule = FT_SCHEDULE_COSINE,
+                         .warmup = 20,
+                         .least = 0.1,
+                         .clip = 1,
+                         .seed = 1,
+                         .checkpoint_every = 100}};
+    cli_args a = {.subcommand = r.verb, .options = options, .argc = argc, .argv = argv};
+    int helped = 0, code = CLI_SYSTEM;
+    if (r.corpus && r.public_corpus)
+        code = cli_take_all(&a, help, take, &r, &helped);
+    if (code == CLI_OK && !helped)
+        code = check(&r);
+    if (code == CLI_OK && !helped)
+        code = work(&r);
+    free(r.corpus);
+    free(r.public_corpus);
+    return code;
+}
+
+int cli_train_public(int argc, char **argv)
+{
+    return run(FT_TRAIN_ALL, "train public", public_help, argc, argv);
+}
+
+int cli_train_expert(int argc, char **argv)
+{
+    return run(FT_TRAIN_EXPERT, "train expert", expert_help, argc, argv);
+}
+
+int cli_train_router(int argc, char **argv)
+{
+    return run(FT_TRAIN_ROUTER, "train router", router_help, argc, argv);
+}
+
+int cli_train_joint(int argc, char **argv)
+{
+    return run(FT_TRAIN_ALL, "train joint", joint_help, argc, argv);
+}

@@ -1,0 +1,527 @@
+#include "model/train/ft_experts.h"
+
+#include "base/ft_buffer.h"
+#include "base/ft_file.h"
+#include "base/ft_json.h"
+#include "model/ft_safetensors.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Digests ------------------------------------------------------------------------------- */
+
+static void record(crypto_hash_sha256_state *h, const char *name, const float *values, size_t count)
+{
+    crypto_hash_sha256_update(h, (const unsigned char *)name, strlen(name) + 1);
+    crypto_hash_sha256_update(h, (const unsigned char *)values, count * sizeof(*values));
+}
+
+static const char *const projections[3] = {"gate", "up", "down"};
+
+ft_digest ft_public_digest(const ft_parameters *p)
+{
+    ft_digest d;
+    crypto_hash_sha256_state h;
+    crypto_hash_sha256_init(&h);
+    record(&h, "embed", p->embed->value, p->embed->count);
+    for (size_t l = 0; l < p->config.layers; l++) {
+        const ft_layer_parameters *y = &p->layers[l];
+        const ft_parameter *shared[] = {y->q, y->k, y->v, y->o, y->q_norm, y->k_norm, y->after_attention, y->after};
+        for (size_t i = 0; i < 8; i++)
+            record(&h, shared[i]->name, shared[i]->value, shared[i]->count);
+        for (size_t i = 0; i < 3; i++)
+            record(&h, projections[i], y->experts[i].value, y->experts[i].count);
+    }
+    record(&h, "norm", p->norm->value, p->norm->count);
+    record(&h, "head", p->head->value, p->head->count);
+    crypto_hash_sha256_final(&h, d.bytes);
+    return d;
+}
+
+ft_digest ft_expert_digest(const ft_parameters *p, size_t expert)
+{
+    ft_digest d;
+    crypto_hash_sha256_state h;
+    crypto_hash_sha256_init(&h);
+    for (size_t l = 0; l < p->config.layers; l++) {
+        for (size_t i = 0; i < 3; i++) {
+            const ft_parameter *x = &p->layers[l].experts[3 * expert + i];
+            record(&h, projections[i], x->value, x->count);
+        }
+        if (p->layers[l].router)
+            record(&h, "router", p->layers[l].router->value + expert * p->config.hidden, p->config.hidden);
+    }
+    crypto_hash_sha256_final(&h, d.bytes);
+    return d;
+}
+
+/* --- Folders ----------------------------------------------------------------------------------- */
+
+static ft_code write_json(const json_t *value, const char *folder, const char *name, ft_status *st)
+{
+    char *path = ft_path_join(folder, name), *text = value ? json_dumps(value, JSON_INDENT(1)) : NULL;
+    const ft_code rc = path && text ? ft_file_write(path, text, strlen(text), st)
+                                    : ft_fail(st, FT_ERR_MEM, "%s/%s: out of memory", folder, name);
+    free(path);
+    free(text);
+    return rc;
+}
+
+static ft_code read_json(json_t **out, const char *folder, const char *name, ft_status *st)
+{
+    char *path = ft_path_join(folder, name);
+    const ft_code rc =
+        path ? ft_json_read_file(out, path, 1 << 24, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    free(path);
+    return rc;
+}
+
+static int holds(const char *folder, const char *name)
+{
+    char *path = ft_path_join(folder, name);
+    const int there = path && ft_path_exists(path);
+    free(path);
+    return there;
+}
+
+static ft_code copy(const char *from, const char *to, const char *name, ft_status *st)
+{
+    ft_buffer bytes = {0};
+    char *a = ft_path_join(from, name), *b = ft_path_join(to, name);
+    ft_code rc = a && b ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", name);
+    if (!rc && !ft_path_exists(a))
+        goto done;
+    if (!rc)
+        rc = ft_file_read(a, 0, &bytes, st);
+    if (!rc)
+        rc = ft_file_write(b, bytes.data, bytes.size, st);
+done:
+    ft_buffer_release(&bytes);
+    free(a);
+    free(b);
+    return rc;
+}
+
+ft_code ft_model_export(const ft_parameters *p, const char *source, const char *folder, int bfloat16, ft_status *st)
+{
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"};
+    json_t *config = NULL;
+    char *weights = ft_path_join(folder, "model.safetensors");
+    ft_code rc = weights ? ft_folder_make(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    if (!rc)
+        rc = read_json(&config, source, "config.json", st);
+    if (!rc && p->config.experts) {
+        json_object_set_new(config, "architectures", json_pack("[s]", "FlexOlmoForCausalLM"));
+        json_object_set_new(config, "model_type", json_string("flex_olmo"));
+        json_object_set_new(config, "num_experts", json_integer((json_int_t)p->config.experts));
+        json_object_set_new(config, "num_experts_per_tok", json_integer((json_int_t)p->config.top_k));
+        json_object_set_new(config, "norm_topk_prob", json_boolean(p->config.norm_topk_prob));
+    }
+    if (!rc) {
+        json_object_set_new(config, "torch_dtype", json_string(bfloat16 ? "bfloat16" : "float32"));
+        json_object_del(config, "dtype");
+        rc = write_json(config, folder, "config.json", st);
+    }
+    for (size_t i = 0; i < 3 && !rc; i++)
+        rc = copy(source, folder, files[i], st);
+    if (!rc)
+        rc = ft_parameters_save(p, weights, FT_SAVE_ALL, bfloat16, NULL, st);
+    json_decref(config);
+    free(weights);
+    return rc;
+}
+
+static int set_digest(json_t *o, const char *field, ft_digest d)
+{
+    char hex[FT_DIGEST_HEX];
+    ft_digest_hex(&d, hex);
+    return json_object_set_new(o, field, json_string(hex));
+}
+
+static int has_digest(const json_t *o, const char *field, ft_digest d)
+{
+    char hex[FT_DIGEST_HEX];
+    const char *there = json_string_value(json_object_get(o, field));
+    ft_digest_hex(&d, hex);
+    return there && !strcmp(there, hex);
+}
+
+ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st)
+{
+    /* A view of the tensors that leave the owner. */
+    ft_parameters out = {.config = pair->config};
+    char *path = ft_path_join(folder, "model.safetensors");
+    out.all = ft_alloc_array(5 * pair->config.layers, sizeof(*out.all));
+    ft_code rc = path && out.all ? ft_folder_make(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    for (size_t l = 0; l < pair->config.layers && !rc; l++) {
+        for (size_t i = 0; i < 3; i++)
+            out.all[out.count++] = pair->layers[l].experts[3 + i];
+        out.all[out.count++] = *pair->layers[l].router;
+        if (pair->layers[l].bias)
+            out.all[out.count++] = *pair->layers[l].bias;
+    }
+    if (!rc && (set_digest(manifest, "public", ft_public_digest(pair)) ||
+                set_digest(manifest, "expert", ft_expert_digest(pair, 1))))
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    if (!rc)
+        rc = ft_parameters_save(&out, path, FT_SAVE_ALL, 0, NULL, st);
+    if (!rc)
+        rc = write_json(manifest, folder, "manifest.json", st);
+    free(out.all);
+    free(path);
+    return rc;
+}
+
+/* --- Reading pairs and hand-overs ---------------------------------------------------------------- */
+
+/* The tensors of a hand-over, laid into a copy of the public model with one expert more. */
+static ft_code read_hand_over(ft_parameters *out, const ft_parameters *public, const char *folder,
+                              const json_t *manifest, ft_status *st)
+{
+    ft_weights *w = NULL;
+    ft_code rc = FT_OK;
+    if (!has_digest(manifest, "public", ft_public_digest(public)))
+        return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one",
+                       folder);
+    rc = ft_weights_open(&w, folder, st);
+    if (!rc)
+        rc = ft_parameters_add_expert(out, public, 0, 0, st);
+    for (size_t i = 0; i < out->count && !rc; i++) {
+        ft_parameter *p = &out->all[i];
+        if (!strstr(p->name, ".experts.1.") && !strstr(p->name, ".mlp.gate."))
+            continue;
+        const ft_tensor *t = ft_weights_find(w, p->name);
+        if (!t || strcmp(t->dtype, "F32") != 0 || t->bytes != p->count * sizeof(float))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing, or not float32 of the public model's shape",
+                         folder, p->name);
+        else
+            memcpy(p->value, t->data, t->bytes);
+    }
+    ft_weights_close(w);
+    if (rc)
+        ft_parameters_close(out);
+    return rc;
+}
+
+static ft_code check_shared(const ft_parameters *pair, const ft_parameters *public, const char *folder, ft_status *st)
+{
+    ft_parameters want; /* the public model under the pair's names */
+    ft_code rc = ft_parameters_add_expert(&want, public, 0, 0, st);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < want.count && !rc; i++) {
+        const ft_parameter *a = &want.all[i], *b = NULL;
+        if (strstr(a->name, ".experts.1.") || strstr(a->name, ".mlp.gate."))
+            continue;
+        for (size_t k = 0; k < pair->count && !b; k++)
+            b = !strcmp(pair->all[k].name, a->name) ? &pair->all[k] : NULL;
+        if (!b || b->count != a->count || memcmp(a->value, b->value, a->count * sizeof(float)) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT,
+                         "%s: tensor %s is not the public model's, bit for bit: the expert was trained "
+                         "from another one",
+                         folder, a->name);
+    }
+    ft_parameters_close(&want);
+    return rc;
+}
+
+/* A pair, checked, whichever form the folder has; *manifest may stay NULL for a pair without one. */
+static ft_code read_expert(ft_parameters *out, json_t **manifest, const ft_parameters *public, const char *folder,
+                           ft_status *st)
+{
+    ft_code rc = FT_OK;
+    *manifest = NULL;
+    memset(out, 0, sizeof(*out));
+    if (holds(folder, "manifest.json"))
+        rc = read_json(manifest, folder, "manifest.json", st);
+    if (rc)
+        return rc;
+    if (holds(folder, "config.json")) {
+        rc = ft_parameters_open(out, folder, st);
+        if (!rc && out->config.experts != 2)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner's model has two", folder,
+                         out->config.experts);
+        if (!rc)
+            rc = check_shared(out, public, folder, st);
+    } else if (*manifest) {
+        rc = read_hand_over(out, public, folder, *manifest, st);
+    } else {
+        rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: neither config.json nor manifest.json: no expert", folder);
+    }
+    if (!rc && *manifest && !has_digest(*manifest, "expert", ft_expert_digest(out, 1)))
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"expert\" is not the SHA-256 of the tensors beside it",
+                     folder);
+    if (!rc && out->layers[0].bias)
+        rc = ft_fail(st, FT_ERR_UNSUPPORTED, "%s: has expert biases, which a merged model does not", folder);
+    if (rc) {
+        ft_parameters_close(out);
+        json_decref(*manifest);
+        *manifest = NULL;
+    }
+    return rc;
+}
+
+/* --- Putting together ---------------------------------------------------------------------------- */
+
+/* `m` with the pair's expert as its last; first: router row 0 is the pair's, else it must be equal. */
+static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, const char *folder, ft_status *st)
+{
+    ft_parameters bigger;
+    const size_t H = m->config.hidden, bytes = H * sizeof(float);
+    ft_code rc = ft_parameters_add_expert(&bigger, m, 0, 0, st);
+    if (rc)
+        return rc;
+    const size_t last = bigger.config.experts - 1;
+    for (size_t l = 0; l < m->config.layers && !rc; l++) {
+        float *router = bigger.layers[l].router->value;
+        const float *theirs = pair->layers[l].router->value;
+        if (first)
+            memcpy(router, theirs, bytes);
+        else if (memcmp(router, theirs, bytes) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT,
+                         "%s: tensor %s: row 0, the public expert's, is not that of the other experts", folder,
+                         pair->layers[l].router->name);
+        memcpy(router + last * H, theirs + H, bytes);
+        for (size_t i = 0; i < 3; i++) {
+            ft_parameter *x = &bigger.layers[l].experts[3 * last + i];
+            memcpy(x->value, pair->layers[l].experts[3 + i].value, x->count * sizeof(float));
+        }
+    }
+    if (rc) {
+        ft_parameters_close(&bigger);
+        return rc;
+    }
+    ft_parameters_close(m);
+    *m = bigger;
+    return FT_OK;
+}
+
+static const char *owner_of(const json_t *manifest, const char *folder)
+{
+    const char *owner = json_string_value(json_object_get(manifest, "owner")), *slash = strrchr(folder, '/');
+    return owner ? owner : slash && slash[1] ? slash + 1 : folder;
+}
+
+static int add_owner(json_t *owners, const ft_parameters *m, size_t expert, const char *owner, json_t *manifest)
+{
+    json_t *o = json_pack("{s:I, s:s, s:O?}", "expert", (json_int_t)expert, "owner", owner, "manifest", manifest);
+    int bad = !o || set_digest(o, "digest", ft_expert_digest(m, expert));
+    bad |= json_array_append_new(json_object_get(owners, "experts"), o);
+    return bad;
+}
+
+static ft_code finish(const ft_parameters *m, json_t *owners, const char *source, const char *out, int bfloat16,
+                      ft_status *st)
+{
+    const ft_code rc = ft_model_export(m, source, out, bfloat16, st);
+    return rc ? rc : write_json(owners, out, "owners.json", st);
+}
+
+static int is_bfloat16(const char *folder)
+{
+    json_t *config = NULL;
+    if (read_json(&config, folder, "config.json", NULL))
+        return 0; /* the opening of the model says what is wrong */
+    const char *type = json_string_value(json_object_get(config, "torch_dtype"));
+    const int is = type && !strcmp(type, "bfloat16");
+    json_decref(config);
+    return is;
+}
+
+/* With bfloat16 the digests are those of the rounded values: what the file holds. */
+static void round_all(ft_parameters *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        for (size_t k = 0; k < p->all[i].count; k++) {
+            uint32_t bits;
+            memcpy(&bits, &p->all[i].value[k], sizeof(bits));
+            bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+            memcpy(&p->all[i].value[k], &bits, sizeof(bits));
+        }
+}
+
+ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count, const char *out, int bfloat16,
+                         ft_status *st)
+{
+    ft_parameters p, m = {0};
+    json_t **manifests = ft_alloc_array(count, sizeof(*manifests));
+    json_t *owners = json_pack("{s:i, s:[]}", "version", 1, "experts");
+    ft_code rc = ft_parameters_open(&p, public, st);
+    if (!rc && p.config.experts > 1)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; a public model has one", public, p.config.experts);
+    if (!rc && (!manifests || !owners))
+        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
+    for (size_t i = 0; i < count && !rc; i++) {
+        ft_parameters pair;
+        rc = read_expert(&pair, &manifests[i], &p, experts[i], st);
+        if (rc)
+            break;
+        if (i == 0)
+            rc = ft_parameters_open(&m, public, st);
+        if (!rc)
+            rc = join(&m, &pair, i == 0 && !p.config.experts, experts[i], st);
+        ft_parameters_close(&pair);
+    }
+    if (!rc && bfloat16)
+        round_all(&m);
+    int bad = !rc && (set_digest(owners, "public", ft_public_digest(&m)) || add_owner(owners, &m, 0, "public", NULL));
+    for (size_t i = 0; i < count && !rc; i++)
+        bad |= add_owner(owners, &m, i + 1, owner_of(manifests[i], experts[i]), manifests[i]);
+    if (!rc && bad)
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
+    if (!rc)
+        rc = finish(&m, owners, public, out, bfloat16, st);
+    ft_parameters_close(&m);
+    ft_parameters_close(&p);
+    for (size_t i = 0; manifests && i < count; i++)
+        json_decref(manifests[i]);
+    free(manifests);
+    json_decref(owners);
+    return rc;
+}
+
+ft_code ft_experts_add(const char *merged, const char *expert, const char *out, ft_status *st)
+{
+    const int bfloat16 = is_bfloat16(merged);
+    ft_parameters m = {0}, pair, alone;
+    json_t *owners = NULL, *manifest = NULL;
+    int bad = -1;
+    ft_code rc = ft_experts_verify(merged, &bad, &owners, st);
+    if (!rc && bad >= 0)
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: does not hold what its owners.json says; 'model verify' tells where",
+                     merged);
+    if (!rc)
+        rc = ft_parameters_open(&m, merged, st);
+    if (rc) {
+        json_decref(owners);
+        return rc;
+    }
+    alone = m; /* the public part of it: expert 0 stands first in each layer */
+    alone.config.experts = 1;
+    rc = read_expert(&pair, &manifest, &alone, expert, st);
+    if (!rc) {
+        rc = join(&m, &pair, 0, expert, st);
+        ft_parameters_close(&pair);
+    }
+    if (!rc && bfloat16)
+        round_all(&m);
+    if (!rc && add_owner(owners, &m, m.config.experts - 1, owner_of(manifest, expert), manifest))
+        rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
+    if (!rc)
+        rc = finish(&m, owners, merged, out, bfloat16, st);
+    ft_parameters_close(&m);
+    json_decref(manifest);
+    json_decref(owners);
+    return rc;
+}
+
+/* Takes expert `gone` out of the arrays of each layer; what follows gets the number before. */
+static void take_out(ft_parameters *m, size_t gone)
+{
+    const size_t E = m->config.experts, H = m->config.hidden;
+    size_t kept = 0;
+    for (size_t l = 0; l < m->config.layers; l++) {
+        ft_layer_parameters *y = &m->layers[l];
+        ft_parameter *r = y->router;
+        for (size_t e = gone + 1; e < E; e++)
+            for (size_t i = 0; i < 3; i++) /* values alone move: names stay where they are */ {
+                float *t = y->experts[3 * (e - 1) + i].value;
+                y->experts[3 * (e - 1) + i].value = y->experts[3 * e + i].value;
+                y->experts[3 * e + i].value = t;
+            }
+        for (size_t i = 0; i < 3; i++)
+            y->experts[3 * (E - 1) + i].name[0] = 0;
+        memmove(r->value + gone * H, r->value + (gone + 1) * H, (E - 1 - gone) * H * sizeof(float));
+        r->shape[0] = E - 1;
+        r->count = (E - 1) * H;
+    }
+    for (size_t i = 0; i < m->count; i++) {
+        if (m->all[i].name[0])
+            m->all[kept++] = m->all[i];
+        else
+            free(m->all[i].value);
+    }
+    m->count = kept;
+    m->config.experts = E - 1;
+    m->config.top_k = m->config.top_k < E - 1 ? m->config.top_k : E - 1;
+}
+
+ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_status *st)
+{
+    const int bfloat16 = is_bfloat16(merged);
+    ft_parameters m = {0};
+    json_t *owners = NULL, *list, *one;
+    size_t i;
+    ft_code rc = read_json(&owners, merged, "owners.json", st);
+    if (!rc)
+        rc = ft_parameters_open(&m, merged, st);
+    if (!rc && (gone == 0 || gone >= m.config.experts || m.config.experts < 3))
+        rc =
+            ft_fail(st, FT_ERR_ARG, "%s: expert %zu cannot be removed; it has experts 1 to %zu, of which one must stay",
+                    merged, gone, m.config.experts ? m.config.experts - 1 : 0);
+    if (!rc) {
+        take_out(&m, gone);
+        list = json_object_get(owners, "experts");
+        json_array_remove(list, gone);
+        json_array_foreach(list, i, one)
+        {
+            json_object_set_new(one, "expert", json_integer((json_int_t)i));
+        }
+        /* Layers' pointers no longer hold: the file is written from the list of all tensors. */
+        rc = finish(&m, owners, merged, out, bfloat16, st);
+    }
+    ft_parameters_close(&m);
+    json_decref(owners);
+    return rc;
+}
+
+ft_code ft_experts_tuned(const ft_parameters *p, const char *merged, const char *folder, ft_status *st)
+{
+    json_t *owners = NULL, *one;
+    size_t e;
+    int bad = 0;
+    if (!holds(merged, "owners.json"))
+        return FT_OK;
+    ft_code rc = read_json(&owners, merged, "owners.json", st);
+    if (!rc && json_array_size(json_object_get(owners, "experts")) != p->config.experts)
+        rc =
+            ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of another number of experts than the model has", merged);
+    if (rc) {
+        json_decref(owners);
+        return rc;
+    }
+    json_array_foreach(json_object_get(owners, "experts"), e, one)
+    {
+        bad |= set_digest(one, "digest", ft_expert_digest(p, e));
+    }
+    bad |= json_object_set_new(owners, "router_tuned", json_true());
+    rc = bad ? ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder) : write_json(owners, folder, "owners.json", st);
+    json_decref(owners);
+    return rc;
+}
+
+ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st)
+{
+    ft_parameters m;
+    json_t *o = NULL;
+    ft_code rc = read_json(&o, merged, "owners.json", st);
+    if (!rc)
+        rc = ft_parameters_open(&m, merged, st);
+    if (!rc) {
+        const json_t *list = json_object_get(o, "experts");
+        *bad = has_digest(o, "public", ft_public_digest(&m)) ? -1 : 0;
+        if (json_array_size(list) != m.config.experts)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of %zu experts, the model has %zu", merged,
+                         json_array_size(list), m.config.experts);
+        for (size_t e = 0; e < m.config.experts && !rc && *bad < 0; e++)
+            if (!has_digest(json_array_get(list, e), "digest", ft_expert_digest(&m, e)))
+                *bad = (int)e;
+        ft_parameters_close(&m);
+    }
+    if (!rc && owners)
+        *owners = json_incref(o);
+    json_decref(o);
+    return rc;
+}

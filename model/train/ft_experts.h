@@ -1,0 +1,47 @@
+/* ft_experts: what an owner hands over, and models put together from it without training.
+ *
+ * A pair        the folder of a two-expert model: the public one, and the owner's expert 1.
+ * A hand-over   a folder with the owner's tensors alone: model.safetensors holds
+ *               model.layers.N.mlp.experts.1.* and mlp.gate.weight [2, hidden], whose row 0 is the public
+ *               one, and manifest.json, which names the public model by its digest.
+ * A merge       a model folder with owners.json: for each expert owner, digest, manifest.
+ *
+ * Digests are SHA-256 over names and float32 values, so that they do not depend on how a
+ * file stores them: the public one covers everything but router and owners' experts. */
+#ifndef FT_EXPERTS_H
+#define FT_EXPERTS_H
+#include "model/train/ft_parameters.h"
+
+#include <jansson.h>
+
+FT_API_BEGIN
+
+ft_digest ft_public_digest(const ft_parameters *p);
+ft_digest ft_expert_digest(const ft_parameters *p,
+                           size_t expert); /* its three matrices and its router row, all layers */
+
+/* A folder that loads: config.json (that of `source`, with the experts of p), weights, and the
+ * tokenizer's files where source has them. */
+FT_CHECKED ft_code ft_model_export(const ft_parameters *p, const char *source, const char *folder, int bfloat16,
+                                   ft_status *st);
+/* The hand-over of expert 1 of a pair. `manifest` gains "public" and "expert" (digests). */
+FT_CHECKED ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st);
+
+/* Public model and pairs or hand-overs side by side; owners.json records them.
+ *   FT_ERR_FORMAT a shared tensor that is not the public model's, bit for bit (named), a
+ *                 hand-over of another public model, a manifest that does not fit its tensors */
+FT_CHECKED ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count, const char *out,
+                                    int bfloat16, ft_status *st);
+/* A merged model with one more expert, or without expert `gone` (its number), as a new
+ * folder whose weights have the type that the merged one's config.json names. */
+FT_CHECKED ft_code ft_experts_add(const char *merged, const char *expert, const char *out, ft_status *st);
+FT_CHECKED ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_status *st);
+/* After the router of `merged` was tuned into p: its owners.json, with the digests of p and "router_tuned", for
+ * `folder`. Nothing where merged has none. */
+FT_CHECKED ft_code ft_experts_tuned(const ft_parameters *p, const char *merged, const char *folder, ft_status *st);
+/* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert. *owners
+ * (may be NULL) is the file's content, the caller's. */
+FT_CHECKED ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st);
+
+FT_API_END
+#endif

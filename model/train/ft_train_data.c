@@ -1,0 +1,239 @@
+#include "model/train/ft_train_data.h"
+
+#include "base/ft_buffer.h"
+#include "base/ft_random.h"
+#include "text/ft_corpus.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct ft_train_data {
+    int32_t *tokens;
+    uint64_t *starts; /* [documents + 1] */
+    size_t documents, token_capacity, start_capacity;
+    ft_digest digest;
+    /* The order of one epoch: documents, and where each begins in the stream. */
+    uint64_t seed, epoch;
+    int ordered;
+    uint32_t *order;   /* [documents] */
+    uint64_t *ordinal; /* [documents + 1] */
+};
+
+/* --- Reading ----------------------------------------------------------------------------- */
+
+static ft_code append(ft_train_data *d, const uint32_t *ids, size_t count, uint32_t end, ft_status *st)
+{
+    const uint64_t at = d->documents ? d->starts[d->documents] : 0;
+    ft_code rc = ft_array_grow((void **)&d->tokens, &d->token_capacity, at + count + 1, sizeof(*d->tokens), st);
+    if (!rc)
+        rc = ft_array_grow((void **)&d->starts, &d->start_capacity, d->documents + 2, sizeof(*d->starts), st);
+    if (rc)
+        return rc;
+    d->starts[0] = 0;
+    for (size_t i = 0; i < count; i++)
+        d->tokens[at + i] = (int32_t)ids[i];
+    d->tokens[at + count] = (int32_t)end;
+    d->starts[++d->documents] = at + count + 1;
+    return FT_OK;
+}
+
+static ft_code finish(ft_train_data *d, const char *where, ft_status *st)
+{
+    if (d->documents == 0 || d->documents > UINT32_MAX)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: %s; training needs documents", where,
+                       d->documents ? "too many documents" : "holds no documents");
+    d->order = ft_alloc_array(d->documents, sizeof(*d->order));
+    d->ordinal = ft_alloc_array(d->documents + 1, sizeof(*d->ordinal));
+    if (!d->order || !d->ordinal)
+        return ft_fail(st, FT_ERR_MEM, "%s: no memory for the order of %zu documents", where, d->documents);
+    d->digest = ft_digest_of(d->tokens, d->starts[d->documents] * sizeof(*d->tokens));
+    return FT_OK;
+}
+
+static ft_code read_all(ft_train_data *d, ft_corpus *corpus, const ft_tokenizer *tokenizer, size_t vocab,
+                        const ft_progress *progress, ft_status *st)
+{
+    ft_encoder *encoder = NULL;
+    ft_encoding e = {0};
+    int more = 1;
+    const uint32_t end = ft_tokenizer_end_of_text(tokenizer);
+    ft_code rc = ft_encoder_new(&encoder, tokenizer, st);
+    while (!rc && more) {
+        ft_document doc;
+        const ft_corpus_counts c = ft_corpus_progress(corpus);
+        if (ft_progress_report(progress, "tokenize", c.input_bytes, c.input_total, "bytes"))
+            rc = ft_fail(st, FT_ERR_CANCELLED, "stopped while reading the corpus");
+        if (!rc)
+            rc = ft_corpus_next(corpus, &doc, &more, st);
+        if (!rc && more)
+            rc = ft_encoder_encode_ids(encoder, doc.text, doc.text_bytes, &e, st);
+        for (size_t i = 0; i < e.count && !rc && more; i++)
+            if (e.ids[i] >= vocab)
+                rc = ft_fail(st, FT_ERR_FORMAT,
+                             "%s: token %u; the model's vocabulary has %zu: this tokenizer is not its own",
+                             ft_tokenizer_path(tokenizer), e.ids[i], vocab);
+        if (!rc && more && e.count)
+            rc = append(d, e.ids, e.count, end, st);
+    }
+    ft_encoding_release(&e);
+    ft_encoder_free(encoder);
+    return rc;
+}
+
+ft_code ft_train_data_open(ft_train_data **out, const char *const *paths, size_t count, const ft_tokenizer *tokenizer,
+                           size_t vocab, const ft_progress *progress, ft_status *st)
+{
+    *out = NULL;
+    ft_corpus *corpus = NULL;
+    const uint32_t end = ft_tokenizer_end_of_text(tokenizer);
+    if (end == FT_NO_TOKEN || end >= vocab)
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s: names no end-of-text token that the model has; put tokenizer_config.json "
+                       "with eos_token beside it",
+                       ft_tokenizer_path(tokenizer));
+    ft_train_data *d = calloc(1, sizeof(*d));
+    ft_code rc = d ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the corpus");
+    if (!rc)
+        rc = ft_corpus_open(&corpus, paths, count, NULL, st);
+    if (!rc)
+        rc = read_all(d, corpus, tokenizer, vocab, progress, st);
+    if (!rc)
+        rc = finish(d, paths[0], st);
+    ft_corpus_close(corpus);
+    if (rc)
+        ft_train_data_close(d);
+    else
+        *out = d;
+    return rc;
+}
+
+ft_code ft_train_data_of_ids(ft_train_data **out, const int32_t *tokens, const uint64_t *starts, size_t documents,
+                             ft_status *st)
+{
+    *out = NULL;
+    ft_train_data *d = calloc(1, sizeof(*d));
+    ft_code rc = d ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the tokens");
+    for (size_t i = 0; i < documents && !rc; i++)
+        rc = append(d, (const uint32_t *)tokens + starts[i], starts[i + 1] - starts[i] - 1,
+                    (uint32_t)tokens[starts[i + 1] - 1], st);
+    if (!rc)
+        rc = finish(d, "the tokens", st);
+    if (rc)
+        ft_train_data_close(d);
+    else
+        *out = d;
+    return rc;
+}
+
+void ft_train_data_close(ft_train_data *d)
+{
+    if (!d)
+        return;
+    free(d->tokens);
+    free(d->starts);
+    free(d->order);
+    free(d->ordinal);
+    free(d);
+}
+
+uint64_t ft_train_data_tokens(const ft_train_data *d)
+{
+    return d->starts[d->documents];
+}
+
+uint64_t ft_train_data_documents(const ft_train_data *d)
+{
+    return d->documents;
+}
+
+ft_digest ft_train_data_digest(const ft_train_data *d)
+{
+    return d->digest;
+}
+
+/* --- Packed windows ------------------------------------------------------------------------ */
+
+static void put_in_order(ft_train_data *d, uint64_t seed, uint64_t epoch)
+{
+    ft_random r;
+    if (d->ordered && d->seed == seed && d->epoch == epoch)
+        return;
+    ft_random_init(&r, seed * 0x9e3779b97f4a7c15u + epoch);
+    for (size_t i = 0; i < d->documents; i++)
+        d->order[i] = (uint32_t)i;
+    for (size_t i = d->documents; i > 1; i--) {
+        const size_t k = ft_random_below(&r, i);
+        const uint32_t t = d->order[i - 1];
+        d->order[i - 1] = d->order[k];
+        d->order[k] = t;
+    }
+    for (size_t i = 0; i < d->documents; i++)
+        d->ordinal[i + 1] = d->ordinal[i] + d->starts[d->order[i] + 1] - d->starts[d->order[i]];
+    d->seed = seed;
+    d->epoch = epoch;
+    d->ordered = 1;
+}
+
+/* The document (in order) that holds position `at` of the stream. */
+static size_t document_at(const ft_train_data *d, uint64_t at)
+{
+    size_t low = 0, high = d->documents;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (d->ordinal[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, size_t length, int32_t *ids,
+                             int32_t *labels, uint32_t *begin, ft_status *st)
+{
+    const uint64_t each = d->starts[d->documents] / length; /* windows of an epoch */
+    if (each == 0)
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "the corpus has %llu tokens, fewer than one window of %zu; use a shorter --length",
+                       (unsigned long long)d->starts[d->documents], length);
+    put_in_order(d, seed, window / each);
+    uint64_t at = window % each * length;
+    for (size_t i = 0, doc = document_at(d, at); i < length; doc++) {
+        const uint64_t first = d->starts[d->order[doc]], end = d->ordinal[doc + 1];
+        const size_t start = i;
+        for (; i < length && at < end; i++, at++) {
+            const uint64_t token = first + (at - d->ordinal[doc]);
+            ids[i] = d->tokens[token];
+            labels[i] = at + 1 < end ? d->tokens[token + 1] : -100;
+            begin[i] = (uint32_t)start;
+        }
+    }
+    return FT_OK;
+}
+
+/* --- Examples --------------------------------------------------------------------------------- */
+
+static uint64_t pieces(const ft_train_data *d, size_t document, size_t length)
+{
+    return (d->starts[document + 1] - d->starts[document] + length - 1) / length;
+}
+
+uint64_t ft_train_data_examples(const ft_train_data *d, size_t length)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < d->documents; i++)
+        n += pieces(d, i, length);
+    return n;
+}
+
+void ft_train_data_example(const ft_train_data *d, uint64_t example, size_t length, int32_t *ids, int32_t *labels)
+{
+    size_t doc = 0;
+    for (; example >= pieces(d, doc, length); doc++)
+        example -= pieces(d, doc, length);
+    const uint64_t at = d->starts[doc] + example * length, end = d->starts[doc + 1];
+    for (size_t i = 0; i < length; i++) {
+        ids[i] = at + i < end ? d->tokens[at + i] : 0;
+        labels[i] = at + i + 1 < end && i + 1 < length ? d->tokens[at + i + 1] : -100;
+    }
+}

@@ -1,0 +1,287 @@
+/* Experts handed over, merged, added, removed, verified; and what is refused. */
+#include "tests/model_fixture.h"
+
+#include "base/ft_json.h"
+#include "model/ft_model.h"
+#include "model/ft_safetensors.h"
+#include "model/train/ft_experts.h"
+
+static const fixture DENSE = {
+    .hidden = 16, .intermediate = 20, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 8, .vocab = 30, .config = ""};
+
+/* An owner's pair: expert 1 and its row differ from the start by `by`. */
+static void make_pair(const char *public, const char *name, float by, char *pair, char *hand_over)
+{
+    ft_parameters p, two;
+    ft_status st = {0};
+    assert_ok(ft_parameters_open(&p, public, &st), st);
+    assert_ok(ft_parameters_add_expert(&two, &p, 0, 0, &st), st);
+    for (size_t l = 0; l < 2; l++) {
+        for (size_t i = 3; i < 6; i++)
+            for (size_t k = 0; k < two.layers[l].experts[i].count; k++)
+                two.layers[l].experts[i].value[k] += by;
+        for (size_t k = 16; k < 32; k++)
+            two.layers[l].router->value[k] = by * (float)k;
+    }
+    snprintf(pair, 600, "%s-pair", ft_test_path(name));
+    snprintf(hand_over, 600, "%s-expert", ft_test_path(name));
+    json_t *manifest = json_pack("{s:s}", "owner", name);
+    assert_ok(ft_model_export(&two, public, pair, 0, &st), st);
+    assert_ok(ft_expert_export(&two, hand_over, manifest, &st), st);
+    json_decref(manifest);
+    ft_parameters_close(&two);
+    ft_parameters_close(&p);
+}
+
+typedef struct house {
+    const char *public;
+    char pair[3][600], expert[3][600], merged[600];
+} house;
+
+static const char *const names[3] = {"news", "law", "poetry"};
+
+static void build(house *h, const char *tag, size_t count)
+{
+    char name[80];
+    ft_status st = {0};
+    const char *experts[3];
+    snprintf(name, sizeof(name), "%s-public", tag);
+    h->public = fixture_write(name, &DENSE);
+    for (size_t i = 0; i < 3; i++) {
+        make_pair(h->public, names[i], 0.01f * (float)(i + 1), h->pair[i], h->expert[i]);
+        experts[i] = i % 2 ? h->pair[i] : h->expert[i]; /* both forms */
+    }
+    snprintf(name, sizeof(name), "%s-merged", tag);
+    snprintf(h->merged, sizeof(h->merged), "%s", ft_test_path(name));
+    assert_ok(ft_experts_merge(h->public, experts, count, h->merged, 0, &st), st);
+}
+
+static void same_tensors(const char *a, const char *b)
+{
+    ft_digest x, y;
+    ft_model *m, *n;
+    ft_status st = {0};
+    assert_ok(ft_model_open(&m, a, &st), st);
+    assert_ok(ft_model_open(&n, b, &st), st);
+    assert_ok(ft_model_digest(m, &x, &st), st);
+    assert_ok(ft_model_digest(n, &y, &st), st);
+    assert_memory_equal(&x, &y, sizeof(x));
+    ft_model_close(m);
+    ft_model_close(n);
+}
+
+static void a_merge_stacks_experts_and_rows_and_changes_nothing_shared(void **state)
+{
+    (void)state;
+    house h;
+    ft_status st = {0};
+    ft_parameters m, p, pair;
+    int bad;
+    build(&h, "stack", 3);
+    assert_ok(ft_parameters_open(&m, h.merged, &st), st);
+    assert_ok(ft_parameters_open(&p, h.public, &st), st);
+    assert_int_equal(m.config.experts, 4);
+    assert_int_equal(m.config.top_k, 2);
+    const ft_digest a = ft_public_digest(&m), b = ft_public_digest(&p);
+    assert_memory_equal(&a, &b, sizeof(a));
+    for (size_t e = 0; e < 3; e++) {
+        assert_ok(ft_parameters_open(&pair, h.pair[e], &st), st);
+        const ft_digest c = ft_expert_digest(&m, e + 1), d = ft_expert_digest(&pair, 1);
+        assert_memory_equal(&c, &d, sizeof(c));
+        ft_parameters_close(&pair);
+    }
+    ft_parameters_close(&m);
+    ft_parameters_close(&p);
+    json_t *owners;
+    assert_ok(ft_experts_verify(h.merged, &bad, &owners, &st), st);
+    assert_int_equal(bad, -1);
+    for (size_t e = 0; e < 3; e++) {
+        const char *owner =
+            json_string_value(json_object_get(json_array_get(json_object_get(owners, "experts"), e + 1), "owner"));
+        if (e != 1) /* a pair without manifest is named by its folder */
+            assert_string_equal(owner, names[e]);
+    }
+    json_decref(owners);
+}
+
+static void removing_and_adding_give_what_merging_would_have_given(void **state)
+{
+    (void)state;
+    house two, three;
+    char out[600];
+    ft_status st = {0};
+    build(&two, "two", 2);
+    build(&three, "three", 3);
+    snprintf(out, sizeof(out), "%s", ft_test_path("added"));
+    assert_ok(ft_experts_add(two.merged, two.expert[2], out, &st), st);
+    same_tensors(out, three.merged);
+    snprintf(out, sizeof(out), "%s", ft_test_path("removed"));
+    assert_ok(ft_experts_remove(three.merged, 3, out, &st), st);
+    same_tensors(out, two.merged);
+    int bad;
+    assert_ok(ft_experts_remove(three.merged, 1, out, &st), st);
+    assert_ok(ft_experts_verify(out, &bad, NULL, &st), st);
+    assert_int_equal(bad, -1);
+    assert_int_equal(ft_experts_remove(three.merged, 0, out, &st), FT_ERR_ARG);
+}
+
+/* Adds to one float of a tensor in a model's file. */
+static void touch(const char *folder, const char *tensor)
+{
+    ft_parameters p;
+    ft_status st = {0};
+    char path[700];
+    assert_ok(ft_parameters_open(&p, folder, &st), st);
+    for (size_t i = 0; i < p.count; i++)
+        if (!strcmp(p.all[i].name, tensor))
+            p.all[i].value[3] += 1;
+    snprintf(path, sizeof(path), "%s/model.safetensors", folder);
+    assert_ok(ft_parameters_save(&p, path, FT_SAVE_ALL, 0, NULL, &st), st);
+    ft_parameters_close(&p);
+}
+
+static void verify_says_which_expert_was_changed(void **state)
+{
+    (void)state;
+    house h;
+    ft_status st = {0};
+    int bad;
+    build(&h, "touched", 3);
+    touch(h.merged, "model.layers.1.mlp.experts.2.up_proj.weight");
+    assert_ok(ft_experts_verify(h.merged, &bad, NULL, &st), st);
+    assert_int_equal(bad, 2);
+    touch(h.merged, "model.layers.0.self_attn.k_proj.weight");
+    assert_ok(ft_experts_verify(h.merged, &bad, NULL, &st), st);
+    assert_int_equal(bad, 0);
+    assert_int_equal(ft_experts_add(h.merged, h.expert[0], ft_test_path("no"), &st), FT_ERR_FORMAT);
+}
+
+static void an_expert_of_another_public_model_is_refused_by_name(void **state)
+{
+    (void)state;
+    house h;
+    ft_status st = {0};
+    build(&h, "other", 1);
+    touch(h.public, "model.layers.1.self_attn.o_proj.weight");
+    const char *pair = h.pair[1], *expert = h.expert[1];
+    assert_int_equal(ft_experts_merge(h.public, &pair, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "model.layers.1.self_attn.o_proj.weight"));
+    assert_int_equal(ft_experts_merge(h.public, &expert, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "public"));
+}
+
+static void a_manifest_that_was_tampered_with_is_refused(void **state)
+{
+    (void)state;
+    house h;
+    char path[700];
+    size_t n;
+    ft_status st = {0};
+    build(&h, "manifest", 1);
+    snprintf(path, sizeof(path), "%s/manifest.json", h.expert[0]);
+    char *text = ft_test_read(path, &n), *at = strstr(text, "\"expert\": \"");
+    assert_non_null(at);
+    at[11] = at[11] == 'a' ? 'b' : 'a';
+    assert_int_equal(ft_file_write(path, text, n, NULL), FT_OK);
+    free(text);
+    const char *expert = h.expert[0];
+    assert_int_equal(ft_experts_merge(h.public, &expert, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "manifest.json"));
+}
+
+static void a_merge_in_bfloat16_verifies_and_keeps_its_type(void **state)
+{
+    (void)state;
+    house h;
+    char out[600], less[600];
+    ft_status st = {0};
+    int bad;
+    build(&h, "half", 2);
+    const char *experts[2] = {h.expert[0], h.expert[1]};
+    snprintf(out, sizeof(out), "%s", ft_test_path("half-out"));
+    snprintf(less, sizeof(less), "%s", ft_test_path("half-less"));
+    assert_ok(ft_experts_merge(h.public, experts, 2, out, 1, &st), st);
+    assert_ok(ft_experts_verify(out, &bad, NULL, &st), st);
+    assert_int_equal(bad, -1);
+    assert_ok(ft_experts_remove(out, 1, less, &st), st);
+    ft_model *m;
+    assert_ok(ft_model_open(&m, less, &st), st);
+    assert_string_equal(ft_model_get_sizes(m).weight_type, "bfloat16");
+    ft_model_close(m);
+    assert_ok(ft_experts_verify(less, &bad, NULL, &st), st);
+    assert_int_equal(bad, -1);
+}
+
+static void the_commands_merge_verify_and_remove(void **state)
+{
+    (void)state;
+    house h;
+    char command[4096], *err;
+    build(&h, "shell", 1);
+    const char *out = ft_test_path("shell-out");
+    snprintf(command, sizeof(command),
+             "$FLEXTRACE merge --public %s %s %s -o %s && $FLEXTRACE model verify %s && "
+             "$FLEXTRACE model remove %s --expert news -o %s-less && $FLEXTRACE model verify %s-less --json",
+             h.public, h.expert[0], h.expert[2], out, out, out, out, out);
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+    touch(out, "model.layers.0.mlp.experts.1.up_proj.weight");
+    snprintf(command, sizeof(command), "$FLEXTRACE model verify %s", out);
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 1);
+    snprintf(command, sizeof(command), "$FLEXTRACE model remove %s --expert nobody -o %s-x", out, out);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 2);
+    assert_non_null(strstr(err, "nobody"));
+    free(err);
+}
+
+/* The whole recipe by commands: a public model from scratch, two owners, a merge, router and joint training. */
+static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void **state)
+{
+    (void)state;
+    ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
+    static const char config[] =
+        "{\"architectures\":[\"Olmo2ForCausalLM\"],\"model_type\":\"olmo2\",\"hidden_size\":16,"
+        "\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"num_key_value_heads\":2,\"vocab_size\":4096,\"max_position_embeddings\":64,"
+        "\"eos_token_id\":0,\"tie_word_embeddings\":false}";
+    char root[600], start[620], command[8192], *out;
+    snprintf(root, sizeof(root), "%s", ft_test_path("recipe"));
+    snprintf(start, sizeof(start), "%s/start", root);
+    assert_int_equal(ft_folder_make(start, NULL), FT_OK);
+    fixture_put(start, "config.json", config, strlen(config));
+    snprintf(
+        command, sizeof(command),
+        "cd %s && cp %s start && for d in public news law; do for i in 1 2 3 4 5 6 7 8; do "
+        "echo \"{\\\"id\\\":\\\"$d$i\\\",\\\"text\\\":\\\"the $d of $i $d says that $d $i is $d and so on $i "
+        "$i\\\"}\"; done > "
+        "$d.jsonl; done && O='--steps 4 --batch 4 --micro 2 --length 16 --warmup 1 --threads 1' && "
+        "$FLEXTRACE train public start --corpus public.jsonl -o public $O && "
+        "$FLEXTRACE train expert --public public/model --corpus news.jsonl --public-corpus public.jsonl --owner news "
+        "-o news $O && "
+        "$FLEXTRACE train expert --public public/model --corpus law.jsonl --public-corpus public.jsonl --owner law "
+        "-o law $O && "
+        "$FLEXTRACE train expert --public public/model --corpus law.jsonl --owner ward -o ward $O --dp-clip 1 "
+        "--noise-multiplier 2 --epsilon 20 --delta 1e-5 && grep -q '\"epsilon\"' ward/expert/manifest.json && "
+        "$FLEXTRACE merge --public public/model news/expert law/model -o merged && $FLEXTRACE model verify merged && "
+        "$FLEXTRACE train router merged --corpus public.jsonl -o tuned $O && $FLEXTRACE model verify tuned/model && "
+        "$FLEXTRACE train joint public/model --experts 3 --corpus public.jsonl -o joint $O && "
+        "$FLEXTRACE generate tuned/model -p the -n 3 --json",
+        root, ft_test_shared("tokenizers/bytebpe-4k/tokenizer.json"));
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_non_null(strstr(out, "\"finish_reason\""));
+    free(out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_merge_stacks_experts_and_rows_and_changes_nothing_shared),
+        cmocka_unit_test(removing_and_adding_give_what_merging_would_have_given),
+        cmocka_unit_test(verify_says_which_expert_was_changed),
+        cmocka_unit_test(an_expert_of_another_public_model_is_refused_by_name),
+        cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
+        cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),
+        cmocka_unit_test(the_commands_merge_verify_and_remove),
+        cmocka_unit_test(the_recipe_runs_from_scratch_to_a_merged_model_that_generates),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,414 @@
+/* The training loop: what a window holds, what a killed run leaves, what a budget stops. */
+#include "tests/train_fixture.h"
+
+#include "model/train/ft_noise.h"
+#include "model/train/ft_router_start.h"
+#include "model/train/ft_train_run.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { DOCUMENTS = 40, LENGTH = 16, END = 0 };
+
+/* Documents of 3 to 22 tokens, each an arithmetic sequence that tells its number. */
+static ft_train_data *some_data(uint64_t *total)
+{
+    static int32_t tokens[DOCUMENTS * 23];
+    static uint64_t starts[DOCUMENTS + 1];
+    uint64_t at = 0;
+    for (uint64_t d = 0; d < DOCUMENTS; d++) {
+        starts[d] = at;
+        for (uint64_t i = 0; i < 3 + d % 20; i++)
+            tokens[at++] = (int32_t)(1 + (d + i * 3) % 63);
+        tokens[at++] = END;
+    }
+    starts[DOCUMENTS] = at;
+    if (total)
+        *total = at;
+    ft_train_data *d;
+    ft_status st = {0};
+    assert_ok(ft_train_data_of_ids(&d, tokens, starts, DOCUMENTS, &st), st);
+    return d;
+}
+
+static void an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells(void **state)
+{
+    (void)state;
+    uint64_t total;
+    ft_train_data *d = some_data(&total);
+    const uint64_t windows = total / LENGTH;
+    size_t seen[2][64] = {{0}};
+    int32_t ids[LENGTH], labels[LENGTH], again[LENGTH];
+    uint32_t begin[LENGTH];
+    ft_status st = {0};
+    int differ = 0;
+    for (int epoch = 0; epoch < 2; epoch++)
+        for (uint64_t w = 0; w < windows; w++) {
+            assert_ok(ft_train_data_window(d, 7, (uint64_t)epoch * windows + w, LENGTH, ids, labels, begin, &st), st);
+            for (size_t i = 0; i < LENGTH; i++) {
+                seen[epoch][ids[i]]++;
+                assert_true(begin[i] <= i &&
+                            (begin[i] == i || ids[i - 1] != END)); /* a document ends where one begins */
+                if (i + 1 < LENGTH)
+                    assert_true(labels[i] == (ids[i] == END ? -100 : ids[i + 1]));
+                else
+                    assert_true((labels[i] < 0) == (ids[i] == END));
+            }
+            assert_ok(ft_train_data_window(d, 8, (uint64_t)epoch * windows + w, LENGTH, again, labels, begin, &st), st);
+            differ |= memcmp(ids, again, sizeof(ids)) != 0;
+            assert_ok(ft_train_data_window(d, 7, (uint64_t)epoch * windows + w, LENGTH, again, labels, begin, &st), st);
+            assert_memory_equal(ids, again, sizeof(ids));
+        }
+    assert_true(differ);
+    /* All but the last total % LENGTH tokens of the stream. */
+    assert_in_range(seen[0][END], DOCUMENTS - LENGTH, DOCUMENTS);
+    size_t sum = 0;
+    for (size_t i = 0; i < 64; i++)
+        sum += seen[0][i];
+    assert_int_equal(sum, windows * LENGTH);
+    ft_train_data_close(d);
+}
+
+static void an_example_holds_one_document_alone(void **state)
+{
+    (void)state;
+    ft_train_data *d = some_data(NULL);
+    int32_t ids[LENGTH], labels[LENGTH];
+    uint64_t want = 0;
+    size_t tokens = 0;
+    for (uint64_t i = 0; i < DOCUMENTS; i++)
+        want += (3 + i % 20 + 1 + LENGTH - 1) / LENGTH;
+    assert_int_equal(ft_train_data_examples(d, LENGTH), want);
+    for (uint64_t e = 0; e < want; e++) {
+        ft_train_data_example(d, e, LENGTH, ids, labels);
+        for (size_t i = 0; i + 1 < LENGTH; i++)
+            if (labels[i] >= 0) {
+                assert_int_equal(labels[i], ids[i + 1]);
+                assert_true(ids[i] != END);
+                tokens++;
+            }
+    }
+    assert_in_range(tokens, 300, ft_train_data_tokens(d));
+    ft_train_data_close(d);
+}
+
+static const ft_train_options usual = {.steps = 7,
+                                       .batch = 5,
+                                       .micro = 2,
+                                       .length = LENGTH,
+                                       .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
+                                       .schedule = FT_SCHEDULE_COSINE,
+                                       .warmup = 2,
+                                       .least = 0.1,
+                                       .clip = 1,
+                                       .seed = 3,
+                                       .checkpoint_every = 2};
+
+static ft_trainer *trainer(ft_train_mode mode)
+{
+    ft_trainer *t;
+    ft_status st = {0};
+    assert_ok(ft_trainer_open(&t, golden_model("run-model", 0), &(ft_trainer_options){.mode = mode, .threads = 1}, &st),
+              st); /* one thread: runs are forked */
+    return t;
+}
+
+static int kill_at_five(void *context, const ft_train_metrics *m)
+{
+    (void)context;
+    if (m->step == 5)
+        raise(SIGKILL);
+    return 0;
+}
+
+static void same_weights(ft_trainer *a, ft_trainer *b)
+{
+    const ft_parameters *p = ft_trainer_parameters(a), *q = ft_trainer_parameters(b);
+    for (size_t i = 0; i < p->count; i++)
+        assert_memory_equal(p->all[i].value, q->all[i].value, p->all[i].count * sizeof(float));
+}
+
+/* `folder` is run in a process that is killed at its fifth step, then gone on with here. */
+static ft_trainer *killed_and_gone_on_with(ft_train_options o, ft_train_mode mode, const char *folder)
+{
+    ft_train_data *d = some_data(NULL);
+    ft_trainer *t = trainer(mode);
+    ft_train_report report;
+    ft_status st = {0};
+    int status;
+    o.folder = folder;
+    o.data = d;
+    const pid_t child = fork();
+    if (child == 0) {
+        o.on_step = kill_at_five;
+        _exit(ft_train_run(t, &o, &report, NULL) ? 1 : 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_int_equal(report.resumed_at, 4);
+    assert_int_equal(report.steps_done, 7);
+    ft_train_data_close(d);
+    return t;
+}
+
+static size_t lines_of(const char *path)
+{
+    size_t n, lines = 0;
+    char *text = ft_test_read(path, &n);
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++)
+        lines += text[i] == '\n';
+    free(text);
+    return lines;
+}
+
+static void a_killed_run_goes_on_bit_for_bit(void **state)
+{
+    (void)state;
+    char folder[512], path[600];
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *whole = trainer(FT_TRAIN_EXPERT), *start = trainer(FT_TRAIN_EXPERT);
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("killed"));
+    ft_trainer *t = killed_and_gone_on_with(o, FT_TRAIN_EXPERT, folder);
+    snprintf(path, sizeof(path), "%s/metrics.jsonl", folder);
+    assert_int_equal(lines_of(path), 7);
+    o.folder = ft_test_path("whole");
+    o.data = some_data(NULL);
+    o.checkpoint_every = 0;
+    assert_ok(ft_train_run(whole, &o, &report, &st), st);
+    same_weights(whole, t);
+    const ft_parameters *p = ft_trainer_parameters(whole), *q = ft_trainer_parameters(start);
+    for (size_t i = 0; i < p->count; i++) /* what trains has changed, what is frozen has not */
+        assert_true((memcmp(p->all[i].value, q->all[i].value, p->all[i].count * sizeof(float)) != 0) ==
+                    (p->all[i].grad && strcmp(p->all[i].name, "model.layers.1.mlp.gate.expert_bias") != 0));
+    ft_trainer_close(t);
+    ft_trainer_close(whole);
+    ft_trainer_close(start);
+    ft_train_data_close(o.data);
+}
+
+static ft_train_options private_options(void)
+{
+    ft_train_options o = usual;
+    o.dp_clip = 0.5;
+    o.noise_multiplier = 1;
+    o.epsilon = 50;
+    o.delta = 1e-5;
+    return o;
+}
+
+/* The key of the private draws is in the first checkpoint: a copy of it draws the same. */
+static void a_killed_private_run_draws_what_it_would_have_drawn(void **state)
+{
+    (void)state;
+    char first[512], second[512], from[600], to[600];
+    ft_train_options o = private_options();
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *a = trainer(FT_TRAIN_EXPERT);
+    snprintf(first, sizeof(first), "%s", ft_test_path("private-1"));
+    snprintf(second, sizeof(second), "%s", ft_test_path("private-2"));
+    o.data = some_data(NULL);
+    o.folder = first;
+    o.checkpoint_every = 0;
+    o.stop_after = 1;
+    assert_ok(ft_train_run(a, &o, &report, &st), st);
+    snprintf(from, sizeof(from), "%s/checkpoint", first);
+    snprintf(to, sizeof(to), "%s/checkpoint", second);
+    size_t n;
+    char *bytes = ft_test_read(from, &n);
+    assert_int_equal(ft_folder_make(second, NULL), FT_OK);
+    assert_int_equal(ft_file_write(to, bytes, n, NULL), FT_OK);
+    free(bytes);
+    o.stop_after = 0;
+    assert_ok(ft_train_run(a, &o, &report, &st), st);
+    assert_int_equal(report.resumed_at, 1);
+    o.checkpoint_every = 2;
+    ft_trainer *b = killed_and_gone_on_with(o, FT_TRAIN_EXPERT, second);
+    same_weights(a, b);
+    ft_trainer_close(a);
+    ft_trainer_close(b);
+    ft_train_data_close(o.data);
+}
+
+static void a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again(void **state)
+{
+    (void)state;
+    ft_train_options o = private_options();
+    ft_train_report report;
+    ft_status st = {0};
+    uint64_t allowed;
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    o.data = some_data(NULL);
+    o.folder = ft_test_path("budget");
+    o.steps = 100;
+    o.noise_multiplier = 2;
+    o.epsilon = 1.5;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_ok(ft_privacy_steps(&allowed, report.sampling_rate, 2, 1.5, 1e-5, FT_ACCOUNTANT_RDP, &st), st);
+    assert_in_range(allowed, 1, 99);
+    assert_int_equal(report.steps_done, allowed);
+    assert_true(report.budget_reached && report.spent.epsilon <= 1.5 && report.spent.epsilon > 1);
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_int_equal(report.resumed_at, allowed);
+    assert_int_equal(report.steps_done, allowed);
+    o.noise_multiplier = 0.3;
+    o.folder = ft_test_path("budget-2");
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_LIMIT);
+    assert_non_null(strstr(st.msg, "epsilon"));
+    ft_trainer_close(t);
+    ft_train_data_close(o.data);
+}
+
+static void another_runs_or_a_damaged_checkpoint_is_refused(void **state)
+{
+    (void)state;
+    char path[600];
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    o.data = some_data(NULL);
+    o.folder = ft_test_path("other");
+    o.stop_after = 2;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    o.batch = 4;
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "\"batch\":5"));
+    o.batch = 5;
+    snprintf(path, sizeof(path), "%s/checkpoint", o.folder);
+    size_t n;
+    char *bytes = ft_test_read(path, &n);
+    bytes[n / 2] ^= 1;
+    assert_int_equal(ft_file_write(path, bytes, n, NULL), FT_OK);
+    free(bytes);
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "damaged"));
+    ft_trainer_close(t);
+    ft_train_data_close(o.data);
+}
+
+static void a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint(void **state)
+{
+    (void)state;
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT), *again = trainer(FT_TRAIN_EXPERT);
+    o.data = some_data(NULL);
+    o.folder = ft_test_path("nan");
+    o.stop_after = 2;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    /* Frozen weights are those of the run; its own are read from the checkpoint: spoil the latter's copy. */
+    o.stop_after = 0;
+    o.adamw.rate = 1e-3;
+    char path[600];
+    snprintf(path, sizeof(path), "%s/checkpoint", o.folder);
+    size_t n, m;
+    char *before = ft_test_read(path, &n);
+    ft_train_options wild = o;
+    wild.folder = ft_test_path("wild");
+    wild.adamw.rate = 1e30;
+    wild.warmup = 0;
+    assert_int_equal(ft_train_run(again, &wild, &report, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "not finite"));
+    assert_non_null(strstr(st.msg, "step "));
+    char *after = ft_test_read(path, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    free(before);
+    free(after);
+    ft_trainer_close(t);
+    ft_trainer_close(again);
+    ft_train_data_close(o.data);
+}
+
+static void the_routers_start_differs_by_owner_in_the_owners_row_alone(void **state)
+{
+    (void)state;
+    enum { WINDOWS = 8 };
+    ft_parameters dense, pair;
+    ft_status st = {0};
+    uint64_t starts[3] = {0, 200, 400};
+    static int32_t a[400], b[400], c[400];
+    ft_train_data *public, *owner, *other;
+    ft_trainer *t;
+    float row[64];
+    for (int i = 0; i < 400; i++) {
+        a[i] = 1 + i * i % 29;
+        b[i] = 31 + i * 7 % 23;
+        c[i] = 20 + i * 3 % 31;
+    }
+    assert_ok(ft_train_data_of_ids(&public, a, starts, 2, &st), st);
+    assert_ok(ft_train_data_of_ids(&owner, b, starts, 2, &st), st);
+    assert_ok(ft_train_data_of_ids(&other, c, starts, 2, &st), st);
+    assert_ok(ft_parameters_open(&dense, golden_model("router-start", 0), &st), st);
+    dense.config.experts = 1; /* the goldens' public part */
+    for (int o = 0; o < 2; o++) {
+        assert_ok(ft_parameters_add_expert(&pair, &dense, 0, 0, &st), st);
+        for (size_t l = 0; l < 2; l++)
+            for (size_t i = 0; i < 3; i++) /* expert 1 as a copy of 0 */
+                memcpy(pair.layers[l].experts[3 + i].value, pair.layers[l].experts[i].value,
+                       pair.layers[l].experts[i].count * sizeof(float));
+        assert_ok(ft_trainer_new(&t, &pair, &(ft_trainer_options){.mode = FT_TRAIN_EXPERT}, &st), st);
+        assert_ok(ft_router_start(t, o ? other : owner, public, LENGTH, WINDOWS, 1.5, &st), st);
+        const float *router = ft_trainer_parameters(t)->layers[0].router->value;
+        if (o)
+            assert_memory_equal(row, router, 32 * sizeof(float));
+        memcpy(row, router, sizeof(row));
+        double most = 0;
+        for (size_t i = 0; i < 32; i++)
+            most = fmax(most, fabs((double)(router[32 + i] - router[i])));
+        assert_true(most > 0 && isfinite(most));
+        ft_trainer_close(t);
+    }
+    ft_parameters_close(&dense);
+    ft_train_data_close(public);
+    ft_train_data_close(owner);
+    ft_train_data_close(other);
+}
+
+static void noise_is_normal_and_streams_are_independent(void **state)
+{
+    (void)state;
+    enum { N = 200000 };
+    unsigned char key[FT_NOISE_KEY_BYTES] = {1};
+    ft_noise a, b;
+    double sum = 0, squares = 0, cubes = 0, fourth = 0, cross = 0;
+    ft_noise_init(&a, key, 1);
+    ft_noise_init(&b, key, 2);
+    for (int i = 0; i < N; i++) {
+        const double x = ft_noise_normal(&a);
+        sum += x;
+        squares += x * x;
+        cubes += x * x * x;
+        fourth += x * x * x * x;
+        cross += x * ft_noise_normal(&b);
+    }
+    /* Five standard deviations of each moment's mean. */
+    assert_true(fabs(sum / N) < 5 * sqrt(1.0 / N));
+    assert_true(fabs(squares / N - 1) < 5 * sqrt(2.0 / N));
+    assert_true(fabs(cubes / N) < 5 * sqrt(15.0 / N));
+    assert_true(fabs(fourth / N - 3) < 5 * sqrt(96.0 / N));
+    assert_true(fabs(cross / N) < 5 * sqrt(1.0 / N));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells),
+        cmocka_unit_test(an_example_holds_one_document_alone),
+        cmocka_unit_test(a_killed_run_goes_on_bit_for_bit),
+        cmocka_unit_test(a_killed_private_run_draws_what_it_would_have_drawn),
+        cmocka_unit_test(a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again),
+        cmocka_unit_test(another_runs_or_a_damaged_checkpoint_is_refused),
+        cmocka_unit_test(a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint),
+        cmocka_unit_test(the_routers_start_differs_by_owner_in_the_owners_row_alone),
+        cmocka_unit_test(noise_is_normal_and_streams_are_independent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
