@@ -13,7 +13,14 @@
  * time goes into fetching weights. Then nothing else may miss the first level (what
  * misses waits in the same short queue), so that the columns go in blocks, and sums
  * between them through `sums`. */
-enum { PANEL_FEW = 16, PANEL_MANY = 32, FEW_TOKENS = 2 * TOKENS, BLOCK_BYTES = 16 << 10, NEAR_BYTES = 24 << 10 };
+enum {
+    PANEL_FEW = 16,
+    PANEL_MANY = 32,
+    FEW_TOKENS = 2 * TOKENS,
+    BLOCK_BYTES = 16 << 10,
+    NEAR_BYTES = 24 << 10,
+    AHEAD = 4096
+};
 
 typedef struct panel {
     const ft_matmul *m;
@@ -22,6 +29,7 @@ typedef struct panel {
     const char *next, *end; /* weights to fetch next, as one ascending stream; where they end */
     size_t every, wait;     /* at each such step, in how many */
     int near;               /* fetch into the first level: one tile ahead, and all of it fits */
+    int lone;               /* one row at a time: a lone token's weights are read as one stream */
     lanes sums[PANEL_FEW][FEW_TOKENS];
 } panel;
 
@@ -135,7 +143,7 @@ FT_INLINE void tile_of(number wt, number xt, panel *p, size_t r, size_t t, lanes
 FT_INLINE void block(number wt, number xt, panel *p, size_t first, size_t last)
 {
     for (size_t r = p->first, rows; r < p->last; r += rows) {
-        rows = p->last - r < ROWS ? 1 : ROWS;
+        rows = p->last - r < ROWS || p->lone ? 1 : ROWS;
         for (size_t t = first, tokens; t < last; t += tokens) {
             lanes *sums = &p->sums[(r - p->first) % PANEL_FEW][(t - first) % FEW_TOKENS];
             tokens = ft_matmul_tile(last - t, TOKENS);
@@ -152,17 +160,20 @@ FT_INLINE void matmul(number wt, number xt, const ft_matmul *m)
     const int few = m->tokens <= FEW_TOKENS;
     const size_t row_bytes = m->w_stride * number_bytes(wt);
     const int near = m->tokens * m->cols * number_bytes(xt) + 2 * ROWS * row_bytes <= NEAR_BYTES;
+    /* One chain of sums is as fast as memory at 32 bytes a step; at others it was slower than four rows. */
+    const int lone = m->tokens == 1 && STEP * number_bytes(wt) == 32;
     const size_t most = near ? ROWS : few ? PANEL_FEW : PANEL_MANY;
     const size_t each = few && m->tokens ? BLOCK_BYTES / (m->tokens * number_bytes(xt)) : m->cols;
     const size_t blocks = few ? (m->cols + each - 1) / each : 1;
     const size_t cols = blocks > 1 ? (m->cols / blocks + STEP) / STEP * STEP : m->cols;
     panel p = {.m = m,
-               .near = near,
+               .near = near || lone,
+               .lone = lone,
                .end = (const char *)m->w + m->rows * row_bytes,
                .every = (m->tokens + TOKENS - 1) / TOKENS};
     for (; p.first < m->rows; p.first = p.last) {
         p.last = p.first + most < m->rows ? p.first + most : m->rows;
-        p.next = (const char *)m->w + p.last * row_bytes;
+        p.next = (const char *)m->w + (p.lone ? p.first * row_bytes + AHEAD : p.last * row_bytes);
         for (size_t t = 0, tokens; t < m->tokens; t += tokens) {
             tokens = few ? m->tokens : ft_matmul_tile(m->tokens - t, TOKENS);
             for (p.from = 0; p.from < m->cols || !m->cols; p.from = p.to) {
