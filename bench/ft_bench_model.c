@@ -65,10 +65,13 @@ static double bytes_of_step(const bench *b, size_t requests, size_t context)
     const ft_model_sizes z = ft_model_get_sizes(b->model);
     const double embedding = c->tie_word_embeddings ? 0 : (double)(c->vocab * c->hidden);
     const double expert = 3.0 * (double)(c->layers * c->hidden * c->intermediate);
-    const double used = (double)z.parameters - embedding -
-                        (requests == 1 && c->experts ? (double)(c->experts - c->top_k) * expert : 0);
+    const double used =
+        (double)z.parameters - embedding - (requests == 1 && c->experts ? (double)(c->experts - c->top_k) * expert : 0);
     const char *type = z.weight_type;
-    const double each = !strcmp(type, "float32") ? 4 : strstr(type, "int8") ? 17.0 / 16 : strstr(type, "int4") ? 9.0 / 16 : 2;
+    const double each = !strcmp(type, "float32") ? 4
+                        : strstr(type, "int8")   ? 17.0 / 16
+                        : strstr(type, "int4")   ? 9.0 / 16
+                                                 : 2;
     const double kv = 2.0 * (double)(c->layers * c->kv_heads * c->head_dim) * (b->kv_type == FT_KV_F32 ? 4 : 2);
     return used * each + kv * (double)(context * requests);
 }
@@ -217,8 +220,9 @@ int main(int argc, char **argv)
     int at = 2;
     for (; at + 1 < argc && argv[at][0] == '-'; at += 2)
         if (!strcmp(argv[at], "--compute") ? ft_compute_parse(&o.compute, argv[at + 1], &st) != FT_OK
-            : !strcmp(argv[at], "--kv-type") ? ft_kv_type_parse(&o.kv_type, argv[at + 1], &st) != FT_OK
-                                             : strcmp(argv[at], "--threads") || !(threads = (unsigned)atoi(argv[at + 1])))
+            : !strcmp(argv[at], "--kv-type")
+                ? ft_kv_type_parse(&o.kv_type, argv[at + 1], &st) != FT_OK
+                : strcmp(argv[at], "--threads") || !(threads = (unsigned)atoi(argv[at + 1])))
             die(st.msg[0] ? st.msg : "unknown option");
     if (argc <= at)
         die("usage: ft_bench_model MODEL [--compute C] [--kv-type T] [--threads N] LINE…");
