@@ -51,11 +51,10 @@ class Bench:
             subprocess.run([f"{ROOT}/build/release/bench/ft_make_model", "--shape", SHAPE, "--type", kind, path], check=True, stdout=subprocess.DEVNULL)
         return path
 
-    def ours(self, kind, line, **options):
-        key = ("ours", kind, line, *sorted(options.items()))
+    def ours(self, kind, line, build="release", compute="bfloat16"):
+        key = ("ours", kind, line, build, compute)
         if key not in self.known:
-            more = [x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", str(value))]
-            done = subprocess.run([f"{ROOT}/build/release/bench/ft_bench_model", self.model(kind), "--compute", "bfloat16", "--kv-type", "bfloat16", *more, line],
+            done = subprocess.run([f"{ROOT}/build/{build}/bench/ft_bench_model", self.model(kind), "--compute", compute, "--kv-type", compute, line],
                                   stdout=subprocess.PIPE, check=True)
             answer = json.loads(done.stdout)
             self.known[key] = {**answer[line], "peak_rss_bytes": answer["peak_rss_bytes"]}
@@ -112,8 +111,8 @@ def against(b, what, kind, line, files, least, most="best"):
               f"{speed:.1f} tokens/s ({setting})", ours["tokens_per_s"] >= ratio * speed)
 
 
-def bound(b, what, kind, line, least, **options):
-    ours = b.ours(kind, line, **options)
+def bound(b, what, kind, line, least):
+    ours = b.ours(kind, line)
     b.row(what, f">= {least:.0%} of the bound", f"{ours['tokens_per_s']:.1f} tokens/s, {ours['of_bound']:.0%} of {ours['bound']:.1f}", "-", ours["of_bound"] >= least)
     return ours["of_bound"]
 
@@ -193,6 +192,40 @@ def line_memory(b):
         b.row(f"peak RSS, {kind}", "the mapped file, no copy", f"{peak / 1e9:.2f} GB, file {size / 1e9:.2f} GB", "-", peak < size + 300e6)
 
 
+def line_exact(b):
+    """float32 products and cache: the default, exact to the checkpoint"""
+    one, eight, prompt = (b.ours("bf16", x, compute="float32") for x in ("decode", "batch-8", "prefill-512"))
+    b.row("bf16 weights, --compute float32", "", f"one {one['tokens_per_s']:.1f}, 8 requests {eight['tokens_per_s']:.1f}, prefill {prompt['tokens_per_s']:.0f} tokens/s")
+
+
+def line_order(b):
+    """what a fixed order of summation costs: against a build whose compiler may reorder sums"""
+    free = ["cmake", "--preset", "release", "-B", f"{ROOT}/build/free-order", "-DCMAKE_C_FLAGS=-funsafe-math-optimizations"]
+    subprocess.run(free, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", f"{ROOT}/build/free-order", "--target", "ft_bench_model"], check=True, stdout=subprocess.DEVNULL)
+    for kind in TYPES:
+        found = []
+        for line in ("decode", "batch-8", "prefill-512"):
+            best = {}
+            for _ in range(2):  # in turns
+                for build in ("release", "free-order"):
+                    b.known.pop(("ours", kind, line, build, "bfloat16"), None)
+                    best[build] = max(best.get(build, 0), b.ours(kind, line, build)["tokens_per_s"])
+            found.append(f"{line} {best['release'] / best['free-order']:.2f} x")
+        b.row(f"fixed order of sums, {kind}", "against a free one", ", ".join(found))
+
+
+def line_seed(b):
+    """FlexOlmo-7x7B's full shape in int4, 33 B parameters; 19 GB of disk and memory; only when it is named"""
+    path = f"{b.folder}/flexolmo-7x7b-int4"
+    if not os.path.exists(f"{path}/config.json"):
+        subprocess.run([f"{ROOT}/build/release/bench/ft_make_model", "--shape", "flexolmo-7x7b", "--type", "int4", path], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([f"{ROOT}/build/release/bench/ft_bench_model", path, "--compute", "bfloat16", "--kv-type", "bfloat16", "decode"], stdout=subprocess.PIPE, check=True)
+    ours = json.loads(done.stdout)
+    one = ours["decode"]
+    b.row("FlexOlmo-7x7B's shape, int4, decode", "", f"{one['tokens_per_s']:.2f} tokens/s, {one['of_bound']:.0%} of {one['bound']:.2f}; peak RSS {ours['peak_rss_bytes'] / 1e9:.1f} GB")
+
+
 LINES = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith("line_")}
 
 
@@ -216,7 +249,7 @@ def main():
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     head = f"{cpu}, {len(os.sched_getaffinity(0))} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
     print(head)
-    for name in a.lines or LINES:
+    for name in a.lines or (x for x in LINES if x != "seed"):
         LINES[name](b)
     if a.markdown:
         with open(a.markdown, "w") as f:

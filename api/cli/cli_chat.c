@@ -79,27 +79,14 @@ typedef struct chat {
 static int take_option(chat *c, const char *name, const char *value)
 {
     const char *me = "chat";
-    long long n;
     if (!strcmp(name, "system")) {
         c->system = value;
     } else if (!strcmp(name, "chat-template")) {
         c->template_name = value;
     } else if (!strcmp(name, "new-tokens")) {
         return cli_integer(me, name, value, 1, INT32_MAX, &c->new_tokens);
-    } else if (!strcmp(name, "temperature")) {
-        return cli_number(me, name, value, 0, 100, &c->sampling.temperature);
-    } else if (!strcmp(name, "top-p")) {
-        return cli_number(me, name, value, 0, 1, &c->sampling.top_p);
-    } else if (!strcmp(name, "min-p")) {
-        return cli_number(me, name, value, 0, 1, &c->sampling.min_p);
-    } else if (!strcmp(name, "top-k")) {
-        const int ok = cli_integer(me, name, value, 0, INT32_MAX, &n);
-        c->sampling.top_k = ok ? n : 0;
-        return ok;
-    } else if (!strcmp(name, "seed")) {
-        c->seeded = cli_integer(me, name, value, 0, INT64_MAX, &n);
-        c->sampling.seed = c->seeded ? (uint64_t)n : 0;
-        return c->seeded;
+    } else if (cli_is_sampling_option(name)) {
+        return cli_take_sampling_option(me, name, value, &c->sampling, &c->seeded);
     } else if (!strcmp(name, "without")) {
         c->without_list = value;
     } else if (cli_is_engine_option(name)) {

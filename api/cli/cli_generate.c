@@ -94,27 +94,14 @@ typedef struct generate {
 static int take_option(generate *g, const char *name, const char *value)
 {
     const char *me = "generate";
-    long long n;
     if (!strcmp(name, "prompt")) {
         g->prompt = value;
     } else if (!strcmp(name, "ids")) {
         g->ids_path = value;
     } else if (!strcmp(name, "new-tokens")) {
         return cli_integer(me, name, value, 0, INT32_MAX, &g->new_tokens);
-    } else if (!strcmp(name, "temperature")) {
-        return cli_number(me, name, value, 0, 100, &g->sampling.temperature);
-    } else if (!strcmp(name, "top-p")) {
-        return cli_number(me, name, value, 0, 1, &g->sampling.top_p);
-    } else if (!strcmp(name, "min-p")) {
-        return cli_number(me, name, value, 0, 1, &g->sampling.min_p);
-    } else if (!strcmp(name, "top-k")) {
-        const int ok = cli_integer(me, name, value, 0, INT32_MAX, &n);
-        g->sampling.top_k = ok ? n : 0;
-        return ok;
-    } else if (!strcmp(name, "seed")) {
-        g->seeded = cli_integer(me, name, value, 0, INT64_MAX, &n);
-        g->sampling.seed = g->seeded ? (uint64_t)n : 0;
-        return g->seeded;
+    } else if (cli_is_sampling_option(name)) {
+        return cli_take_sampling_option(me, name, value, &g->sampling, &g->seeded);
     } else if (!strcmp(name, "stop")) {
         if (g->stop_count == FT_MAX_STOPS || !*value)
             return cli_usage(me, g->stop_count == FT_MAX_STOPS ? "--stop may be given %d times" : "--stop is empty",

@@ -66,3 +66,30 @@ ft_engine_options cli_engine_options(const cli_engine *e, const ft_engine_option
     (void)rc;
     return o;
 }
+
+int cli_is_sampling_option(const char *name)
+{
+    return !strcmp(name, "temperature") || !strcmp(name, "top-k") || !strcmp(name, "top-p") || !strcmp(name, "min-p") ||
+           !strcmp(name, "seed");
+}
+
+int cli_take_sampling_option(const char *subcommand, const char *name, const char *value, ft_sampling *s, int *seeded)
+{
+    long long n = 0;
+    if (!strcmp(name, "temperature"))
+        return cli_number(subcommand, name, value, 0, 100, &s->temperature);
+    if (!strcmp(name, "top-p"))
+        return cli_number(subcommand, name, value, 0, 1, &s->top_p);
+    if (!strcmp(name, "min-p"))
+        return cli_number(subcommand, name, value, 0, 1, &s->min_p);
+    const int seed = !strcmp(name, "seed");
+    if (!cli_integer(subcommand, name, value, 0, seed ? INT64_MAX : INT32_MAX, &n))
+        return 0;
+    if (seed) {
+        s->seed = (uint64_t)n;
+        *seeded = 1;
+    } else {
+        s->top_k = n;
+    }
+    return 1;
+}

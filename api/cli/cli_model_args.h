@@ -2,6 +2,7 @@
 #ifndef FT_CLI_MODEL_ARGS_H
 #define FT_CLI_MODEL_ARGS_H
 #include "model/ft_engine.h"
+#include "model/ft_sampler.h"
 
 #include <stdint.h>
 
@@ -23,5 +24,11 @@ int cli_is_engine_option(const char *name);
 int cli_take_engine_option(const char *subcommand, const char *name, const char *value, cli_engine *e);
 /* `from` (NULL: defaults) with what was given. */
 ft_engine_options cli_engine_options(const cli_engine *e, const ft_engine_options *from);
+
+/* --temperature, --top-k, --top-p, --min-p and --seed. */
+int cli_is_sampling_option(const char *name);
+/* Takes one of them; *seeded becomes 1 with --seed. Prints a usage message and returns 0 when the
+ * value is none. */
+int cli_take_sampling_option(const char *subcommand, const char *name, const char *value, ft_sampling *s, int *seeded);
 
 #endif

@@ -19,7 +19,9 @@ enum {
     FEW_TOKENS = 2 * TOKENS,
     BLOCK_BYTES = 16 << 10,
     NEAR_BYTES = 24 << 10,
-    AHEAD = 4096
+    AHEAD = 4096,
+    AHEAD_LONE = 1024,
+    LONE_ROWS = 64
 };
 
 typedef struct panel {
@@ -155,8 +157,42 @@ FT_INLINE void block(number wt, number xt, panel *p, size_t first, size_t last)
     }
 }
 
+/* One token: rows of ROWS places far apart go side by side, because memory gives more to
+ * several streams than to one. */
+FT_INLINE void matmul_lone(number wt, number xt, const ft_matmul *m, size_t part)
+{
+    const size_t row_bytes = m->w_stride * number_bytes(wt);
+    const char *x = ft_matmul_x(m, 0);
+    for (size_t first = 0; first < part; first++) {
+        const char *w[ROWS];
+        lanes sum[ROWS][TOKENS];
+        float out[ROWS];
+        FT_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            w[r] = (const char *)m->w + (first + (size_t)r * part) * row_bytes;
+            sum[r][0] = lanes_of(0);
+        }
+        size_t k = 0;
+        for (; k + STEP <= m->cols; k += STEP) {
+            FT_UNROLL
+            for (int r = 0; r < ROWS; r++)
+                __builtin_prefetch(w[r] + k * number_bytes(wt) + AHEAD_LONE, 0, 3);
+            columns(wt, xt, sum, w, &x, k, STEP, 1, ROWS, 1);
+        }
+        if (k < m->cols)
+            columns(wt, xt, sum, w, &x, k, m->cols - k, 0, ROWS, 1);
+        lanes_sum_4(out, sum[0][0], sum[1][0], sum[2][0], sum[3][0]);
+        FT_UNROLL
+        for (int r = 0; r < ROWS; r++)
+            m->out[first + (size_t)r * part] = out[r];
+    }
+}
+
 FT_INLINE void matmul(number wt, number xt, const ft_matmul *m)
 {
+    _Static_assert(ROWS == 4, "lanes_sum_4");
+    const size_t part = m->tokens == 1 && m->rows >= LONE_ROWS ? m->rows / ROWS : 0;
+    matmul_lone(wt, xt, m, part);
     const int few = m->tokens <= FEW_TOKENS;
     const size_t row_bytes = m->w_stride * number_bytes(wt);
     const int near = m->tokens * m->cols * number_bytes(xt) + 2 * ROWS * row_bytes <= NEAR_BYTES;
@@ -169,6 +205,7 @@ FT_INLINE void matmul(number wt, number xt, const ft_matmul *m)
     panel p = {.m = m,
                .near = near || lone,
                .lone = lone,
+               .first = part * ROWS,
                .end = (const char *)m->w + m->rows * row_bytes,
                .every = (m->tokens + TOKENS - 1) / TOKENS};
     for (; p.first < m->rows; p.first = p.last) {
