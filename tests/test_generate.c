@@ -1,10 +1,10 @@
 /* Sampling, one generation, many generations, and the commands over them. */
 #include "tests/model_fixture.h"
+#include "tests/scheduler_fixture.h"
 
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
 #include "model/ft_generate.h"
-#include "model/ft_scheduler.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -419,45 +419,6 @@ static void every_allocation_of_a_generation_may_fail(void **state)
 }
 
 /* --- Many generations ---------------------------------------------------------------------- */
-
-typedef struct client {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint32_t ids[64];
-    size_t count, steps, stop_after; /* stop_after 0: never */
-    int finals;
-    ft_finish finish;
-} client;
-
-static int on_step(void *context, const ft_generation *g, int final, ft_code rc, const ft_status *st)
-{
-    (void)st;
-    client *c = context;
-    const ft_generation_state now = ft_generation_get(g);
-    pthread_mutex_lock(&c->lock);
-    c->steps++;
-    c->count = now.count;
-    memcpy(c->ids, now.ids, now.count * sizeof(*c->ids));
-    c->finals += final;
-    c->finish = rc ? FT_FINISH_NONE : now.finish;
-    const int stop = c->stop_after && c->steps >= c->stop_after;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-    return stop;
-}
-
-static void wait_for(client *c)
-{
-    pthread_mutex_lock(&c->lock);
-    while (!c->finals)
-        pthread_cond_wait(&c->changed, &c->lock);
-    pthread_mutex_unlock(&c->lock);
-}
-
-static client new_client(void)
-{
-    return (client){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-}
 
 static void count_call(void *context, ft_pool *pool)
 {
