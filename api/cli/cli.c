@@ -209,3 +209,27 @@ int cli_batch(cli_row_fn *row, void *context)
     }
     return code;
 }
+
+static void print_verbs(FILE *to, const char *subcommand, const char *about, const cli_verb *verbs, size_t count,
+                        const char *example)
+{
+    fprintf(to, "flextrace %s: %s\n\nUsage: flextrace %s VERB …; 'flextrace %s VERB --help' explains one.\n\n",
+            subcommand, about, subcommand, subcommand);
+    for (size_t i = 0; i < count; i++)
+        fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+    fprintf(to, "\nExample:\n%s", example);
+}
+
+int cli_run_verb(const char *subcommand, const char *about, const cli_verb *verbs, size_t count, const char *example,
+                 int argc, char **argv)
+{
+    const int help = argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"));
+    if (argc < 2 || help) {
+        print_verbs(help ? stdout : stderr, subcommand, about, verbs, count, example);
+        return help ? CLI_OK : CLI_USAGE;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(argv[1], verbs[i].name))
+            return verbs[i].run(argc - 1, argv + 1);
+    return cli_usage(subcommand, "'%.60s' is not a verb", argv[1]);
+}

@@ -15,6 +15,16 @@ enum { CLI_OK = 0, CLI_CHECK_FAILED = 1, CLI_USAGE = 2, CLI_BAD_INPUT = 3, CLI_S
 /* argv[0] is the subcommand's own name. Each returns an exit code. */
 typedef int cli_command(int argc, char **argv);
 
+/* A subcommand of verbs: what it is, one line a verb, an example. */
+typedef struct cli_verb {
+    const char *name;
+    cli_command *run;
+    const char *summary;
+} cli_verb;
+/* Runs the verb that argv[1] names; prints what there are for --help, and where there is none. */
+int cli_run_verb(const char *subcommand, const char *about, const cli_verb *verbs, size_t count, const char *example,
+                 int argc, char **argv);
+
 /* Prints "flextrace: MESSAGE" on standard error and gives the exit code of the
  * status' code (FT_ERR_ARG 2, FT_ERR_FORMAT and NOT_FOUND 3, MEM and IO 4 …;
  * FT_ERR_CANCELLED 128 + the number of the signal that asked for it). */
