@@ -93,6 +93,18 @@ static ft_code out_of_memory(ft_status *st)
     return ft_fail(st, FT_ERR_MEM, "convert: out of memory");
 }
 
+/* name[0..n) and a suffix, in the plan's arena; NULL when memory is out. */
+static char *name_with(ft_convert_plan *p, const char *name, size_t n, const char *suffix)
+{
+    const size_t more = strlen(suffix) + 1; /* with its end */
+    char *full = ft_arena_array(p->arena, n + more, 1);
+    if (full) {
+        memcpy(full, name, n);
+        memcpy(full + n, suffix, more);
+    }
+    return full;
+}
+
 static ft_code add_spec(planner *c, const char *name, size_t bytes_of_name, const char *suffix, const char *dtype,
                         const char *source, unsigned dims, const size_t *shape, uint64_t bytes)
 {
@@ -100,12 +112,9 @@ static ft_code add_spec(planner *c, const char *name, size_t bytes_of_name, cons
     ft_code rc = ft_array_grow((void **)&p->specs, &p->spec_capacity, p->spec_count + 1, sizeof(*p->specs), c->st);
     if (rc)
         return rc;
-    const size_t n = bytes_of_name + strlen(suffix);
-    char *full = ft_arena_array(p->arena, n + 1, 1);
+    char *full = name_with(p, name, bytes_of_name, suffix);
     if (!full)
         return out_of_memory(c->st);
-    memcpy(full, name, bytes_of_name);
-    memcpy(full + bytes_of_name, suffix, strlen(suffix));
     ft_tensor_spec *s = &p->specs[p->spec_count++];
     *s = (ft_tensor_spec){.name = full, .dtype = dtype, .source = source, .dims = dims, .bytes = bytes};
     memcpy(s->shape, shape, dims * sizeof(*shape));
@@ -141,12 +150,10 @@ static ft_code add_matrix(planner *c, ft_convert_job job, const char *name, size
     ft_code rc = add_job(c, job);
     if (rc)
         return rc;
-    char *source = ft_arena_array(c->p->arena, n + sizeof(".qweight"), 1);
+    /* An expert of a fused tensor, and a tied head, count as the tensor that they might have been. */
+    char *source = name_with(c->p, name, n, job.from_scales ? ".qweight" : ".weight");
     if (!source)
         return out_of_memory(c->st);
-    /* An expert of a fused tensor, and a tied head, count as the tensor that they might have been. */
-    memcpy(source, name, n);
-    strcpy(source + n, job.from_scales ? ".qweight" : ".weight");
     if (!ft_is_quantized(job.to))
         return add_spec(c, name, n, ".weight", dtype_of(job.to), source, 2, (size_t[]){job.rows, job.cols},
                         (uint64_t)job.rows * job.cols * (job.to == FT_WEIGHT_F32 ? 4 : 2));

@@ -187,9 +187,10 @@ static int take_router(request *r, const char *value)
     return CLI_OK;
 }
 
-static int take(void *context, const char *name, const char *value)
+static int take(void *context, const char *name, const char *given)
 {
     request *r = context;
+    const char *value = given ? given : ""; /* of a flag */
     const int only_expert =
         name && (!strcmp(name, "public") || !strcmp(name, "owner") || !strncmp(name, "public-", 7) ||
                  !strcmp(name, "router-init") || !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") ||
@@ -203,7 +204,7 @@ static int take(void *context, const char *name, const char *value)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
         return cli_usage(r->verb, "'%.60s' is one word too many", value);
-    const int number = name ? take_number(r, name, value ? value : "") : -1;
+    const int number = name ? take_number(r, name, value) : -1;
     if (number >= 0)
         return number ? CLI_OK : CLI_USAGE;
     if (!name || !strcmp(name, "public"))

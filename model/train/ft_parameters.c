@@ -216,16 +216,18 @@ void ft_parameters_draw_router(ft_parameters *p, uint64_t seed)
 {
     ft_random r;
     ft_random_init(&r, seed);
-    for (size_t l = 0; l < p->config.layers; l++)
-        for (size_t i = 0; p->layers[l].router && i < p->layers[l].router->count; i++)
-            p->layers[l].router->value[i] = draw(&r);
+    for (size_t l = 0; l < p->config.layers; l++) {
+        const ft_parameter *w = p->layers[l].router;
+        for (size_t i = 0; w && w->value && i < w->count; i++)
+            w->value[i] = draw(&r);
+    }
 }
 
 void ft_parameters_close(ft_parameters *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; p->all && i < p->count; i++) {
         free(p->all[i].value);
         free(p->all[i].grad);
     }

@@ -324,8 +324,9 @@ static ft_code head(ft_pass *pass, double *losses, int backward, ft_status *st)
                 ft_linear_backward_weight(t->pool, t->p.head->grad, t->s.logits, V, x, h.rows, H, V);
             ft_linear_backward(t->pool, t->dx + h.at * H, 0, t->s.logits, V, t->p.head->value, h.rows, H, V);
         }
-    for (size_t n = 0; n < t->tokens; n++)
-        losses[n / T] += token_loss[n];
+    for (size_t i = 0; i < t->sequences; i++)
+        for (size_t n = i * T; n < (i + 1) * T; n++)
+            losses[i] += token_loss[n];
     free(token_loss);
     return FT_OK;
 }

@@ -131,7 +131,8 @@ static double log_moment(const pld *p, double t)
 static double tail(const pld *p, uint64_t steps, double log_tail, double sign)
 {
     double best = INFINITY;
-    for (double t = 1e-3; t < 1e4; t *= 2) {
+    for (int power = -10; power < 14; power++) {
+        const double t = ldexp(1, power);
         const double bound = ((double)steps * log_moment(p, sign * t) - log_tail) / t;
         if (!(bound < best)) /* or not a number: the moment left float64's range */
             break;
