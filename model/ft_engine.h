@@ -18,8 +18,7 @@
 #ifndef FT_ENGINE_H
 #define FT_ENGINE_H
 #include "model/ft_session.h"
-#include "model/kernels/ft_matmul.h"
-#include "model/kernels/ft_page.h"
+#include "model/ft_precision.h"
 
 FT_API_BEGIN
 

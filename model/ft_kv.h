@@ -18,6 +18,7 @@
 #ifndef FT_KV_H
 #define FT_KV_H
 #include "model/ft_engine.h"
+#include "model/kernels/ft_page.h"
 
 #define FT_NO_PAGE UINT32_MAX
 

@@ -26,10 +26,7 @@ enum {
     PANEL_MANY = 64 / LANES,
     MOST_SUMS = SLICES * TOKENS > FEW ? SLICES * TOKENS : FEW,
     BLOCK_BYTES = 28 << 10,
-    AHEAD = 4096,
-    PLACES = PARTS == 1 ? 4 : SLICES, /* slices of a lone token's tile, far apart */
-    MOST_SLICES = PLACES > SLICES ? PLACES : SLICES,
-    AHEAD_LONE = 1024
+    AHEAD = 4096
 };
 
 typedef struct panel {
@@ -58,7 +55,7 @@ FT_INLINE void group(int bits, const char *const *w, const char *const *scales, 
     }
     FT_UNROLL
     for (int q = 0; q < 4; q++) {
-        some_weights some[MOST_SLICES];
+        some_weights some[SLICES];
         FT_UNROLL
         for (int i = 0; i < slices; i++) {
             const char *p = w[i] + g * group_bytes(bits) + (size_t)q * (group_bytes(bits) / 4);
@@ -179,39 +176,11 @@ FT_INLINE void panel_of_many(int bits, panel *p)
     }
 }
 
-/* One token: slices of PLACES places far apart go side by side, because memory gives more to
- * several streams than to one. */
-FT_INLINE void matmul_lone(int bits, const ft_matmul *m, size_t part)
-{
-    const size_t groups = m->cols / FT_GROUP;
-    const ft_group *x = ft_matmul_x(m, 0);
-    const lanes check = lanes_of(ft_group_check(x, groups));
-    for (size_t first = 0; first < part; first++) {
-        const char *w[PLACES], *scales[PLACES];
-        lanes sum[MOST_SUMS];
-        FT_UNROLL
-        for (int i = 0; i < PLACES; i++) {
-            const size_t slice = first + (size_t)i * part;
-            w[i] = (const char *)m->w + slice * groups * group_bytes(bits);
-            scales[i] = (const char *)(m->scales + slice * groups * FT_BLOCK_ROWS);
-            sum[i] = lanes_of(0);
-        }
-        for (size_t g = 0; g < groups; g++)
-            group(bits, w, scales, &x, g, AHEAD_LONE, sum, PLACES, 1);
-        FT_UNROLL
-        for (int i = 0; i < PLACES; i++)
-            lanes_store(m->out + (first + (size_t)i * part) * LANES, lanes_multiply(sum[i], check));
-    }
-}
-
 FT_INLINE void matmul(int bits, const ft_matmul *m)
 {
-    const size_t part = PARTS == 1 && m->tokens == 1 ? m->rows / LANES / PLACES : 0;
-    if (part)
-        matmul_lone(bits, m, part);
     const int few = m->tokens <= FEW;
     const size_t slices = (m->rows + LANES - 1) / LANES, most = few ? PANEL_FEW : PANEL_MANY;
-    panel p = {.m = m, .first = part * PLACES, .groups = m->cols / FT_GROUP};
+    panel p = {.m = m, .groups = m->cols / FT_GROUP};
     const size_t blocks = (m->tokens * p.groups * sizeof(ft_group) + BLOCK_BYTES - 1) / BLOCK_BYTES;
     for (; p.first < slices && m->tokens; p.first = p.last) {
         p.last = p.first + most < slices ? p.first + most : slices;

@@ -30,19 +30,12 @@
  *   a scale is 0, so are the weights. */
 #ifndef FT_MATMUL_H
 #define FT_MATMUL_H
+#include "model/ft_precision.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum ft_weight_type {
-    FT_WEIGHT_F32,
-    FT_WEIGHT_BF16,
-    FT_WEIGHT_F16,
-    FT_WEIGHT_I8,
-    FT_WEIGHT_I4,
-    FT_WEIGHT_TYPES
-} ft_weight_type;
 typedef enum ft_input_type { FT_INPUT_F32, FT_INPUT_BF16, FT_INPUT_I8, FT_INPUT_TYPES } ft_input_type;
-typedef enum ft_compute { FT_COMPUTE_FLOAT32, FT_COMPUTE_BFLOAT16, FT_COMPUTE_TYPES } ft_compute;
 enum {
     FT_MATMUL_ROWS = 16, /* a task's first row is a multiple of this */
     FT_GROUP = 32,       /* columns that share a scale */

@@ -16,10 +16,11 @@
  * Memory   nothing beyond page[depth - 1, cols - 1] is read; no alignment is needed. */
 #ifndef FT_PAGE_H
 #define FT_PAGE_H
+#include "model/ft_precision.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum ft_kv_type { FT_KV_F32, FT_KV_F16, FT_KV_BF16, FT_KV_TYPES } ft_kv_type;
 enum { FT_KV_PAGE = 64 };
 
 typedef struct ft_page_product {
