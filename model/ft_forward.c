@@ -11,8 +11,8 @@
  * threads nor on which tokens share the pass. What a single thread has to do between
  * two steps (laying out the next products) is done by the last one to arrive. */
 #include "model/engine_internal.h"
+#include "model/ft_rope.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { ALONE_WORK = 1 << 19 }; /* products of fewer multiplications than this do not wake other threads */
@@ -76,8 +76,7 @@ static void next_layer(void *pass)
 
 /* --- Steps that each token takes for itself ------------------------------------------- */
 
-/* Embedding and rotary angles. Angles are products in float32, as transformers has them; cosine and
- * sine of the rounded angle come from float64 so that no library's float32 ones matter. */
+/* Embedding and rotary angles. */
 static void begin_token(ft_pass *p, size_t t)
 {
     const ft_engine *e = p->e;
@@ -87,11 +86,7 @@ static void begin_token(ft_pass *p, size_t t)
     const size_t half = c->head_dim / 2;
     float *x = z->x + t * c->hidden;
     ft_matrix_widen_row(&e->model->embed, token->id, x);
-    for (size_t i = 0; i < half; i++) {
-        const float angle = (float)token->position * e->inv_freq[i];
-        z->cos[t * half + i] = (float)cos((double)angle) * e->rope_scaling;
-        z->sin[t * half + i] = (float)sin((double)angle) * e->rope_scaling;
-    }
+    ft_rope_angles(z->cos + t * half, z->sin + t * half, token->position, e->inv_freq, half, e->rope_scaling);
     if (token->hidden)
         memcpy(token->hidden, x, c->hidden * sizeof(*x));
     ft_inputs_prepare(e, &z->hidden_in, e->inputs[0].qkv, t, x, c->hidden);

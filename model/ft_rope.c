@@ -82,3 +82,12 @@ void ft_rope_frequencies(const ft_rope_config *r, size_t head_dim, size_t max_po
                                                   : inv;
     }
 }
+
+void ft_rope_angles(float *cosines, float *sines, size_t position, const float *inv_freq, size_t half, float scaling)
+{
+    for (size_t i = 0; i < half; i++) {
+        const float angle = (float)position * inv_freq[i];
+        cosines[i] = (float)cos((double)angle) * scaling;
+        sines[i] = (float)sin((double)angle) * scaling;
+    }
+}

@@ -11,4 +11,9 @@
  * *scaling. FT_ROPE_DYNAMIC is that of a context within max_position. */
 void ft_rope_frequencies(const ft_rope_config *r, size_t head_dim, size_t max_position, float *inv_freq,
                          float *scaling);
+
+/* Cosines and sines [half] of a position. Angles are products in float32, as transformers has
+ * them; cosine and sine of the rounded angle come from float64 so that no library's float32 ones
+ * matter. */
+void ft_rope_angles(float *cosines, float *sines, size_t position, const float *inv_freq, size_t half, float scaling);
 #endif

@@ -171,15 +171,9 @@ static void fill_turns(ft_trainer *t)
     const ft_model_config *c = &t->p.config;
     const size_t half = c->head_dim / 2;
     float scaling;
-    ft_rope_frequencies(&c->rope, c->head_dim, c->max_position, t->sin, &scaling); /* one row of it, for now */
-    for (size_t n = t->length; n-- > 0;)
-        for (size_t i = 0; i < half; i++) {
-            const float angle = (float)n * t->sin[i];
-            t->cos[n * half + i] = cosf(angle) * scaling;
-            if (n)
-                t->sin[n * half + i] = sinf(angle) * scaling;
-        }
-    memset(t->sin, 0, half * sizeof(*t->sin));
+    ft_rope_frequencies(&c->rope, c->head_dim, c->max_position, t->inv_freq, &scaling);
+    for (size_t n = 0; n < t->length; n++)
+        ft_rope_angles(t->cos + n * half, t->sin + n * half, n, t->inv_freq, half, scaling);
 }
 
 static ft_code prepare(ft_trainer *t, const ft_batch *b, int with_ghost, ft_status *st)
@@ -212,6 +206,7 @@ static ft_code prepare(ft_trainer *t, const ft_batch *b, int with_ghost, ft_stat
     t->final = floats(&al, t->tokens, c->hidden);
     t->inv_final = floats(&al, t->tokens, 1);
     t->dx = floats(&al, t->tokens, c->hidden);
+    t->inv_freq = floats(&al, 1, c->head_dim / 2);
     t->cos = floats(&al, t->length, c->head_dim / 2);
     t->sin = floats(&al, t->length, c->head_dim / 2);
     if (al.rc) {

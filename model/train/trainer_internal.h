@@ -47,6 +47,7 @@ struct ft_trainer {
     ft_activations *kept;     /* [layers], or one where activations are made again */
     ft_train_scratch s;
     float *dx;        /* [N, H] */
+    float *inv_freq;  /* [D / 2] */
     float *cos, *sin; /* [length, D / 2] */
     size_t experts, top_k;
 };
