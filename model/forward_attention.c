@@ -52,8 +52,14 @@ static void page_product(const tile *i, size_t number, int values)
         const size_t sees = positions_of(i, r);
         i->depths[r] = (uint32_t)(sees <= first ? 0 : sees - first < n ? sees - first : n);
     }
-    const void *page = ft_kv_head(&e->kv, i->session->pages[number], i->layer, i->head, values);
+    const uint32_t *pages = i->session->pages;
+    const void *page = ft_kv_head(&e->kv, pages[number], i->layer, i->head, values);
+    const int more = left > FT_KV_PAGE; /* after the last page's keys come the first one's values */
+    const void *next = more      ? ft_kv_head(&e->kv, pages[number + 1], i->layer, i->head, values)
+                       : !values ? ft_kv_head(&e->kv, pages[0], i->layer, i->head, 1)
+                                 : NULL;
     const ft_page_product scores = {.page = page,
+                                    .next = next,
                                     .page_stride = FT_KV_PAGE,
                                     .depth = D,
                                     .cols = n,
@@ -63,6 +69,7 @@ static void page_product(const tile *i, size_t number, int values)
                                     .out = i->scores + first,
                                     .out_stride = stride},
                           mix = {.page = page,
+                                 .next = next,
                                  .page_stride = D,
                                  .depth = n,
                                  .cols = D,

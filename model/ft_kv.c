@@ -69,6 +69,7 @@ ft_code ft_kv_open(ft_kv *kv, size_t pages, ft_status *st)
     if (p == MAP_FAILED)
         return ft_fail(st, FT_ERR_MEM, "key-value cache: no room for %zu bytes: %s; a smaller one may fit", bytes,
                        strerror(errno));
+    (void)madvise(p, bytes, MADV_HUGEPAGE); /* attention reads a few kilobytes here and there: fewer page walks */
     kv->memory = p;
     kv->bytes = bytes ? bytes : 1;
     kv->pages = pages;
