@@ -225,16 +225,23 @@ static void combine_position(void *context, size_t at, size_t own, ft_range rang
     c->longest[at] = own > c->longest[at] ? own : c->longest[at];
 }
 
-/* One position after another. */
-static void match_table(combining *c)
+/* In the parts of infini-gram's kind whose own longest match is shorter: where the longest
+ * would stand. */
+static void place_beaten(const ft_index *ix, unsigned k, const uint32_t *ids, size_t count, const size_t *longest,
+                         ft_match *matches)
 {
-    for (size_t i = 0, known = 0; i < c->count; i++) {
-        const size_t left = c->count - i;
-        ft_range r;
-        const size_t own = c->part->reversed ? ft_part_longest_prefix(c->part, c->ids + i, left, &r)
-                                             : ft_part_extend(c->part, c->ids + i, known, left, &r);
-        known = own ? own - 1 : 0;
-        combine_position(c, i, own, r);
+    enum { SOME = 64 };
+    ft_stretch beaten[SOME];
+    ft_range places[SOME];
+    for (size_t i = 0; i < count;) {
+        size_t some = 0;
+        for (; i < count && some < SOME; i++)
+            if (!(matches[i].count >> k & 1))
+                beaten[some++] = (ft_stretch){i, i + longest[i]};
+        if (some)
+            ft_table_find_each(&ix->parts[k], ids, beaten, some, places);
+        for (size_t j = 0; j < some; j++)
+            matches[beaten[j].start].part[k] = places[j];
     }
 }
 
@@ -247,23 +254,29 @@ void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, s
         const ft_part *p = &ix->parts[k];
         combining c = {p, k, ids, count, longest, matches};
         if (p->bytewise)
-            match_table(&c);
+            ft_table_match_all(p, ids, count, matches != NULL, combine_position, &c);
         else
             ft_segment_match_all(p, ids, count, matches || p->removed_ranks.count, combine_position, &c);
     }
+    for (unsigned k = 0; k < ix->part_count && matches; k++)
+        if (ix->parts[k].bytewise)
+            place_beaten(ix, k, ids, count, longest, matches);
     for (size_t i = 0; i < count && matches; i++) {
         const uint64_t best = matches[i].count;
         matches[i].count = 0;
         for (unsigned k = 0; k < ix->part_count; k++)
             set_part(ix, &matches[i], k,
-                     best >> k & 1 ? matches[i].part[k] : ft_part_find(&ix->parts[k], ids + i, longest[i]));
+                     best >> k & 1 || ix->parts[k].bytewise ? matches[i].part[k]
+                                                            : ft_part_find(&ix->parts[k], ids + i, longest[i]));
     }
 }
 
 void ft_index_expect(const ft_index *ix, const uint32_t *ids, const ft_stretch *stretches, size_t count)
 {
     for (unsigned k = 0; k < ix->part_count; k++)
-        if (!ix->parts[k].bytewise)
+        if (ix->parts[k].bytewise)
+            ft_table_find_each(&ix->parts[k], ids, stretches, count, NULL);
+        else
             ft_segment_expect(&ix->parts[k], ids, stretches, count);
 }
 

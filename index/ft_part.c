@@ -53,12 +53,6 @@ uint64_t ft_part_next_key(const ft_part *p, ft_range r, uint64_t depth, uint64_t
     return lo;
 }
 
-/* The i-th token of the search, which runs against reading order in reversed parts. */
-static uint32_t token_of(const ft_part *p, const uint32_t *pat, size_t len, size_t i)
-{
-    return p->reversed ? pat[len - 1 - i] : pat[i];
-}
-
 ft_range ft_part_first_token(const ft_part *p, uint32_t id)
 {
     const uint64_t key = ft_part_query_key(p, id);
@@ -70,94 +64,9 @@ ft_range ft_part_first_token(const ft_part *p, uint32_t id)
                       ft_packed_get(p->bounds, p->shape.pointer_bits, (uint64_t)id + 1)};
 }
 
-/* Sign of (suffix at `rank`) - pattern; *shared: in, tokens known to be equal, out, all that are. */
-static int compare_suffix(const ft_part *p, uint64_t rank, const uint32_t *pat, size_t len, size_t *shared)
-{
-    const uint64_t pos = ft_part_position(p, rank);
-    for (; *shared < len; ++*shared) {
-        const uint64_t have = ft_part_key(p, pos + *shared);
-        const uint64_t want = ft_part_query_key(p, token_of(p, pat, len, *shared));
-        if (have != want)
-            return have < want ? -1 : 1;
-    }
-    return 0;
-}
-
-/* Where a search stands: the ranks left, and what the ranks just outside share with the
- * pattern, which all between share too (Manber and Myers, section 2). */
-typedef struct fence {
-    ft_range r;
-    size_t low, high;
-} fence;
-
-static int halve(const ft_part *p, fence *f, const uint32_t *pat, size_t len, uint64_t *mid)
-{
-    *mid = f->r.lo + (f->r.hi - f->r.lo) / 2;
-    const uint64_t quarter = (f->r.hi - f->r.lo) / 4;
-    __builtin_prefetch(p->suffixes + (f->r.lo + quarter) * p->pointer_bytes);
-    __builtin_prefetch(p->suffixes + (*mid + quarter) * p->pointer_bytes);
-    size_t shared = f->low < f->high ? f->low : f->high;
-    const int sign = compare_suffix(p, *mid, pat, len, &shared);
-    if (sign < 0) {
-        f->r.lo = *mid + 1;
-        f->low = shared;
-    } else if (sign > 0) {
-        f->r.hi = *mid;
-        f->high = shared;
-    }
-    return sign;
-}
-
-/* One end of the ranks that begin with all of the pattern: behind, or at, those that do not. */
-static uint64_t bound(const ft_part *p, fence f, const uint32_t *pat, size_t len, int upper)
-{
-    uint64_t mid;
-    while (f.r.lo < f.r.hi)
-        if (halve(p, &f, pat, len, &mid) == 0) {
-            if (upper) {
-                f.r.lo = mid + 1;
-                f.low = len;
-            } else {
-                f.r.hi = mid;
-                f.high = len;
-            }
-        }
-    return f.r.lo;
-}
-
-/* Range of the pattern in infini-gram's table, or the place where it would stand. Returns
- * the most tokens that any suffix shares with it: those beside the place do. */
-static size_t search_table(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
-{
-    fence f = {.r = ft_part_all(p)};
-    uint64_t mid;
-    while (f.r.lo < f.r.hi)
-        if (halve(p, &f, pat, len, &mid) == 0) {
-            const fence below = {{f.r.lo, mid}, f.low, len}, above = {{mid + 1, f.r.hi}, len, f.high};
-            *out = (ft_range){bound(p, below, pat, len, 0), bound(p, above, pat, len, 1)};
-            return len;
-        }
-    *out = f.r;
-    return f.low > f.high ? f.low : f.high;
-}
-
 ft_range ft_part_find(const ft_part *p, const uint32_t *pat, size_t len)
 {
-    if (!p->bytewise)
-        return ft_segment_find(p, pat, len);
-    ft_range r = ft_part_all(p);
-    if (len)
-        (void)search_table(p, pat, len, &r);
-    return r;
-}
-
-/* Longest run from the search's beginning: the pattern's begin, or in reversed parts its end. */
-static size_t longest_run(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
-{
-    ft_range place = ft_part_all(p);
-    const size_t longest = len ? search_table(p, pat, len, &place) : 0;
-    *out = longest == len ? place : ft_part_find(p, p->reversed ? pat + len - longest : pat, longest);
-    return longest;
+    return p->bytewise ? ft_table_find(p, pat, len) : ft_segment_find(p, pat, len);
 }
 
 /* The search finds runs from one end only: forward, longest prefixes; in reversed
@@ -202,10 +111,10 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
     assert(!p->reversed);
     if (!p->bytewise)
         return ft_part_only_live(p, pat, len, ft_segment_longest(p, pat, known, len, out), out);
-    return longest_run(p, pat, len, out);
+    return ft_table_longest(p, pat, len, out);
 }
 
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out)
 {
-    return p->reversed ? longest_run(p, pat, len, out) : by_lengths(p, pat, len, 0, 0, len + 1, out);
+    return p->reversed ? ft_table_longest(p, pat, len, out) : by_lengths(p, pat, len, 0, 0, len + 1, out);
 }

@@ -1,7 +1,7 @@
 /* ft_part: one searchable piece of an index, a segment of ours or a shard of an
  * infini-gram folder, seen the same way: tokens, the suffix array over them, and
  * documents. Internal to index/. What is asked of a whole part is answered through its
- * tree and leaves (ft_part_segment.c) or, in infini-gram's, by halving (ft_part.c).
+ * tree and leaves (ft_part_segment.c) or, in infini-gram's, by halving (ft_part_table.c).
  *
  * Both kinds order suffixes by a number made of each token, its key: ours by id,
  * with the end of a document first; infini-gram by the token's bytes in memory
@@ -198,12 +198,25 @@ size_t ft_part_extend(const ft_part *p, const uint32_t *pat, size_t known, size_
 /* Longest suffix of pat[0..len) that occurs in a live document. */
 size_t ft_part_longest_suffix(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
 
-/* For segments of ours, removed documents or not. */
-ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
-size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
 /* Called with the longest match at each position, in order, and its range: all ranks where
  * the longest has no token. */
 typedef void ft_longest_fn(void *context, size_t at, size_t longest, ft_range range);
+
+/* For infini-gram's shards. O(len + log n) halvings each. */
+ft_range ft_table_find(const ft_part *p, const uint32_t *pat, size_t len);
+/* Longest run from the search's beginning: the pattern's begin, or in reversed parts its end. */
+size_t ft_table_longest(const ft_part *p, const uint32_t *pat, size_t len, ft_range *out);
+/* The longest match from each position on, all searched in step. Without `ranges`, ranges
+ * mean nothing, and positions inside of one another's match cost nothing. */
+void ft_table_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
+                        void *context);
+/* ft_table_find of each stretch, in step. out NULL: only brings in what that will read. */
+void ft_table_find_each(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count,
+                        ft_range *out);
+
+/* For segments of ours, removed documents or not. */
+ft_range ft_segment_find(const ft_part *p, const uint32_t *pat, size_t len);
+size_t ft_segment_longest(const ft_part *p, const uint32_t *pat, size_t known, size_t len, ft_range *out);
 /* Searches all positions together. Without `ranges`, ranges mean nothing. */
 void ft_segment_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
                           void *context);
