@@ -1,5 +1,5 @@
-/* Corpus files to an index: while all threads tokenize one batch of documents, one of
- * them reads the next. Token arrays are handed on as they are. */
+/* Corpus files to an index: documents come out of all threads as tokens (ft_text_source.h),
+ * in order. Token arrays are handed on as they are. */
 #include "index/ft_index_build.h"
 
 #include "base/ft_buffer.h"
@@ -7,42 +7,24 @@
 #include "base/ft_threads.h"
 #include "index/ft_index.h"
 #include "index/ft_input_fingerprint.h"
+#include "index/ft_text_source.h"
 #include "index/ft_token_source.h"
-#include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     BATCH_MIN = 1 << 20,
     BATCH_MAX = 16 << 20,
-    BATCH_DOCUMENTS = 1 << 16,
     TOKENIZER_BYTES = 48 << 20, /* what a tokenizer takes while it is opened, or with its encoders' caches */
-    ENCODING_FACTOR = 2,        /* bytes of ids for each byte of text: a token of 4 bytes is 4 bytes of text or so */
     REPEATED_SHOWN = 5          /* ids that stand twice and are named */
 };
 
-typedef struct batch_document {
-    size_t text, text_bytes, id, metadata; /* places in the batch's bytes */
-    uint32_t *ids;
-    size_t count;
-} batch_document;
-
-typedef struct batch {
-    ft_buffer bytes;
-    batch_document *documents;
-    size_t count, capacity;
-    int ended; /* the corpus holds no more */
-    ft_code rc;
-    ft_status st; /* of reading */
-} batch;
-
 typedef struct build {
     const ft_index_build_options *options;
-    ft_corpus *corpus;
+    ft_text_source *texts;
     ft_token_source *arrays; /* instead, of the operand that is being read */
     ft_tokenizer *tokenizer;
     char *own_tokenizer; /* of an addition without options->tokenizer */
@@ -50,109 +32,15 @@ typedef struct build {
     uint64_t repeated;
     uint64_t skip; /* documents that an earlier call had read */
     ft_pool *pool;
-    ft_encoder **encoders;  /* for each thread */
-    ft_encoding *encodings; /* for each thread */
     ft_index_writer *writer;
-    size_t batch_bytes;
-    batch batches[2];
-    batch *reading, *encoding; /* of this step; encoding is NULL in the first */
-    atomic_int failed;         /* an encoder did; the first to set it owns st */
-    ft_code rc;
-    ft_status st;
 } build;
 
-/* --- One batch ------------------------------------------------------------------------ */
+/* --- Texts --------------------------------------------------------------------------------- */
 
-static void batch_reset(batch *b)
+static ft_code write_document(void *context, const ft_text_document *d, ft_status *st)
 {
-    for (size_t i = 0; i < b->count; i++)
-        free(b->documents[i].ids);
-    b->count = 0;
-    ft_buffer_reset(&b->bytes);
-}
-
-static ft_code batch_add(batch *b, const ft_document *d, ft_status *st)
-{
-    ft_code rc = ft_array_grow((void **)&b->documents, &b->capacity, b->count + 1, sizeof(*b->documents), st);
-    batch_document to = {.text = b->bytes.size, .text_bytes = d->text_bytes};
-    if (!rc)
-        rc = ft_buffer_append(&b->bytes, d->text, d->text_bytes, st);
-    to.id = b->bytes.size;
-    if (!rc)
-        rc = ft_buffer_append(&b->bytes, d->id, strlen(d->id) + 1, st);
-    to.metadata = b->bytes.size;
-    if (!rc)
-        rc = ft_buffer_append(&b->bytes, d->metadata, d->metadata_bytes, st);
-    if (!rc)
-        rc = ft_buffer_append(&b->bytes, "", 1, st);
-    if (!rc)
-        b->documents[b->count++] = to;
-    return rc;
-}
-
-static void batch_read(build *s)
-{
-    batch *b = s->reading;
-    batch_reset(b);
-    size_t passed = 0;
-    while (!b->rc && !b->ended && b->bytes.size < s->batch_bytes && b->count + passed < BATCH_DOCUMENTS) {
-        ft_document d;
-        int more = 0;
-        b->rc = ft_corpus_next(s->corpus, &d, &more, &b->st);
-        b->ended = !more;
-        if (!b->rc && more && s->skip) {
-            s->skip--;
-            passed++;
-        } else if (!b->rc && more) {
-            b->rc = batch_add(b, &d, &b->st);
-        }
-    }
-}
-
-static ft_code encode_document(build *s, batch *b, batch_document *d, unsigned worker, ft_status *st)
-{
-    ft_encoding *e = &s->encodings[worker];
-    ft_code rc = ft_encoder_encode_ids(s->encoders[worker], b->bytes.data + d->text, d->text_bytes, e, st);
-    if (rc)
-        return rc;
-    d->ids = malloc((e->count + 1) * sizeof(*d->ids));
-    if (!d->ids)
-        return ft_fail(st, FT_ERR_MEM, "document '%s': out of memory", b->bytes.data + d->id);
-    if (e->count)
-        memcpy(d->ids, e->ids, e->count * sizeof(*d->ids));
-    d->count = e->count;
-    return FT_OK;
-}
-
-/* Task 0 reads the next batch, the others each encode a document of this one. */
-static void step_task(void *context, size_t task, unsigned worker)
-{
-    build *s = context;
-    if (task == 0) {
-        batch_read(s);
-        return;
-    }
-    if (atomic_load(&s->failed))
-        return;
-    ft_status st;
-    const ft_code rc = encode_document(s, s->encoding, &s->encoding->documents[task - 1], worker, &st);
-    if (rc && !atomic_exchange(&s->failed, 1)) {
-        s->rc = rc;
-        s->st = st;
-    }
-}
-
-static ft_code write_batch(build *s, batch *b, ft_status *st)
-{
-    ft_code rc = FT_OK;
-    for (size_t i = 0; i < b->count && !rc; i++) {
-        batch_document *d = &b->documents[i];
-        rc = ft_index_writer_add(s->writer, d->ids, d->count, b->bytes.data + d->id, b->bytes.data + d->metadata,
-                                 d->text_bytes, st);
-        free(d->ids);
-        d->ids = NULL;
-    }
-    return rc;
+    const build *s = context;
+    return ft_index_writer_add(s->writer, d->ids, d->count, d->id, d->metadata, d->text_bytes, st);
 }
 
 static ft_code stopped(ft_status *st)
@@ -162,37 +50,22 @@ static ft_code stopped(ft_status *st)
 
 static ft_code report_progress(const build *s, ft_status *st)
 {
-    const ft_corpus_counts c = ft_corpus_progress(s->corpus);
+    const ft_corpus_counts c = ft_text_source_progress(s->texts);
     return ft_progress_report(&s->options->progress, "tokenize", c.input_bytes, c.input_total, "bytes") ? stopped(st)
                                                                                                         : FT_OK;
 }
 
-static ft_code read_corpus(build *s, ft_status *st)
+static ft_code read_texts(build *s, ft_status *st)
 {
-    for (unsigned step = 0;; step++) {
-        s->reading = &s->batches[step % 2];
-        ft_pool_run(s->pool, 1 + (s->encoding ? s->encoding->count : 0), step_task, s);
-        if (s->rc) {
-            if (st)
-                *st = s->st;
-            return s->rc;
-        }
-        ft_code rc = s->encoding ? write_batch(s, s->encoding, st) : FT_OK;
+    int more = 1;
+    ft_code rc = FT_OK;
+    ft_text_source_skip(s->texts, s->skip);
+    while (more && !rc) {
+        rc = ft_text_source_next(s->texts, write_document, s, &more, st);
         if (!rc)
             rc = report_progress(s, st);
-        if (rc)
-            return rc;
-        if (s->reading->rc) {
-            if (st)
-                *st = s->reading->st;
-            return s->reading->rc;
-        }
-        if (s->reading->count == 0 && s->reading->ended)
-            return FT_OK;
-        s->encoding = s->reading;
-        if (s->encoding->ended)
-            s->batches[(step + 1) % 2].ended = 1; /* nothing is read beside the last batch */
     }
+    return rc;
 }
 
 /* --- Token arrays ------------------------------------------------------------------------ */
@@ -319,31 +192,25 @@ static ft_code tell_repeated(void *context, const char *id, ft_status *st)
     return FT_OK;
 }
 
-static ft_code open_encoders(build *s, ft_status *st)
+static uint64_t memory_of(const build *s)
 {
-    const unsigned threads = ft_pool_size(s->pool);
-    s->encoders = ft_alloc_array(threads, sizeof(*s->encoders));
-    s->encodings = ft_alloc_array(threads, sizeof(*s->encodings));
-    if (!s->encoders || !s->encodings)
-        return ft_fail(st, FT_ERR_MEM, "out of memory");
-    ft_code rc = FT_OK;
-    for (unsigned i = 0; i < threads && !rc; i++)
-        rc = ft_encoder_new(&s->encoders[i], s->tokenizer, st);
-    return rc;
+    return s->options->memory_bytes ? s->options->memory_bytes : (uint64_t)2 << 30;
+}
+
+static size_t batch_bytes(const build *s)
+{
+    const uint64_t share = memory_of(s) / 128;
+    return share < BATCH_MIN ? BATCH_MIN : share > BATCH_MAX ? BATCH_MAX : (size_t)share;
 }
 
 /* Memory that reading takes: what is left is the writer's. */
 static ft_code share_memory(build *s, uint64_t *writer_bytes, ft_status *st)
 {
-    const uint64_t memory = s->options->memory_bytes ? s->options->memory_bytes : (uint64_t)2 << 30;
+    const uint64_t memory = memory_of(s);
     const unsigned threads = ft_pool_size(s->pool);
-    s->batch_bytes = memory / 128 < BATCH_MIN   ? BATCH_MIN
-                     : memory / 128 > BATCH_MAX ? BATCH_MAX
-                                                : (size_t)(memory / 128);
     uint64_t fixed = s->tokenizer ? TOKENIZER_BYTES : 0;
-    if (s->corpus)
-        fixed += (uint64_t)s->batch_bytes * (4 + (uint64_t)threads * ENCODING_FACTOR / 2) +
-                 threads * (uint64_t)FT_ENCODER_BYTES;
+    if (s->texts)
+        fixed += ft_text_source_bytes(batch_bytes(s), threads);
     const uint64_t least = fixed + ft_index_writer_least(threads, s->vocab_size);
     if (memory < least)
         return ft_fail(st, FT_ERR_ARG, "--memory %" PRIu64 "M is too little for %u threads; give at least %" PRIu64 "M",
@@ -397,8 +264,7 @@ static ft_code open_inputs(build *s, const char *const *corpus, size_t count, in
                                  .max_document_bytes = s->options->max_document_bytes,
                                  .warn = s->options->warn,
                                  .warn_context = s->options->warn_context};
-    ft_code rc = ft_corpus_open(&s->corpus, corpus, count, &o, st);
-    return rc ? rc : open_encoders(s, st);
+    return ft_text_source_open(&s->texts, corpus, count, &o, s->tokenizer, s->pool, batch_bytes(s), st);
 }
 
 /* All files that are read: the operands, and what goes with arrays. */
@@ -446,20 +312,7 @@ static ft_code fingerprint(const build *s, const char *const *corpus, size_t cou
 static void close_all(build *s)
 {
     ft_index_writer_fail(s->writer);
-    for (unsigned i = 0; i < ft_pool_size(s->pool); i++) {
-        if (s->encoders)
-            ft_encoder_free(s->encoders[i]);
-        if (s->encodings)
-            ft_encoding_release(&s->encodings[i]);
-    }
-    free(s->encoders);
-    free(s->encodings);
-    for (int i = 0; i < 2; i++) {
-        batch_reset(&s->batches[i]);
-        free(s->batches[i].documents);
-        ft_buffer_release(&s->batches[i].bytes);
-    }
-    ft_corpus_close(s->corpus);
+    ft_text_source_close(s->texts);
     ft_token_source_close(s->arrays);
     ft_tokenizer_close(s->tokenizer);
     free(s->own_tokenizer);
@@ -503,12 +356,12 @@ static ft_code run(build *s, const char *folder, int add, const char *const *cor
         return rc;
     const uint64_t resumed = s->skip = ft_index_writer_resumed(s->writer, &complete);
     if (!complete)
-        rc = arrays ? read_arrays(s, corpus, count, st) : read_corpus(s, st);
+        rc = arrays ? read_arrays(s, corpus, count, st) : read_texts(s, st);
     if (!rc && !complete && !ft_index_writer_documents(s->writer))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: the corpus holds no document", count ? corpus[0] : folder);
     if (rc)
         return rc;
-    const uint64_t bad = s->corpus ? ft_corpus_progress(s->corpus).bad : 0;
+    const uint64_t bad = s->texts ? ft_text_source_progress(s->texts).bad : 0;
     rc = ft_index_writer_finish(s->writer, report, st);
     s->writer = NULL;
     report->bad_documents = bad;

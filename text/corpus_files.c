@@ -60,7 +60,7 @@ static ft_code add_file(ft_corpus_files *f, char **path, size_t label, uint64_t 
     const ft_code rc = ft_array_grow((void **)&f->list, &f->capacity, f->count + 1, sizeof(*f->list), st);
     if (rc)
         return rc;
-    f->list[f->count++] = (ft_corpus_file){.path = *path, .label = label};
+    f->list[f->count++] = (ft_corpus_file){.path = *path, .label = label, .bytes = bytes};
     f->bytes += bytes;
     *path = NULL;
     return FT_OK;

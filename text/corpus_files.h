@@ -5,7 +5,8 @@
 
 typedef struct ft_corpus_file {
     char *path;
-    size_t label; /* path + label: what identifies the file, the path below the operand or the file's name */
+    size_t label;   /* path + label: what identifies the file, the path below the operand or the file's name */
+    uint64_t bytes; /* 0: empty, or no regular file */
 } ft_corpus_file;
 
 typedef struct ft_corpus_files {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-enum { BLOCK = 128 * 1024 };
+enum { BLOCK = 128 * 1024, ROOM = 256 * 1024 };
 
 typedef struct file_state {
     int fd;
@@ -59,6 +60,33 @@ ft_code ft_input_read(ft_input *s, void *to, size_t size, size_t *got, ft_status
 {
     *got = 0;
     return s->read(s, to, size, got, st);
+}
+
+ft_code ft_input_too_large(uint64_t most, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "larger than the limit of %" PRIu64 " bytes a document", most);
+}
+
+ft_code ft_input_read_all(ft_input *s, ft_buffer *out, uint64_t most, ft_status *st)
+{
+    ft_buffer_reset(out);
+    for (;;) {
+        size_t got;
+        ft_code rc = ft_buffer_reserve(out, ROOM, st);
+        if (!rc)
+            rc = ft_input_read(s, out->data + out->size, ROOM, &got, st);
+        if (rc)
+            return rc;
+        out->size += got;
+        out->data[out->size] = '\0';
+        if (got == 0)
+            return FT_OK;
+        if (out->size > most) {
+            rc = ft_input_too_large(most, st);
+            ft_status_prefix(st, "%s", s->name);
+            return rc;
+        }
+    }
 }
 
 void ft_input_close(ft_input *s)

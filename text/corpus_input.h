@@ -7,6 +7,7 @@
  * Threads  one owner. */
 #ifndef FT_CORPUS_INPUT_H
 #define FT_CORPUS_INPUT_H
+#include "base/ft_buffer.h"
 #include "base/ft_status.h"
 
 #include <stddef.h>
@@ -37,6 +38,10 @@ FT_CHECKED ft_code ft_input_unzstd(ft_input **out, ft_input *below, const char *
 
 /* Up to `size` bytes; *got 0 is the end. FT_ERR_FORMAT: damaged or cut off. */
 FT_CHECKED ft_code ft_input_read(ft_input *s, void *to, size_t size, size_t *got, ft_status *st);
+/* All that is left, in place of what the buffer held. FT_ERR_FORMAT above `most` bytes. */
+FT_CHECKED ft_code ft_input_read_all(ft_input *s, ft_buffer *out, uint64_t most, ft_status *st);
+/* What is said of a document above the limit, without its name; returns FT_ERR_FORMAT. */
+ft_code ft_input_too_large(uint64_t most, ft_status *st);
 void ft_input_close(ft_input *s); /* and those below; NULL is allowed */
 
 /* A tar's regular files, one after another. */

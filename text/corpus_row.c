@@ -54,15 +54,36 @@ static int hex4(cursor *c, uint32_t *out)
     return 1;
 }
 
+/* What an escape of one letter means, '\0' where there is none. */
+static char meaning_of(char letter)
+{
+    switch (letter) {
+    case '"':
+    case '\\':
+    case '/':
+        return letter;
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    default:
+        return '\0';
+    }
+}
+
 /* Behind the backslash. */
 static int read_escape(cursor *c, uint32_t *code_point)
 {
-    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-    const char e = c->at < c->end ? *c->at : '\0';
-    const char *known = e ? strchr(letters, e) : NULL;
+    const char e = c->at < c->end ? *c->at : '\0', known = meaning_of(e);
     if (known) {
         c->at++;
-        *code_point = (unsigned char)meanings[known - letters];
+        *code_point = (unsigned char)known;
         return 1;
     }
     if (e != 'u')
@@ -84,6 +105,42 @@ static int read_escape(cursor *c, uint32_t *code_point)
     return 1;
 }
 
+/* The first byte in [p, end) that ends a plain run of a string: a quote, a backslash, a
+ * control character. Eight bytes at a time: a byte's high bit in `ends` is set where it is
+ * one, and perhaps behind one. */
+static const char *end_of_run(const char *p, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    for (uint64_t eight; end - p >= (ptrdiff_t)sizeof(eight); p += sizeof(eight)) {
+        memcpy(&eight, p, sizeof(eight));
+        const uint64_t quote = eight ^ ones * '"', backslash = eight ^ ones * '\\';
+        const uint64_t control = (eight - ones * 0x20) & ~eight;
+        const uint64_t ends = (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | control) & high;
+        if (ends)
+            break;
+    }
+    while (p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
+        p++;
+    return p;
+}
+
+/* As ft_buffer_append; in line, where there is room: runs between escapes are short. */
+static inline ft_code append(ft_buffer *out, const char *bytes, size_t n, ft_status *st)
+{
+    if (!out->data || out->ceiling || out->capacity - out->size <= n)
+        return ft_buffer_append(out, bytes, n, st);
+    memcpy(out->data + out->size, bytes, n);
+    out->size += n;
+    out->data[out->size] = '\0';
+    return FT_OK;
+}
+
+static ft_code append_code_point(ft_buffer *out, uint32_t code_point, ft_status *st)
+{
+    const char ascii = (char)code_point;
+    return code_point < 0x80 ? append(out, &ascii, 1, st) : ft_utf8_append(out, code_point, st);
+}
+
 /* A string whose opening quote is at c->at; decoded behind `out` unless that is NULL. */
 static int read_string(cursor *c, ft_buffer *out)
 {
@@ -92,9 +149,8 @@ static int read_string(cursor *c, ft_buffer *out)
     c->at++;
     for (;;) {
         const char *run = c->at;
-        while (c->at < c->end && *c->at != '"' && *c->at != '\\' && (unsigned char)*c->at >= 0x20)
-            c->at++;
-        if (out && c->at > run && !kept(c, ft_buffer_append(out, run, (size_t)(c->at - run), c->st)))
+        c->at = end_of_run(run, c->end);
+        if (out && c->at > run && !kept(c, append(out, run, (size_t)(c->at - run), c->st)))
             return 0;
         if (c->at >= c->end)
             return fail(c, "a string without its end");
@@ -108,7 +164,7 @@ static int read_string(cursor *c, ft_buffer *out)
         uint32_t code_point = 0;
         if (!read_escape(c, &code_point))
             return 0;
-        if (out && !kept(c, ft_utf8_append(out, code_point, c->st)))
+        if (out && !kept(c, append_code_point(out, code_point, c->st)))
             return 0;
     }
 }

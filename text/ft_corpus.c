@@ -1,26 +1,25 @@
 #include "text/ft_corpus.h"
 
 #include "base/ft_buffer.h"
-#include "base/ft_json.h"
 #include "base/ft_utf8.h"
 #include "text/corpus_files.h"
 #include "text/corpus_input.h"
-#include "text/corpus_row.h"
-#include "text/ft_html.h"
+#include "text/corpus_piece.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { WINDOW = 256 * 1024 };
-
-typedef enum format { PLAIN, HTML, JSONL } format;
+enum {
+    WINDOW = 256 * 1024,
+    LEFT_MAX = 16 << 20 /* files up to here are left to the parser; larger ones are read here, and so by one thread */
+};
 
 /* What a file's name says about it. */
 typedef struct kind {
     int gzip, zstd, tar;
-    format format;
+    ft_corpus_format format;
 } kind;
 
 /* A file, or a member of a tar, as messages and documents name it. */
@@ -38,13 +37,13 @@ struct ft_corpus {
     item tar_item;
     ft_input *stream; /* the open item */
     item item;
-    format format;
+    uint64_t item_number;
+    ft_corpus_format format;
     uint64_t line;
     char *window; /* read and not used: window[from, to) */
     size_t from, to;
-    ft_buffer bytes; /* a line that crosses the window's end, or a whole file */
-    ft_buffer html_text, title;
-    ft_corpus_row row;
+    ft_buffer bytes;         /* a line that crosses the window's end, or a whole file */
+    ft_corpus_parser parser; /* of ft_corpus_next */
 };
 
 /* ---- opening ---------------------------------------------------------- */
@@ -67,9 +66,9 @@ static kind kind_of(const char *name)
         k.tar = ends_with(name, n, ".tar");
     }
     if (ends_with(name, n, ".jsonl") || ends_with(name, n, ".ndjson") || ends_with(name, n, ".json"))
-        k.format = JSONL;
+        k.format = FT_CORPUS_JSONL;
     else if (ends_with(name, n, ".html") || ends_with(name, n, ".htm") || ends_with(name, n, ".xhtml"))
-        k.format = HTML;
+        k.format = FT_CORPUS_HTML;
     return k;
 }
 
@@ -119,7 +118,7 @@ static ft_code decompress(ft_input **s, kind k, const char *name, ft_status *st)
     return FT_OK;
 }
 
-static void begin_item(ft_corpus *c, ft_input *s, format f)
+static void begin_item(ft_corpus *c, ft_input *s, ft_corpus_format f)
 {
     c->stream = s;
     c->format = f;
@@ -127,12 +126,37 @@ static void begin_item(ft_corpus *c, ft_input *s, format f)
     c->from = c->to = 0;
 }
 
-static ft_code open_file(ft_corpus *c, const ft_corpus_file *file, ft_status *st)
+/* A piece of the open item. */
+static ft_corpus_piece piece_of(const ft_corpus *c, const char *bytes, size_t n)
+{
+    return (ft_corpus_piece){.format = c->format,
+                             .bytes = bytes,
+                             .size = n,
+                             .source = c->item.source.data,
+                             .label = c->item.label.data,
+                             .item = c->item_number,
+                             .line = c->format == FT_CORPUS_JSONL ? c->line : 0};
+}
+
+static int left_to_parser(kind k, const ft_corpus_file *file)
+{
+    return !k.gzip && !k.zstd && !k.tar && k.format != FT_CORPUS_JSONL && file->bytes > 0 && file->bytes <= LEFT_MAX;
+}
+
+static ft_code open_file(ft_corpus *c, const ft_corpus_file *file, ft_corpus_piece *out, int *got, ft_status *st)
 {
     const kind k = kind_of(file->path);
     item *i = k.tar ? &c->tar_item : &c->item;
     ft_input *s = NULL;
     ft_code rc = name_item(i, file->path, file->path + file->label, st);
+    c->item_number++;
+    if (!rc && left_to_parser(k, file)) {
+        c->format = k.format;
+        *out = piece_of(c, NULL, (size_t)file->bytes);
+        out->path = file->path;
+        *got = 1;
+        return FT_OK;
+    }
     if (!rc)
         rc = ft_input_open(&s, file->path, i->source.data, &c->counts.input_bytes, st);
     if (!rc)
@@ -169,6 +193,7 @@ static ft_code open_member(ft_corpus *c, ft_status *st)
     if (hidden_member(path))
         return FT_OK;
     rc = name_member(&c->item, &c->tar_item, path, st);
+    c->item_number++;
     if (rc)
         return rc;
     const kind k = kind_of(path);
@@ -183,35 +208,7 @@ static ft_code open_member(ft_corpus *c, ft_status *st)
     return rc;
 }
 
-/* ---- reading ---------------------------------------------------------- */
-
-/* Position of the first byte that is not UTF-8, or n. */
-static size_t first_bad_byte(const char *p, size_t n)
-{
-    size_t i = 0;
-    while (i < n) {
-        uint64_t eight;
-        while (n - i >= sizeof(eight)) {
-            memcpy(&eight, p + i, sizeof(eight));
-            if (eight & 0x8080808080808080u)
-                break;
-            i += sizeof(eight);
-        }
-        if (i == n)
-            break;
-        const ft_utf8_step s = ft_utf8_next(p + i, n - i);
-        if (!s.valid)
-            return i;
-        i += s.length;
-    }
-    return n;
-}
-
-static ft_code too_large(const ft_corpus *c, ft_status *st)
-{
-    return ft_fail(st, FT_ERR_FORMAT, "larger than the limit of %" PRIu64 " bytes a document",
-                   c->options.max_document_bytes);
-}
+/* ---- cutting ---------------------------------------------------------- */
 
 /* The next line without its newline, as a view; *end at the end. A line above
  * the limit is read to its end and fails: the lines behind it can be read. */
@@ -256,7 +253,7 @@ static ft_code read_line(ft_corpus *c, const char **line, size_t *n, int *end, f
     c->line += (uint64_t)any;
     *line = c->bytes.data ? c->bytes.data : "";
     *n = c->bytes.size;
-    return over ? too_large(c, st) : FT_OK;
+    return over ? ft_input_too_large(c->options.max_document_bytes, st) : FT_OK;
 }
 
 static int blank(const char *p, size_t n)
@@ -275,150 +272,60 @@ static ft_code line_failed(const ft_corpus *c, const ft_status *why, ft_status *
     return ft_fail(st, why->code, "%s:%" PRIu64 ": %s", c->item.source.data, c->line, why->msg);
 }
 
-static ft_code next_row(ft_corpus *c, ft_document *out, int *got, ft_status *st)
+static ft_code cut_line(ft_corpus *c, ft_corpus_piece *out, int *got, ft_status *st)
 {
     const char *line = "";
     size_t n = 0;
     int end = 0;
     ft_status why = {0};
-    ft_code rc = read_line(c, &line, &n, &end, &why);
-    if (!rc && end) {
+    const ft_code rc = read_line(c, &line, &n, &end, &why);
+    if (rc)
+        return line_failed(c, &why, st);
+    if (end) {
         close_item(c);
         return FT_OK;
     }
-    if (!rc && c->line == 1 && n >= 3 && !memcmp(line, "\xEF\xBB\xBF", 3)) {
+    if (c->line == 1 && n >= 3 && !memcmp(line, "\xEF\xBB\xBF", 3)) {
         line += 3;
         n -= 3;
     }
-    if (!rc && blank(line, n))
-        return FT_OK;
-    const size_t bad = rc ? n : first_bad_byte(line, n);
-    if (bad < n)
-        rc = ft_fail(&why, FT_ERR_FORMAT, "byte %zu is not UTF-8", bad + 1);
-    if (!rc)
-        rc = ft_corpus_row_parse(&c->row, line, n, &why);
-    if (!rc && c->row.id.size == 0)
-        rc = ft_buffer_printf(&c->row.id, &why, "%s:%" PRIu64, c->item.label.data, c->line);
-    if (rc)
-        return line_failed(c, &why, st);
-    *out = (ft_document){.id = c->row.id.data,
-                         .text = c->row.text.data,
-                         .text_bytes = c->row.text.size,
-                         .metadata = c->row.metadata.data,
-                         .metadata_bytes = c->row.metadata.size,
-                         .source = c->item.source.data,
-                         .line = c->line};
-    *got = 1;
+    *got = !blank(line, n);
+    *out = piece_of(c, line, n);
     return FT_OK;
 }
 
-static ft_code read_whole(ft_corpus *c, ft_status *st)
+static ft_code cut_whole(ft_corpus *c, ft_corpus_piece *out, int *got, ft_status *st)
 {
-    ft_buffer *b = &c->bytes;
-    ft_buffer_reset(b);
-    for (;;) {
-        size_t got;
-        ft_code rc = ft_buffer_reserve(b, WINDOW, st);
-        if (!rc)
-            rc = ft_input_read(c->stream, b->data + b->size, WINDOW, &got, st);
-        if (rc)
-            return rc;
-        b->size += got;
-        b->data[b->size] = '\0';
-        if (got == 0)
-            return FT_OK;
-        if (b->size > c->options.max_document_bytes) {
-            rc = too_large(c, st);
-            ft_status_prefix(st, "%s", c->item.source.data);
-            return rc;
-        }
-    }
-}
-
-/* A whole file must be UTF-8 without NULs: anything else is no text. */
-static ft_code check_whole(const ft_corpus *c, ft_status *st)
-{
-    const char *p = c->bytes.data, *name = c->item.source.data;
-    const size_t n = c->bytes.size;
-    if (n >= 2 && (!memcmp(p, "\xFF\xFE", 2) || !memcmp(p, "\xFE\xFF", 2)))
-        return ft_fail(st, FT_ERR_FORMAT, "%s: UTF-16, not UTF-8; convert it with iconv", name);
-    size_t bad = first_bad_byte(p, n);
-    const char *nul = memchr(p, '\0', bad);
-    if (bad == n && !nul)
-        return FT_OK;
-    if (nul)
-        bad = (size_t)(nul - p);
-    uint64_t line = 1;
-    size_t begin = 0;
-    for (size_t i = 0; i < bad; i++)
-        if (p[i] == '\n') {
-            line++;
-            begin = i + 1;
-        }
-    return ft_fail(st, FT_ERR_FORMAT, "%s:%" PRIu64 ": byte %zu is %s", name, line, bad - begin + 1,
-                   nul ? "NUL: not a text" : "not UTF-8");
-}
-
-static void unify_line_ends(ft_buffer *b)
-{
-    char *cr = memchr(b->data, '\r', b->size);
-    if (!cr)
-        return;
-    size_t to = (size_t)(cr - b->data);
-    for (size_t i = to; i < b->size; i++)
-        if (b->data[i] != '\r' || b->data[i + 1] != '\n') /* the terminator stands behind the last */
-            b->data[to++] = b->data[i];
-    b->size = to;
-    b->data[to] = '\0';
-}
-
-static ft_code title_metadata(ft_corpus *c, ft_status *st)
-{
-    ft_buffer *out = &c->row.metadata;
-    ft_buffer_reset(out);
-    if (c->title.size == 0)
-        return ft_buffer_append_str(out, "{}", st);
-    json_t *object = json_pack("{s:o}", "title", ft_json_text(c->title.data, c->title.size));
-    const ft_code rc = object ? ft_json_write(object, out, st) : ft_fail(st, FT_ERR_MEM, "corpus: out of memory");
-    json_decref(object);
-    return rc;
-}
-
-static ft_code next_whole(ft_corpus *c, ft_document *out, int *got, ft_status *st)
-{
-    ft_buffer *text = &c->bytes;
-    ft_buffer_reset(&c->title);
-    ft_code rc = read_whole(c, st);
-    if (!rc)
-        rc = check_whole(c, st);
+    const ft_code rc = ft_input_read_all(c->stream, &c->bytes, c->options.max_document_bytes, st);
     close_item(c);
     if (rc)
         return rc;
-    if (text->size >= 3 && !memcmp(text->data, "\xEF\xBB\xBF", 3)) {
-        text->size -= 3;
-        memmove(text->data, text->data + 3, text->size + 1);
-    }
-    if (c->format == HTML) {
-        ft_buffer_reset(&c->html_text);
-        rc = ft_buffer_reserve(&c->html_text, 0, st); /* never NULL, also when empty */
-        if (!rc)
-            rc = ft_html_text(text->data, text->size, &c->html_text, &c->title, st);
-        text = &c->html_text;
-    } else {
-        unify_line_ends(text);
-    }
-    if (!rc)
-        rc = title_metadata(c, st);
-    if (rc)
-        return rc;
-    *out = (ft_document){.id = c->item.label.data,
-                         .text = text->data,
-                         .text_bytes = text->size,
-                         .metadata = c->row.metadata.data,
-                         .metadata_bytes = c->row.metadata.size,
-                         .source = c->item.source.data};
+    *out = piece_of(c, c->bytes.data, c->bytes.size);
     *got = 1;
     return FT_OK;
+}
+
+/* One step: opens what comes next, or reads from what is open. */
+static ft_code step(ft_corpus *c, ft_corpus_piece *out, int *got, int *end, ft_status *st)
+{
+    if (c->stream)
+        return c->format == FT_CORPUS_JSONL ? cut_line(c, out, got, st) : cut_whole(c, out, got, st);
+    if (c->tar)
+        return open_member(c, st);
+    if (c->file_at < c->files.count)
+        return open_file(c, &c->files.list[c->file_at++], out, got, st);
+    *end = 1;
+    return FT_OK;
+}
+
+ft_code ft_corpus_cut(ft_corpus *c, ft_corpus_piece *out, int *more, ft_status *st)
+{
+    int got = 0, end = 0;
+    ft_code rc = FT_OK;
+    while (!rc && !got && !end)
+        rc = step(c, out, &got, &end, st);
+    *more = !end;
+    return rc;
 }
 
 /* ---- the public face -------------------------------------------------- */
@@ -445,6 +352,7 @@ ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, size_t count, 
         return rc;
     }
     c->counts.input_total = c->files.bytes;
+    ft_corpus_parser_init(&c->parser, c);
     *out = c;
     return FT_OK;
 }
@@ -455,49 +363,60 @@ void ft_corpus_close(ft_corpus *c)
         return;
     close_tar(c);
     ft_corpus_files_release(&c->files);
-    ft_corpus_row_release(&c->row);
-    ft_buffer *const buffers[] = {&c->tar_item.source, &c->tar_item.label, &c->item.source, &c->item.label,
-                                  &c->bytes,           &c->html_text,      &c->title};
+    ft_corpus_parser_release(&c->parser);
+    ft_buffer *const buffers[] = {&c->tar_item.source, &c->tar_item.label, &c->item.source, &c->item.label, &c->bytes};
     for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
         ft_buffer_release(buffers[i]);
     free(c->window);
     free(c);
 }
 
-/* One step: opens what comes next, or reads from what is open. */
-static ft_code step(ft_corpus *c, ft_document *out, int *got, int *end, ft_status *st)
+void ft_corpus_parser_init(ft_corpus_parser *p, const ft_corpus *c)
 {
-    if (c->stream)
-        return c->format == JSONL ? next_row(c, out, got, st) : next_whole(c, out, got, st);
-    if (c->tar)
-        return open_member(c, st);
-    if (c->file_at < c->files.count)
-        return open_file(c, &c->files.list[c->file_at++], st);
-    *end = 1;
+    *p = (ft_corpus_parser){.max_document_bytes = c->options.max_document_bytes};
+}
+
+ft_code ft_corpus_settle(ft_corpus *c, ft_code rc, const char *why, ft_status *st)
+{
+    if (rc == FT_ERR_MEM)
+        return ft_fail(st, rc, "%s", why);
+    c->counts.bad++;
+    if (!c->options.skip_bad)
+        return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; --skip-bad passes over it", why);
+    if (c->options.warn)
+        c->options.warn(c->options.warn_context, why);
     return FT_OK;
+}
+
+void ft_corpus_count(ft_corpus *c, uint64_t documents, uint64_t text_bytes, uint64_t input_bytes)
+{
+    c->counts.documents += documents;
+    c->counts.bytes += text_bytes;
+    c->counts.input_bytes += input_bytes;
 }
 
 ft_code ft_corpus_next(ft_corpus *c, ft_document *out, int *more, ft_status *st)
 {
-    int got = 0, end = 0;
     *more = 0;
-    while (!got && !end) {
+    for (;;) {
+        ft_corpus_piece piece;
         ft_status why = {0};
-        const ft_code rc = step(c, out, &got, &end, &why);
-        if (rc == FT_ERR_MEM)
-            return ft_fail(st, rc, "%s", why.msg);
+        int any = 0;
+        ft_code rc = ft_corpus_cut(c, &piece, &any, &why);
+        if (!rc && !any)
+            return FT_OK;
         if (!rc)
-            continue;
-        c->counts.bad++;
-        if (!c->options.skip_bad)
-            return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; --skip-bad passes over it", why.msg);
-        if (c->options.warn)
-            c->options.warn(c->options.warn_context, why.msg);
+            rc = ft_corpus_piece_parse(&c->parser, &piece, out, &why);
+        ft_corpus_count(c, !rc, rc ? 0 : out->text_bytes, c->parser.input_bytes);
+        c->parser.input_bytes = 0;
+        if (!rc) {
+            *more = 1;
+            return FT_OK;
+        }
+        rc = ft_corpus_settle(c, rc, why.msg, st);
+        if (rc)
+            return rc;
     }
-    *more = got;
-    c->counts.documents += (uint64_t)got;
-    c->counts.bytes += got ? out->text_bytes : 0;
-    return FT_OK;
 }
 
 ft_corpus_counts ft_corpus_progress(const ft_corpus *c)
