@@ -274,9 +274,7 @@ void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, s
 void ft_index_expect(const ft_index *ix, const uint32_t *ids, const ft_stretch *stretches, size_t count)
 {
     for (unsigned k = 0; k < ix->part_count; k++)
-        if (ix->parts[k].bytewise)
-            ft_table_find_each(&ix->parts[k], ids, stretches, count, NULL);
-        else
+        if (!ix->parts[k].bytewise)
             ft_segment_expect(&ix->parts[k], ids, stretches, count);
 }
 

@@ -107,8 +107,8 @@ size_t ft_index_longest_suffix(const ft_index *ix, const uint32_t *pat, size_t l
 /* longest[i] = length of the longest match that starts at ids[i], for all i; and
  * its range in matches[i] unless `matches` is NULL: then it is not looked for. All
  * positions are searched together, level by level, so that what they wait for, memory or
- * disk, is waited for once. Allocates nothing, but for some 600 bytes a position (3 KB in
- * infini-gram's folders) during the call while pages come from the disk; without them it waits longer. */
+ * disk, is waited for once. Allocates nothing, but for some 600 bytes a position of
+ * an index of ours during the call while pages come from the disk; without them it waits longer. */
 void ft_index_match_all(const ft_index *ix, const uint32_t *ids, size_t count, size_t *longest, ft_match *matches);
 
 /* Pieces ids[start..end) that will be looked for next, one by one: if pages have to come

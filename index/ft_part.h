@@ -210,7 +210,7 @@ size_t ft_table_longest(const ft_part *p, const uint32_t *pat, size_t len, ft_ra
  * mean nothing, and positions inside of one another's match cost nothing. */
 void ft_table_match_all(const ft_part *p, const uint32_t *ids, size_t count, int ranges, ft_longest_fn *fn,
                         void *context);
-/* ft_table_find of each stretch, in step. out NULL: only brings in what that will read. */
+/* ft_table_find of each stretch, in step. */
 void ft_table_find_each(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count,
                         ft_range *out);
 

@@ -4,17 +4,16 @@
  * ends: ranks that share as much stand between the last one seen that shared less and the
  * first that did not. So the two ends cost what is left between these, not two more searches.
  *
- * Many patterns take each halving together: the pointers in their middles are asked for,
- * then the texts that these point at, then all compare. In memory asking is a prefetch of
- * cache lines; from the disk, each of the two is one batch of pages (ft_fetch.h). */
+ * Many patterns take each halving together: the cache lines of the pointers in their
+ * middles are asked for, then those of the texts that these point at, then all compare.
+ * Pages are left to the system: asking for each one halving's pages in a batch (ft_fetch.h)
+ * was measured, and took twice the time of its read-ahead. */
 #include "index/ft_part.h"
 
 enum {
     TOGETHER = 32,             /* patterns whose halvings are interleaved while all is in memory */
     STRIDE = 4,                /* of lengths alone, those this far apart are found first */
     CHUNK = STRIDE * TOGETHER, /* positions that are so looked at at once */
-    PATTERN_PAGES = 24,        /* of one pattern; ft_fetch asks for twice as many before it stops */
-    SOME_PAGES = 64
 };
 
 /* What is looked for: how many tokens a suffix shares with the pattern at most; the range of
@@ -188,34 +187,24 @@ size_t ft_table_longest(const ft_part *p, const uint32_t *pat, size_t len, ft_ra
 
 /* --- Many in step ------------------------------------------------------------------------- */
 
-static void ask(ft_fetch *f, const unsigned char *bytes, size_t n)
-{
-    if (f->pages)
-        ft_fetch_ask(f, bytes, n);
-    else
-        __builtin_prefetch(bytes);
-}
-
-static void ask_for_text(const ft_part *p, const halving *h, ft_fetch *f)
+static void ask_for_text(const ft_part *p, const halving *h)
 {
     const uint64_t at = h->position + known(h);
     if (h->position < p->n && at < p->n)
-        ask(f, p->tokens + at * p->token_bytes, p->token_bytes);
+        __builtin_prefetch(p->tokens + at * p->token_bytes);
 }
 
-static void search_together(const ft_part *p, halving *h, size_t count, ft_fetch *f)
+static void search_together(const ft_part *p, halving *h, size_t count)
 {
     for (size_t left = count; left;) {
         for (size_t i = 0; i < count; i++)
             if (h[i].phase != DONE)
-                ask(f, p->suffixes + middle(&h[i]) * p->pointer_bytes, p->pointer_bytes);
-        ft_fetch_wait(f);
+                __builtin_prefetch(p->suffixes + middle(&h[i]) * p->pointer_bytes);
         for (size_t i = 0; i < count; i++)
             if (h[i].phase != DONE) {
                 h[i].position = ft_part_position(p, middle(&h[i]));
-                ask_for_text(p, &h[i], f);
+                ask_for_text(p, &h[i]);
             }
-        ft_fetch_wait(f);
         left = 0;
         for (size_t i = 0; i < count; i++) {
             if (h[i].phase != DONE)
@@ -225,58 +214,28 @@ static void search_together(const ft_part *p, halving *h, size_t count, ft_fetch
     }
 }
 
-/* Room for as many searches at once as is right: few in memory, all from the disk. */
-typedef struct crowd {
-    const ft_part *part;
-    const uint32_t *ids;
-    halving few[TOGETHER], *h;
-    void *scratch;
-    size_t scratch_bytes, room;
-    ft_fetch fetch;
-} crowd;
-
-static void crowd_begin(crowd *c, const ft_part *p, const uint32_t *ids, size_t count)
-{
-    c->part = p;
-    c->ids = ids;
-    c->h = c->few;
-    c->room = TOGETHER;
-    c->scratch = NULL;
-    c->scratch_bytes = count < SIZE_MAX / sizeof(halving) ? count * sizeof(halving) : 0;
-    const size_t pages = count < (SIZE_MAX - SOME_PAGES) / PATTERN_PAGES ? count * PATTERN_PAGES + SOME_PAGES : 0;
-    if (ft_fetch_begin(&c->fetch, &p->residence, pages) && count > TOGETHER)
-        c->scratch = ft_fetch_scratch(c->scratch_bytes);
-    if (c->scratch) {
-        c->h = c->scratch;
-        c->room = count;
-    }
-}
-
-static void crowd_end(crowd *c)
-{
-    ft_fetch_end(&c->fetch);
-    ft_fetch_scratch_free(c->scratch, c->scratch_bytes);
-}
-
 void ft_table_find_each(const ft_part *p, const uint32_t *ids, const ft_stretch *stretches, size_t count, ft_range *out)
 {
-    crowd c;
-    crowd_begin(&c, p, ids, count);
-    for (size_t at = 0; at < count && (out || c.fetch.pages);) {
-        const size_t some = count - at < c.room ? count - at : c.room;
+    halving h[TOGETHER];
+    for (size_t at = 0, some; at < count; at += some) {
+        some = count - at < TOGETHER ? count - at : TOGETHER;
         for (size_t i = 0; i < some; i++) {
             const ft_stretch s = stretches[at + i];
-            begin(p, &c.h[i], ids + s.start, s.end - s.start, WHOLE);
+            begin(p, &h[i], ids + s.start, s.end - s.start, WHOLE);
         }
-        search_together(p, c.h, some, &c.fetch);
-        for (size_t i = 0; i < some && out; i++)
-            out[at + i] = c.h[i].found;
-        at += some;
+        search_together(p, h, some);
+        for (size_t i = 0; i < some; i++)
+            out[at + i] = h[i].found;
     }
-    crowd_end(&c);
 }
 
 /* --- All positions of a response ------------------------------------------------------------ */
+
+typedef struct crowd {
+    const ft_part *part;
+    const uint32_t *ids;
+    halving h[TOGETHER];
+} crowd;
 
 static void search_ends(crowd *c, size_t count, size_t from, const size_t *wanted, size_t some, size_t *ends)
 {
@@ -284,7 +243,7 @@ static void search_ends(crowd *c, size_t count, size_t from, const size_t *wante
         n = some - at < TOGETHER ? some - at : TOGETHER;
         for (size_t k = 0; k < n; k++)
             begin(c->part, &c->h[k], c->ids + wanted[at + k], count - wanted[at + k], LENGTH);
-        search_together(c->part, c->h, n, &c->fetch);
+        search_together(c->part, c->h, n);
         for (size_t k = 0; k < n; k++)
             ends[wanted[at + k] - from] = wanted[at + k] + c->h[k].longest;
     }
@@ -330,10 +289,10 @@ static void match_lengths(crowd *c, size_t count, ft_longest_fn *fn, void *conte
 static void match_forward(crowd *c, size_t count, int ranges, ft_longest_fn *fn, void *context)
 {
     for (size_t at = 0; at < count;) {
-        const size_t some = count - at < c->room ? count - at : c->room;
+        const size_t some = count - at < TOGETHER ? count - at : TOGETHER;
         for (size_t i = 0; i < some; i++)
             begin(c->part, &c->h[i], c->ids + at + i, count - at - i, ranges ? LONGEST : LENGTH);
-        search_together(c->part, c->h, some, &c->fetch);
+        search_together(c->part, c->h, some);
         for (size_t i = 0; i < some; i++)
             fn(context, at + i, c->h[i].longest, c->h[i].found);
         at += some;
@@ -381,10 +340,10 @@ static void match_backward(crowd *c, size_t count, int ranges, ft_longest_fn *fn
 {
     backward b = {.part = c->part, .ids = c->ids, .ranges = ranges, .fn = fn, .context = context};
     for (size_t at = 0; at < count;) {
-        const size_t some = count - at < c->room ? count - at : c->room;
+        const size_t some = count - at < TOGETHER ? count - at : TOGETHER;
         for (size_t i = 0; i < some; i++)
             begin(c->part, &c->h[i], c->ids, at + i + 1, LENGTH);
-        search_together(c->part, c->h, some, &c->fetch);
+        search_together(c->part, c->h, some);
         for (size_t i = 0; i < some; i++)
             close_matches(&b, at + i + 1 - c->h[i].longest, at + i);
         at += some;
@@ -397,12 +356,12 @@ void ft_table_match_all(const ft_part *p, const uint32_t *ids, size_t count, int
                         void *context)
 {
     crowd c;
-    crowd_begin(&c, p, ids, count);
+    c.part = p;
+    c.ids = ids;
     if (p->reversed)
         match_backward(&c, count, ranges, fn, context);
-    else if (ranges || c.fetch.pages)
+    else if (ranges)
         match_forward(&c, count, ranges, fn, context);
     else
         match_lengths(&c, count, fn, context);
-    crowd_end(&c);
 }

@@ -182,7 +182,6 @@ static void same_match(const world *w, const ft_match *got, const ft_match *want
     }
 }
 
-/* Freshly opened, pages are asked for as from a disk; after some calls, cache lines are. */
 static void check_response(const world *w, const uint32_t *ids, size_t count)
 {
     static ft_match want[MOST_IDS], matches[MOST_IDS];
