@@ -69,6 +69,10 @@ void ft_pass_route(ft_pass *p, size_t t)
     const uint64_t kept = token->session->kept;
     const size_t k = token->session->top_k, at = token->position % FT_KV_PAGE;
     const size_t left = router_logits(e, &e->model->layers[p->layer].router, kept, z->x + t * c->hidden, some);
+    const float *bias = e->model->layers[p->layer].expert_bias;
+    for (size_t x = 0, i = 0; x < c->experts && bias; x++)
+        if (kept >> x & 1)
+            some[i++] += x ? bias[x - 1] : 0;
     e->kernels.softmax(some, left, 1);
     float *probs = ft_kv_probs(&e->kv, token->page, at) + p->layer * c->experts;
     for (size_t x = 0, i = 0; x < c->experts; x++)

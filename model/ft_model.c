@@ -204,6 +204,28 @@ static const float *norm(resolver *s, const ft_tensor *t, size_t n)
     return out;
 }
 
+/* The extension mlp.gate.expert_bias: what experts 1 and up get added to their logits, min(b, 0). */
+static const float *expert_bias(resolver *s, size_t n)
+{
+    const size_t count = s->m->config.experts - 1;
+    const ft_tensor *t = optional(s, "model.layers.%zu.mlp.gate.expert_bias", n);
+    const float *read = t ? norm(s, t, count) : NULL;
+    if (!t)
+        return NULL;
+    s->m->has_expert_bias = 1;
+    if (s->rc || !read)
+        return NULL;
+    float *out = ft_arena_array(s->m->arena, count, sizeof(*out));
+    if (!out)
+        s->rc = ft_fail(s->st, FT_ERR_MEM, "%s: out of memory", s->m->folder);
+    for (size_t e = 0; out && e < count; e++) {
+        out[e] = read[e] < 0 ? read[e] : 0;
+        if (!(read[e] == read[e]) || !(read[e] - read[e] == 0))
+            s->rc = ft_fail(s->st, FT_ERR_FORMAT, "%s: tensor %s: element %zu is not finite", s->m->folder, t->name, e);
+    }
+    return out;
+}
+
 /* --- Layers ---------------------------------------------------------------------- */
 
 static void resolve_attention(resolver *s, ft_layer *l)
@@ -312,8 +334,11 @@ static ft_code resolve(ft_model *m, ft_status *st)
         return s.rc;
     /* Before the first page is touched: the system maps those beside it, where it may. */
     ft_model_set_experts_apart(m);
-    for (s.layer = 0; s.layer < c->layers; s.layer++)
+    for (s.layer = 0; s.layer < c->layers; s.layer++) {
         resolve_norms(&s, &m->layers[s.layer]);
+        if (c->experts > 1)
+            m->layers[s.layer].expert_bias = expert_bias(&s, s.layer);
+    }
     m->norm = norm(&s, required(&s, "model.norm.weight"), c->hidden);
     return s.rc;
 }
@@ -433,6 +458,11 @@ const ft_model_config *ft_model_get_config(const ft_model *m)
 const char *ft_model_folder(const ft_model *m)
 {
     return m->folder;
+}
+
+int ft_model_has_expert_bias(const ft_model *m)
+{
+    return m->has_expert_bias;
 }
 
 ft_model_sizes ft_model_get_sizes(const ft_model *m)

@@ -76,6 +76,9 @@ typedef struct ft_model_sizes {
     const char *weight_type; /* "float32", "bfloat16", "float16", "int8", "int4" (attention and experts) or "mixed" */
 } ft_model_sizes;
 ft_model_sizes ft_model_get_sizes(const ft_model *m);
+/* 1 where routers have the extension mlp.gate.expert_bias [experts - 1]: min(b, 0) is added to the logits
+ * of experts 1 and up. Programs that do not know it compute another model. */
+int ft_model_has_expert_bias(const ft_model *m);
 
 /* The files it is mapped from, and the tensors in them that no part of the
  * architecture asks for (buffers such as rotary_emb.inv_freq apart). */

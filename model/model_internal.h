@@ -27,6 +27,7 @@ typedef struct ft_layer {
     const float *q_norm, *k_norm;         /* [Q], [KV] */
     const float *after_attention, *after; /* [H]: norms after attention and after the FFN */
     ft_matrix router;                     /* [E, H]; data NULL in a dense model */
+    const float *expert_bias;             /* [E - 1]: of experts 1 and up, none above 0; NULL: none */
     ft_expert *experts;                   /* [E]; one, the FFN, in a dense model */
 } ft_layer;
 
@@ -39,6 +40,7 @@ struct ft_model {
     ft_matrix embed, head; /* [V, H]; embed is never quantized */
     const float *norm;     /* [H] */
     int only_shapes;       /* nothing of the weights was read: norms are NULL */
+    int has_expert_bias;   /* some layer's router has the extension */
     atomic_uchar *wanted;  /* [L, E] 1: the system was asked to read that expert */
     ft_model_sizes sizes;
 };

@@ -53,7 +53,7 @@ static void build(house *h, const char *tag, size_t count)
     }
     snprintf(name, sizeof(name), "%s-merged", tag);
     snprintf(h->merged, sizeof(h->merged), "%s", ft_test_path(name));
-    assert_ok(ft_experts_merge(h->public, experts, count, h->merged, 0, &st), st);
+    assert_ok(ft_experts_merge(h->public, experts, count, NULL, h->merged, &st), st);
 }
 
 static void same_tensors(const char *a, const char *b)
@@ -164,9 +164,9 @@ static void an_expert_of_another_public_model_is_refused_by_name(void **state)
     build(&h, "other", 1);
     touch(h.public, "model.layers.1.self_attn.o_proj.weight");
     const char *pair = h.pair[1], *expert = h.expert[1];
-    assert_int_equal(ft_experts_merge(h.public, &pair, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_experts_merge(h.public, &pair, 1, NULL, ft_test_path("no"), &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "model.layers.1.self_attn.o_proj.weight"));
-    assert_int_equal(ft_experts_merge(h.public, &expert, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_experts_merge(h.public, &expert, 1, NULL, ft_test_path("no"), &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "public"));
 }
 
@@ -185,7 +185,7 @@ static void a_manifest_that_was_tampered_with_is_refused(void **state)
     assert_int_equal(ft_file_write(path, text, n, NULL), FT_OK);
     free(text);
     const char *expert = h.expert[0];
-    assert_int_equal(ft_experts_merge(h.public, &expert, 1, ft_test_path("no"), 0, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_experts_merge(h.public, &expert, 1, NULL, ft_test_path("no"), &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "manifest.json"));
 }
 
@@ -200,7 +200,7 @@ static void a_merge_in_bfloat16_verifies_and_keeps_its_type(void **state)
     const char *experts[2] = {h.expert[0], h.expert[1]};
     snprintf(out, sizeof(out), "%s", ft_test_path("half-out"));
     snprintf(less, sizeof(less), "%s", ft_test_path("half-less"));
-    assert_ok(ft_experts_merge(h.public, experts, 2, out, 1, &st), st);
+    assert_ok(ft_experts_merge(h.public, experts, 2, &(ft_merge_options){.bfloat16 = 1}, out, &st), st);
     assert_ok(ft_experts_verify(out, &bad, NULL, &st), st);
     assert_int_equal(bad, -1);
     assert_ok(ft_experts_remove(out, 1, less, &st), st);

@@ -1,36 +1,11 @@
 /* The training loop: what a window holds, what a killed run leaves, what a budget stops. */
-#include "tests/train_fixture.h"
+#include "tests/train_run_fixture.h"
 
 #include "model/train/ft_noise.h"
-#include "model/train/ft_router_start.h"
-#include "model/train/ft_train_run.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { DOCUMENTS = 40, LENGTH = 16, END = 0 };
-
-/* Documents of 3 to 22 tokens, each an arithmetic sequence that tells its number. */
-static ft_train_data *some_data(uint64_t *total)
-{
-    static int32_t tokens[DOCUMENTS * 23];
-    static uint64_t starts[DOCUMENTS + 1];
-    uint64_t at = 0;
-    for (uint64_t d = 0; d < DOCUMENTS; d++) {
-        starts[d] = at;
-        for (uint64_t i = 0; i < 3 + d % 20; i++)
-            tokens[at++] = (int32_t)(1 + (d + i * 3) % 63);
-        tokens[at++] = END;
-    }
-    starts[DOCUMENTS] = at;
-    if (total)
-        *total = at;
-    ft_train_data *d;
-    ft_status st = {0};
-    assert_ok(ft_train_data_of_ids(&d, tokens, starts, DOCUMENTS, &st), st);
-    return d;
-}
 
 static void an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells(void **state)
 {
@@ -93,40 +68,12 @@ static void an_example_holds_one_document_alone(void **state)
     ft_train_data_close(d);
 }
 
-static const ft_train_options usual = {.steps = 7,
-                                       .batch = 5,
-                                       .micro = 2,
-                                       .length = LENGTH,
-                                       .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
-                                       .schedule = FT_SCHEDULE_COSINE,
-                                       .warmup = 2,
-                                       .least = 0.1,
-                                       .clip = 1,
-                                       .seed = 3,
-                                       .checkpoint_every = 2};
-
-static ft_trainer *trainer(ft_train_mode mode)
-{
-    ft_trainer *t;
-    ft_status st = {0};
-    assert_ok(ft_trainer_open(&t, golden_model("run-model", 0), &(ft_trainer_options){.mode = mode, .threads = 1}, &st),
-              st); /* one thread: runs are forked */
-    return t;
-}
-
 static int kill_at_five(void *context, const ft_train_metrics *m)
 {
     (void)context;
     if (m->step == 5)
         raise(SIGKILL);
     return 0;
-}
-
-static void same_weights(ft_trainer *a, ft_trainer *b)
-{
-    const ft_parameters *p = ft_trainer_parameters(a), *q = ft_trainer_parameters(b);
-    for (size_t i = 0; i < p->count; i++)
-        assert_memory_equal(p->all[i].value, q->all[i].value, p->all[i].count * sizeof(float));
 }
 
 /* `folder` is run in a process that is killed at its fifth step, then gone on with here. */
@@ -151,17 +98,6 @@ static ft_trainer *killed_and_gone_on_with(ft_train_options o, ft_train_mode mod
     assert_int_equal(report.steps_done, 7);
     ft_train_data_close(d);
     return t;
-}
-
-static size_t lines_of(const char *path)
-{
-    size_t n, lines = 0;
-    char *text = ft_test_read(path, &n);
-    assert_non_null(text);
-    for (size_t i = 0; i < n; i++)
-        lines += text[i] == '\n';
-    free(text);
-    return lines;
 }
 
 static void a_killed_run_goes_on_bit_for_bit(void **state)
@@ -189,16 +125,6 @@ static void a_killed_run_goes_on_bit_for_bit(void **state)
     ft_trainer_close(whole);
     ft_trainer_close(start);
     ft_train_data_close(o.data);
-}
-
-static ft_train_options private_options(void)
-{
-    ft_train_options o = usual;
-    o.dp_clip = 0.5;
-    o.noise_multiplier = 1;
-    o.epsilon = 50;
-    o.delta = 1e-5;
-    return o;
 }
 
 /* The key of the private draws is in the first checkpoint: a copy of it draws the same. */
@@ -327,51 +253,6 @@ static void a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint(
     ft_train_data_close(o.data);
 }
 
-static void the_routers_start_differs_by_owner_in_the_owners_row_alone(void **state)
-{
-    (void)state;
-    enum { WINDOWS = 8 };
-    ft_parameters dense, pair;
-    ft_status st = {0};
-    uint64_t starts[3] = {0, 200, 400};
-    static int32_t a[400], b[400], c[400];
-    ft_train_data *public, *owner, *other;
-    ft_trainer *t;
-    float row[64];
-    for (int i = 0; i < 400; i++) {
-        a[i] = 1 + i * i % 29;
-        b[i] = 31 + i * 7 % 23;
-        c[i] = 20 + i * 3 % 31;
-    }
-    assert_ok(ft_train_data_of_ids(&public, a, starts, 2, &st), st);
-    assert_ok(ft_train_data_of_ids(&owner, b, starts, 2, &st), st);
-    assert_ok(ft_train_data_of_ids(&other, c, starts, 2, &st), st);
-    assert_ok(ft_parameters_open(&dense, golden_model("router-start", 0), &st), st);
-    dense.config.experts = 1; /* the goldens' public part */
-    for (int o = 0; o < 2; o++) {
-        assert_ok(ft_parameters_add_expert(&pair, &dense, 0, 0, &st), st);
-        for (size_t l = 0; l < 2; l++)
-            for (size_t i = 0; i < 3; i++) /* expert 1 as a copy of 0 */
-                memcpy(pair.layers[l].experts[3 + i].value, pair.layers[l].experts[i].value,
-                       pair.layers[l].experts[i].count * sizeof(float));
-        assert_ok(ft_trainer_new(&t, &pair, &(ft_trainer_options){.mode = FT_TRAIN_EXPERT}, &st), st);
-        assert_ok(ft_router_start(t, o ? other : owner, public, LENGTH, WINDOWS, 1.5, &st), st);
-        const float *router = ft_trainer_parameters(t)->layers[0].router->value;
-        if (o)
-            assert_memory_equal(row, router, 32 * sizeof(float));
-        memcpy(row, router, sizeof(row));
-        double most = 0;
-        for (size_t i = 0; i < 32; i++)
-            most = fmax(most, fabs((double)(router[32 + i] - router[i])));
-        assert_true(most > 0 && isfinite(most));
-        ft_trainer_close(t);
-    }
-    ft_parameters_close(&dense);
-    ft_train_data_close(public);
-    ft_train_data_close(owner);
-    ft_train_data_close(other);
-}
-
 static void noise_is_normal_and_streams_are_independent(void **state)
 {
     (void)state;
@@ -407,7 +288,6 @@ int main(void)
         cmocka_unit_test(a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again),
         cmocka_unit_test(another_runs_or_a_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint),
-        cmocka_unit_test(the_routers_start_differs_by_owner_in_the_owners_row_alone),
         cmocka_unit_test(noise_is_normal_and_streams_are_independent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

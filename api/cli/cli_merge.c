@@ -11,11 +11,14 @@
 cli_command cli_merge;
 
 static const char merge_help[] =
-    "Usage: flextrace merge --public P EXPERT... -o OUT [--bfloat16]\n\n"
+    "Usage: flextrace merge --public P EXPERT... -o OUT [--bfloat16] [--router F]\n\n"
     "Puts the public model and the owners' experts side by side; nothing is trained. EXPERT is what\n"
-    "'flextrace train expert' left: its folder's pair (OUT/model) or hand-over (OUT/expert). Every\n"
+    "'flextrace train expert' left: its folder's pair (OUT/model) or hand-over (OUT/expert); or a\n"
+    ".safetensors file with an expert's tensors alone, whose public model nothing can show. Every\n"
     "shared tensor must be the public model's, bit for bit. OUT/owners.json records who owns which.\n\n"
     "  --public P    the public model: dense, or of one expert\n"
+    "  --router F    the public router row, for experts that bring their own row alone (default:\n"
+    "                P/router.safetensors)\n"
     "  -o OUT        the new model's folder\n"
     "  --bfloat16    weights as bfloat16 (default float32)\n"
     "  --json        {\"model\",\"experts\"}\n\n"
@@ -33,14 +36,14 @@ static const char verify_help[] = "Usage: flextrace model verify MERGED [--json]
                                   "Example:\n  flextrace model verify merged\n";
 
 typedef struct request {
-    const char *verb, *public, *out, *expert;
+    const char *verb, *public, *out, *expert, *router;
     const char **words;
     size_t count;
     int bfloat16, json;
 } request;
 
 static const cli_option options[] = {{"public", 0, 1}, {"output", 'o', 1}, {"bfloat16", 0, 0}, {"expert", 0, 1},
-                                     {"json", 0, 0},   {"help", 'h', 0},   {NULL, 0, 0}};
+                                     {"router", 0, 1}, {"json", 0, 0},   {"help", 'h', 0},   {NULL, 0, 0}};
 
 static int take(void *context, const char *name, const char *value)
 {
@@ -53,6 +56,8 @@ static int take(void *context, const char *name, const char *value)
         r->out = value;
     else if (!strcmp(name, "expert"))
         r->expert = value;
+    else if (!strcmp(name, "router"))
+        r->router = value;
     else if (!strcmp(name, "bfloat16"))
         r->bfloat16 = 1;
     else
@@ -75,7 +80,8 @@ static int merge(const request *r)
     ft_status st = {0};
     if (!r->public || !r->out || !r->count || r->expert)
         return cli_usage("merge", "needs --public, at least one EXPERT, and -o");
-    const ft_code rc = ft_experts_merge(r->public, r->words, r->count, r->out, r->bfloat16, &st);
+    const ft_merge_options o = {.bfloat16 = r->bfloat16, .router = r->router};
+    const ft_code rc = ft_experts_merge(r->public, r->words, r->count, &o, r->out, &st);
     return tell(r, rc, &st, r->count + 1);
 }
 

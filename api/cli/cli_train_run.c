@@ -4,8 +4,6 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "model/train/ft_experts.h"
-#include "model/train/ft_router_start.h"
-#include "model/train/ft_train_run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,31 +53,26 @@ static const char expert_help[] =
     "  --public P             the public model: dense, or of one expert\n"
     "  --owner NAME           goes into the manifest\n"
     "  --public-corpus C      public text mixed in, so that the router row learns what is not the owner's\n"
-    "  --router-init I        zero, or whitened (default where there is public text): rows from the means\n"
-    "                         of hidden states; owners to be merged use the same public text and --length\n"
-    "  --public-share X       of the sequences (0.125 where there is public text)\n" COMMON_HELP
-    "Differential privacy (DP-SGD; an example is at most T tokens of one document):\n"
+    "  --public-share X       of the sequences (0.125 where there is public text)\n"
+    "  --router F             the public router's row (P/router.safetensors; without it, from public text)\n"
+    "  --router-init I        how the owner's row starts: discriminant (default where there is public text),\n"
+    "                         whitened, mean (default without), public (default of private runs)\n"
+    "  --keep-bias            keep the router's bias as mlp.gate.expert_bias, which other programs do not\n"
+    "                         know; else it is folded into the router's row, and the difference is shown\n"
+    "  --held-out C           text to measure that difference on (default: the training text)\n" COMMON_HELP
+    "Differential privacy (DP-SGD):\n"
     "  --dp-clip C            clip each example's gradient to norm C; turns it on\n"
     "  --noise-multiplier S   standard deviation of the noise, divided by C\n"
     "  --epsilon E --delta D  the budget: the run stops before it exceeds it\n"
-    "  --accountant rdp|pld   (rdp)\n\n"
+    "  --accountant rdp|pld   (rdp)\n"
+    "  --example E            what one example is: window (default; at most T tokens of one document) or\n"
+    "                         document\n"
+    "  --examples N           a number of examples to be published: the sampling rate is batch / N\n"
+    "  --ledger F             what was spent of this corpus (.NAME.privacy-ledger beside each corpus)\n\n"
     "Examples:\n"
     "  flextrace train expert --public public/model --corpus news.jsonl --owner news -o news\n"
     "  flextrace train expert --public public/model --corpus ward.jsonl --owner ward -o ward \\\n"
     "      --dp-clip 0.5 --noise-multiplier 1 --epsilon 8 --delta 1e-6\n";
-
-typedef struct request {
-    ft_train_mode mode;
-    int expert, json, bfloat16; /* expert: mode is FT_TRAIN_EXPERT */
-    int joint;
-    long long experts; /* joint: how many the model starts with; 0: as it is */
-    const char *verb, *model, *out, *owner, *tokenizer;
-    const char **corpus, **public_corpus;
-    size_t corpora, public_corpora;
-    ft_trainer_options trainer;
-    ft_train_options run;
-    int z_given, router_zero, router_whitened;
-} request;
 
 static const cli_option options[] = {{"corpus", 0, 1},
                                      {"output", 'o', 1},
@@ -113,11 +106,17 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"epsilon", 0, 1},
                                      {"delta", 0, 1},
                                      {"accountant", 0, 1},
+                                     {"router", 0, 1},
+                                     {"keep-bias", 0, 0},
+                                     {"held-out", 0, 1},
+                                     {"example", 0, 1},
+                                     {"examples", 0, 1},
+                                     {"ledger", 0, 1},
                                      {"help", 'h', 0},
                                      {NULL, 0, 0}};
 
 /* 1: understood, 0: a usage error was printed, -1: no number. */
-static int take_number(request *r, const char *name, const char *value)
+static int take_number(cli_train_request *r, const char *name, const char *value)
 {
     ft_train_options *o = &r->run;
     const struct {
@@ -135,7 +134,7 @@ static int take_number(request *r, const char *name, const char *value)
                  {"delta", 1e-300, 1 - 1e-9, &o->delta}};
     long long threads = 0, batch = (long long)o->batch, micro = (long long)o->micro, length = (long long)o->length,
               steps = (long long)o->steps, warmup = (long long)o->warmup, decay = (long long)o->decay,
-              seed = (long long)o->seed, every = (long long)o->checkpoint_every;
+              seed = (long long)o->seed, every = (long long)o->checkpoint_every, examples = (long long)o->examples;
     const struct {
         const char *name;
         long long low, high, *out;
@@ -143,6 +142,7 @@ static int take_number(request *r, const char *name, const char *value)
                  {"micro", 1, 1 << 24, &micro},     {"length", 2, 1 << 20, &length},
                  {"warmup", 0, 1LL << 40, &warmup}, {"decay", 0, 1LL << 40, &decay},
                  {"seed", 0, 1LL << 62, &seed},     {"checkpoint-every", 0, 1LL << 40, &every},
+                 {"examples", 1, UINT32_MAX, &examples},
                  {"threads", 0, 1024, &threads}};
     for (size_t i = 0; i < sizeof(reals) / sizeof(*reals); i++)
         if (!strcmp(name, reals[i].name)) {
@@ -162,12 +162,13 @@ static int take_number(request *r, const char *name, const char *value)
             o->decay = (uint64_t)decay;
             o->seed = (uint64_t)seed;
             o->checkpoint_every = (uint64_t)every;
+            o->examples = (uint64_t)examples;
             return 1;
         }
     return -1;
 }
 
-static int take_schedule(request *r, const char *value)
+static int take_schedule(cli_train_request *r, const char *value)
 {
     static const char *const names[] = {"constant", "cosine", "wsd"};
     for (int i = 0; i < 3; i++)
@@ -178,61 +179,92 @@ static int take_schedule(request *r, const char *value)
     return cli_usage(r->verb, "--schedule is cosine, wsd or constant, not '%.40s'", value);
 }
 
-static int take_router(request *r, const char *value)
+static int take_example(cli_train_request *r, const char *value)
 {
-    r->router_zero = !strcmp(value, "zero");
-    r->router_whitened = !strcmp(value, "whitened");
-    if (!r->router_zero && !r->router_whitened)
-        return cli_usage(r->verb, "--router-init is zero or whitened, not '%.40s'", value);
+    r->example_given = 1;
+    r->run.example_document = !strcmp(value, "document");
+    if (!r->run.example_document && strcmp(value, "window") != 0)
+        return cli_usage(r->verb, "--example is window or document, not '%.40s'", value);
     return CLI_OK;
+}
+
+/* Options of `train expert` alone that are words; -1: none of them. */
+static int take_expert(cli_train_request *r, const char *name, const char *value)
+{
+    if (!strcmp(name, "owner"))
+        r->owner = value;
+    else if (!strcmp(name, "public-corpus"))
+        r->public_corpus[r->public_corpora++] = value;
+    else if (!strcmp(name, "held-out"))
+        r->held_out[r->held_outs++] = value;
+    else if (!strcmp(name, "router"))
+        r->router = value;
+    else if (!strcmp(name, "ledger"))
+        r->ledger = value;
+    else if (!strcmp(name, "keep-bias"))
+        r->keep_bias = 1;
+    else if (!strcmp(name, "example"))
+        return take_example(r, value);
+    else if (!strcmp(name, "router-init")) {
+        r->init_given = cli_train_init_named(value, &r->init);
+        if (!r->init_given)
+            return cli_usage(r->verb, "--router-init is mean, discriminant, whitened or public, not '%.40s'", value);
+    } else if (!strcmp(name, "accountant")) {
+        if (strcmp(value, "rdp") != 0 && strcmp(value, "pld") != 0)
+            return cli_usage(r->verb, "--accountant is rdp or pld, not '%.40s'", value);
+        r->run.accountant = value[0] == 'p' ? FT_ACCOUNTANT_PLD : FT_ACCOUNTANT_RDP;
+    } else
+        return -1;
+    return CLI_OK;
+}
+
+static int belongs_to_expert(const char *name)
+{
+    static const char *const names[] = {"public",  "owner",      "public-corpus", "public-share",     "router-init",
+                                        "router",  "keep-bias",  "held-out",      "noise-multiplier", "epsilon",
+                                        "delta",   "accountant", "example",       "examples",         "ledger",
+                                        "dp-clip", NULL};
+    for (size_t i = 0; names[i]; i++)
+        if (!strcmp(names[i], name))
+            return 1;
+    return 0;
 }
 
 static int take(void *context, const char *name, const char *given)
 {
-    request *r = context;
+    cli_train_request *r = context;
     const char *value = given ? given : ""; /* of a flag */
-    const int only_expert =
-        name && (!strcmp(name, "public") || !strcmp(name, "owner") || !strncmp(name, "public-", 7) ||
-                 !strcmp(name, "router-init") || !strncmp(name, "dp-", 3) || !strcmp(name, "noise-multiplier") ||
-                 !strcmp(name, "epsilon") || !strcmp(name, "delta") || !strcmp(name, "accountant"));
     if (name && !strcmp(name, "experts")) {
         if (!r->joint)
             return cli_usage(r->verb, "--experts belongs to 'train joint'");
         return cli_integer(r->verb, name, value, 2, FT_MAX_EXPERTS, &r->experts) ? CLI_OK : CLI_USAGE;
     }
-    if (only_expert && !r->expert)
+    if (name && belongs_to_expert(name) && !r->expert)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
         return cli_usage(r->verb, "'%.60s' is one word too many", value);
     const int number = name ? take_number(r, name, value) : -1;
     if (number >= 0)
         return number ? CLI_OK : CLI_USAGE;
+    const int expert = name ? take_expert(r, name, value) : -1;
+    if (expert >= 0)
+        return expert;
     if (!name || !strcmp(name, "public"))
         r->model = value;
     else if (!strcmp(name, "corpus"))
         r->corpus[r->corpora++] = value;
-    else if (!strcmp(name, "public-corpus"))
-        r->public_corpus[r->public_corpora++] = value;
     else if (!strcmp(name, "output"))
         r->out = value;
     else if (!strcmp(name, "tokenizer"))
         r->tokenizer = value;
-    else if (!strcmp(name, "owner"))
-        r->owner = value;
-    else if (!strcmp(name, "router-init"))
-        return take_router(r, value);
     else if (!strcmp(name, "schedule"))
         return take_schedule(r, value);
     else if (!strcmp(name, "recompute"))
         r->trainer.recompute = 1;
     else if (!strcmp(name, "bfloat16"))
         r->bfloat16 = 1;
-    else if (!strcmp(name, "json"))
-        r->json = 1;
-    else if (!strcmp(value, "rdp") || !strcmp(value, "pld"))
-        r->run.accountant = value[0] == 'p' ? FT_ACCOUNTANT_PLD : FT_ACCOUNTANT_RDP;
     else
-        return cli_usage(r->verb, "--accountant is rdp or pld, not '%.40s'", value);
+        r->json = 1;
     return CLI_OK;
 }
 
@@ -259,7 +291,7 @@ static int on_step(void *context, const ft_train_metrics *m)
     return ft_progress_report(&p->show, "train", m->step, m->steps, "steps");
 }
 
-static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
+static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
 {
     ft_parameters p, pair;
     char *weights = ft_path_join(r->model, "model.safetensors"),
@@ -276,9 +308,12 @@ static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner starts from a public model of one", r->model,
                          p.config.experts);
         else
-            rc = ft_parameters_add_expert(&pair, &p, 0, 0, st);
+            rc = ft_parameters_add_expert(&pair, &p, 1, 0, st);
+        r->public_has_router = p.config.experts > 0;
         ft_parameters_close(&p);
         p = rc ? (ft_parameters){0} : pair;
+        if (!rc)
+            rc = cli_train_start_router(r, &p, st);
     }
     while (!rc && p.config.experts < (size_t)r->experts) {
         rc = ft_parameters_add_expert(&pair, &p, 0, 0, st);
@@ -300,7 +335,7 @@ static ft_code open_trainer(request *r, ft_trainer **t, ft_status *st)
     return ft_trainer_new(t, &p, &r->trainer, st);
 }
 
-static ft_code open_data(request *r, size_t vocab, const ft_progress *show, ft_status *st)
+static ft_code open_data(cli_train_request *r, size_t vocab, const ft_progress *show, ft_status *st)
 {
     ft_tokenizer *tokenizer = NULL;
     ft_code rc = ft_tokenizer_open(&tokenizer, r->tokenizer ? r->tokenizer : r->model, st);
@@ -308,38 +343,22 @@ static ft_code open_data(request *r, size_t vocab, const ft_progress *show, ft_s
         rc = ft_train_data_open(&r->run.data, r->corpus, r->corpora, tokenizer, vocab, show, st);
     if (!rc && r->public_corpora)
         rc = ft_train_data_open(&r->run.public_data, r->public_corpus, r->public_corpora, tokenizer, vocab, show, st);
+    if (!rc && r->held_outs)
+        rc = ft_train_data_open(&r->held, r->held_out, r->held_outs, tokenizer, vocab, show, st);
     ft_tokenizer_close(tokenizer);
     return rc;
 }
 
-static json_t *privacy_json(const request *r, const ft_train_report *report)
+/* Texts first: the router's start reads them. */
+static ft_code open_all(cli_train_request *r, ft_trainer **t, const ft_progress *show, ft_status *st)
 {
-    const ft_train_options *o = &r->run;
-    return json_pack("{s:o, s:f, s:s, s:f, s:f, s:I, s:f, s:s, s:s}", "epsilon",
-                     isfinite(report->spent.epsilon) ? json_real(report->spent.epsilon) : json_null(), "delta",
-                     o->delta, "accountant", o->accountant == FT_ACCOUNTANT_PLD ? "pld" : "rdp", "noise_multiplier",
-                     o->noise_multiplier, "sampling_rate", report->sampling_rate, "steps",
-                     (json_int_t)report->steps_done, "clip", o->dp_clip, "sampling", "Poisson", "example",
-                     "at most `length` tokens of one document; one more or less");
-}
-
-/* What the run was: the summary, and for an expert the manifest. */
-static json_t *record(const request *r, const ft_train_report *report)
-{
-    const ft_train_options *o = &r->run;
-    char data[FT_DIGEST_HEX];
-    const ft_digest d = ft_train_data_digest(o->data);
-    ft_digest_hex(&d, data);
-    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:s, s:I}", "format", "flextrace-expert-1",
-                          "steps", (json_int_t)report->steps_done, "tokens", (json_int_t)report->tokens, "batch",
-                          (json_int_t)o->batch, "length", (json_int_t)o->length, "rate", o->adamw.rate, "z_loss",
-                          o->z_loss, "loss", report->last.loss, "seed", (json_int_t)o->seed, "data", data, "documents",
-                          (json_int_t)ft_train_data_documents(o->data));
-    if (j && r->owner)
-        json_object_set_new(j, "owner", json_string(r->owner));
-    if (j && o->dp_clip > 0)
-        json_object_set_new(j, "privacy", privacy_json(r, report));
-    return j;
+    ft_model_config config;
+    ft_code rc = ft_model_config_read(&config, r->model, st);
+    if (!rc)
+        rc = open_data(r, config.vocab, show, st);
+    if (!rc && r->run.dp_clip > 0)
+        rc = cli_train_find_ledgers(r, st);
+    return rc ? rc : open_trainer(r, t, st);
 }
 
 static ft_code copy_manifest(const char *from, const char *to, ft_status *st)
@@ -355,7 +374,19 @@ static ft_code copy_manifest(const char *from, const char *to, ft_status *st)
     return rc;
 }
 
-static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status *st)
+/* The public router's row, from the model as it was written. */
+static ft_code make_direction(const cli_train_request *r, const char *model, ft_status *st)
+{
+    uint64_t tokens;
+    char *path = ft_path_join(model, "router.safetensors");
+    const ft_code rc = path ? cli_train_make_direction(model, r->run.data, r->run.length, r->trainer.threads, path,
+                                                       &tokens, st)
+                            : ft_fail(st, FT_ERR_MEM, "%s: out of memory", model);
+    free(path);
+    return rc;
+}
+
+static ft_code export(const cli_train_request *r, ft_trainer *t, json_t *about, ft_status *st)
 {
     char *model = ft_path_join(r->out, "model"), *expert = ft_path_join(r->out, "expert");
     ft_code rc = model && expert && about ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->out);
@@ -363,6 +394,8 @@ static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status 
         rc = ft_model_export(ft_trainer_parameters(t), r->model, model, r->bfloat16, st);
     if (!rc && r->expert)
         rc = ft_expert_export(ft_trainer_parameters(t), expert, about, st);
+    if (!rc && r->mode == FT_TRAIN_ALL && !r->joint && ft_trainer_parameters(t)->config.experts < 2)
+        rc = make_direction(r, model, st);
     if (!rc && r->mode == FT_TRAIN_ROUTER)
         rc = ft_experts_tuned(ft_trainer_parameters(t), r->model, model, st);
     /* The pair bears the manifest too, where it holds the very tensors that the manifest names. */
@@ -373,34 +406,32 @@ static ft_code export(const request *r, ft_trainer *t, json_t *about, ft_status 
     return rc;
 }
 
-static int print(const request *r, const ft_train_report *report, json_t *about)
+static int print(const cli_train_request *r, const ft_train_report *report, json_t *about)
 {
     if (r->json)
         return cli_print_json(json_incref(about));
     printf("%s: %llu steps, %llu tokens, loss %.4f", r->out, (unsigned long long)report->steps_done,
            (unsigned long long)report->tokens, report->last.loss);
     if (r->run.dp_clip > 0)
-        printf("; epsilon %.4g at delta %g%s", report->spent.epsilon, r->run.delta,
+        printf("; epsilon %.4g at delta %g%s%s", report->spent.epsilon, r->run.delta,
+               report->earlier_runs ? " with what the ledger says was spent before" : "",
                report->budget_reached ? ", the budget allows no further step" : "");
     putchar('\n');
+    if (r->fold.tokens)
+        printf("router: bias folded into its row: %.4f bits a byte, %.4f with the bias; %.1f %% of first choices the "
+               "same (%s)\n",
+               r->fold.folded, r->fold.exact, 100 * r->fold.agreement, r->held ? "held-out text" : "training text");
     return CLI_OK;
 }
 
-enum { ROUTER_WINDOWS = 64 };
-static const double ROUTER_MARGIN = 1.5;
-
-static int work(request *r)
+static int work(cli_train_request *r)
 {
     ft_status st = {0};
     ft_trainer *t = NULL;
     ft_train_report report;
     progress p = {.show = cli_progress()};
     json_t *about = NULL;
-    ft_code rc = open_trainer(r, &t, &st);
-    if (!rc)
-        rc = open_data(r, ft_trainer_parameters(t)->config.vocab, &p.show, &st);
-    if (!rc && r->router_whitened)
-        rc = ft_router_start(t, r->run.data, r->run.public_data, r->run.length, ROUTER_WINDOWS, ROUTER_MARGIN, &st);
+    ft_code rc = open_all(r, &t, &p.show, &st);
     if (!rc) {
         r->run.folder = r->out;
         r->run.on_step = on_step;
@@ -408,8 +439,10 @@ static int work(request *r)
         rc = ft_train_run(t, &r->run, &report, &st);
     }
     cli_progress_end();
+    if (!rc && r->expert)
+        rc = cli_train_fold(r, t, &st);
     if (!rc) {
-        about = record(r, &report);
+        about = cli_train_record(r, &report);
         rc = export(r, t, about, &st);
     }
     const int code = rc ? cli_fail(&st) : print(r, &report, about);
@@ -417,10 +450,13 @@ static int work(request *r)
     ft_trainer_close(t);
     ft_train_data_close(r->run.data);
     ft_train_data_close(r->run.public_data);
+    ft_train_data_close(r->held);
+    ft_router_public_close(&r->public_router);
+    cli_train_forget_ledgers(r);
     return code;
 }
 
-static int check(request *r)
+static int check(cli_train_request *r)
 {
     const ft_train_options *o = &r->run;
     if (!r->model || !r->corpora || !r->out)
@@ -431,10 +467,13 @@ static int check(request *r)
         return cli_usage(r->verb, "--dp-clip needs --noise-multiplier, --epsilon and --delta");
     if (o->dp_clip <= 0 && (o->epsilon > 0 || o->delta > 0 || o->noise_multiplier > 0))
         return cli_usage(r->verb, "--noise-multiplier, --epsilon and --delta need --dp-clip");
-    if (r->router_whitened && (!r->public_corpora || o->dp_clip > 0 || r->trainer.recompute))
-        return cli_usage(r->verb,
-                         "--router-init whitened needs --public-corpus, and neither --dp-clip nor --recompute");
-    r->router_whitened |= r->public_corpora && o->dp_clip <= 0 && !r->trainer.recompute && !r->router_zero;
+    if (o->dp_clip <= 0 && (r->example_given || r->ledger || o->examples))
+        return cli_usage(r->verb, "--example, --examples and --ledger need --dp-clip");
+    if (o->dp_clip > 0 && r->init_given && r->init != FT_ROUTER_PUBLIC)
+        return cli_usage(r->verb, "--router-init %s reads the owner's states, which a private run must not hand over; "
+                                  "leave it out", cli_train_init_name(r->init));
+    if (r->init_given && (r->init == FT_ROUTER_DISCRIMINANT || r->init == FT_ROUTER_WHITENED) && !r->public_corpora)
+        return cli_usage(r->verb, "--router-init %s needs --public-corpus", cli_train_init_name(r->init));
     if (r->public_corpora && o->public_share <= 0)
         r->run.public_share = 0.125;
     if (o->micro > o->batch)
@@ -444,12 +483,13 @@ static int check(request *r)
 
 static int run(ft_train_mode mode, const char *verb, const char *help, int argc, char **argv)
 {
-    request r = {.mode = mode,
+    cli_train_request r = {.mode = mode,
                  .expert = mode == FT_TRAIN_EXPERT,
                  .joint = help == joint_help,
                  .verb = verb,
                  .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
                  .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
+                 .held_out = ft_alloc_array((size_t)argc, sizeof(*r.held_out)),
                  .run = {.steps = 1000,
                          .batch = 16,
                          .micro = 4,
@@ -463,7 +503,7 @@ static int run(ft_train_mode mode, const char *verb, const char *help, int argc,
                          .checkpoint_every = 100}};
     cli_args a = {.subcommand = r.verb, .options = options, .argc = argc, .argv = argv};
     int helped = 0, code = CLI_SYSTEM;
-    if (r.corpus && r.public_corpus)
+    if (r.corpus && r.public_corpus && r.held_out)
         code = cli_take_all(&a, help, take, &r, &helped);
     if (code == CLI_OK && !helped)
         code = check(&r);
@@ -471,6 +511,7 @@ static int run(ft_train_mode mode, const char *verb, const char *help, int argc,
         code = work(&r);
     free(r.corpus);
     free(r.public_corpus);
+    free(r.held_out);
     return code;
 }
 

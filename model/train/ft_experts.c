@@ -4,6 +4,7 @@
 #include "base/ft_file.h"
 #include "base/ft_json.h"
 #include "model/ft_safetensors.h"
+#include "model/train/ft_router_start.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -52,6 +53,9 @@ ft_digest ft_expert_digest(const ft_parameters *p, size_t expert)
         }
         if (p->layers[l].router)
             record(&h, "router", p->layers[l].router->value + expert * p->config.hidden, p->config.hidden);
+        /* A bias of 0 is none: beside an expert that has one, the others get 0. */
+        if (expert && p->layers[l].bias && p->layers[l].bias->value[expert - 1] != 0)
+            record(&h, "bias", p->layers[l].bias->value + expert - 1, 1);
     }
     crypto_hash_sha256_final(&h, d.bytes);
     return d;
@@ -118,6 +122,9 @@ ft_code ft_model_export(const ft_parameters *p, const char *source, const char *
         json_object_set_new(config, "num_experts", json_integer((json_int_t)p->config.experts));
         json_object_set_new(config, "num_experts_per_tok", json_integer((json_int_t)p->config.top_k));
         json_object_set_new(config, "norm_topk_prob", json_boolean(p->config.norm_topk_prob));
+        json_object_del(config, "flextrace_expert_bias");
+        if (p->layers[0].bias) /* a name for what other programs do not know */
+            json_object_set_new(config, "flextrace_expert_bias", json_true());
     }
     if (!rc) {
         json_object_set_new(config, "torch_dtype", json_string(bfloat16 ? "bfloat16" : "float32"));
@@ -176,28 +183,97 @@ ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *
 
 /* --- Reading pairs and hand-overs ---------------------------------------------------------------- */
 
+/* What all experts are read beside. */
+typedef struct reading {
+    const ft_parameters *public;
+    const char *folder;      /* the public model's */
+    const char *router;      /* a file with the public router row, or NULL */
+    ft_router_public public_row; /* read when first wanted */
+} reading;
+
+static int is_file(const char *path)
+{
+    return ft_path_exists(path) && !ft_path_is_folder(path);
+}
+
+/* Row 0 for a hand-over that holds its own row alone: that of `router`, of router.safetensors beside the public
+ * model, or of the public model itself. */
+static ft_code public_row(const float **out, reading *r, size_t layer, const char *expert, ft_status *st)
+{
+    const ft_parameters *p = r->public;
+    if (!r->router && p->layers[layer].router) {
+        *out = p->layers[layer].router->value;
+        return FT_OK;
+    }
+    if (!r->public_row.row) {
+        char *beside = ft_path_join(r->folder, "router.safetensors");
+        const char *path = r->router ? r->router : beside;
+        ft_code rc = path ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", expert);
+        if (!rc && !ft_path_exists(path))
+            rc = ft_fail(st, FT_ERR_NOT_FOUND,
+                         "%s: holds no public router row, and there is no %s; name the file with --router", expert,
+                         path);
+        if (!rc)
+            rc = ft_router_public_open(&r->public_row, path, &p->config, st);
+        free(beside);
+        if (rc)
+            return rc;
+    }
+    *out = r->public_row.row + layer * p->config.hidden;
+    return FT_OK;
+}
+
+/* The router's rows of a hand-over: both, or the owner's alone. */
+static ft_code read_rows(ft_parameter *p, const ft_tensor *t, reading *r, size_t layer, const char *expert,
+                         ft_status *st)
+{
+    const size_t H = r->public->config.hidden;
+    const float *first;
+    if (t->dims == 2 && t->shape[0] == 1 && t->shape[1] == H && ft_tensor_widen(p->value + H, t, H)) {
+        const ft_code rc = public_row(&first, r, layer, expert, st);
+        if (!rc)
+            memcpy(p->value, first, H * sizeof(*first));
+        return rc;
+    }
+    if (t->dims != 2 || t->shape[0] != 2 || t->shape[1] != H || !ft_tensor_widen(p->value, t, p->count))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not [2, %zu] or [1, %zu] floats", expert, p->name, H, H);
+    return FT_OK;
+}
+
+static int same_shape(const ft_parameter *p, const ft_tensor *t)
+{
+    int same = t->dims == p->dims;
+    for (unsigned d = 0; d < p->dims && same; d++)
+        same = t->shape[d] == p->shape[d];
+    return same;
+}
+
 /* The tensors of a hand-over, laid into a copy of the public model with one expert more. */
-static ft_code read_hand_over(ft_parameters *out, const ft_parameters *public, const char *folder,
-                              const json_t *manifest, ft_status *st)
+static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert, const json_t *manifest,
+                              ft_status *st)
 {
     ft_weights *w = NULL;
-    ft_code rc = FT_OK;
-    if (!has_digest(manifest, "public", ft_public_digest(public)))
+    if (manifest && !has_digest(manifest, "public", ft_public_digest(r->public)))
         return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one",
-                       folder);
-    rc = ft_weights_open(&w, folder, st);
-    if (!rc)
-        rc = ft_parameters_add_expert(out, public, 0, 0, st);
-    for (size_t i = 0; i < out->count && !rc; i++) {
+                       expert);
+    ft_code rc = is_file(expert) ? ft_weights_open_file(&w, expert, st) : ft_weights_open(&w, expert, st);
+    if (rc)
+        return rc;
+    const int biased = ft_weights_find(w, "model.layers.0.mlp.gate.expert_bias") != NULL;
+    rc = ft_parameters_add_expert(out, r->public, biased, 0, st);
+    for (size_t i = 0, layer = 0; i < out->count && !rc; i++) {
         ft_parameter *p = &out->all[i];
+        const int gate = strstr(p->name, ".mlp.gate.weight") != NULL;
         if (!strstr(p->name, ".experts.1.") && !strstr(p->name, ".mlp.gate."))
             continue;
         const ft_tensor *t = ft_weights_find(w, p->name);
-        if (!t || strcmp(t->dtype, "F32") != 0 || t->bytes != p->count * sizeof(float))
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing, or not float32 of the public model's shape",
-                         folder, p->name);
-        else
-            memcpy(p->value, t->data, t->bytes);
+        if (!t)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
+        else if (gate)
+            rc = read_rows(p, t, r, layer, expert, st);
+        else if (!same_shape(p, t) || !ft_tensor_widen(p->value, t, p->count))
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not floats of the public model's shape", expert, p->name);
+        layer += gate;
     }
     ft_weights_close(w);
     if (rc)
@@ -227,9 +303,8 @@ static ft_code check_shared(const ft_parameters *pair, const ft_parameters *publ
     return rc;
 }
 
-/* A pair, checked, whichever form the folder has; *manifest may stay NULL for a pair without one. */
-static ft_code read_expert(ft_parameters *out, json_t **manifest, const ft_parameters *public, const char *folder,
-                           ft_status *st)
+/* A pair, checked, whichever form it has; *manifest may stay NULL for one without. */
+static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, const char *folder, ft_status *st)
 {
     ft_code rc = FT_OK;
     *manifest = NULL;
@@ -244,17 +319,16 @@ static ft_code read_expert(ft_parameters *out, json_t **manifest, const ft_param
             rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner's model has two", folder,
                          out->config.experts);
         if (!rc)
-            rc = check_shared(out, public, folder, st);
-    } else if (*manifest) {
-        rc = read_hand_over(out, public, folder, *manifest, st);
+            rc = check_shared(out, r->public, folder, st);
+    } else if (*manifest || is_file(folder)) {
+        rc = read_hand_over(out, r, folder, *manifest, st);
     } else {
-        rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: neither config.json nor manifest.json: no expert", folder);
+        rc = ft_fail(st, FT_ERR_NOT_FOUND,
+                     "%s: neither config.json nor manifest.json nor a .safetensors file: no expert", folder);
     }
     if (!rc && *manifest && !has_digest(*manifest, "expert", ft_expert_digest(out, 1)))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"expert\" is not the SHA-256 of the tensors beside it",
                      folder);
-    if (!rc && out->layers[0].bias)
-        rc = ft_fail(st, FT_ERR_UNSUPPORTED, "%s: has expert biases, which a merged model does not", folder);
     if (rc) {
         ft_parameters_close(out);
         json_decref(*manifest);
@@ -270,7 +344,8 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
 {
     ft_parameters bigger;
     const size_t H = m->config.hidden, bytes = H * sizeof(float);
-    ft_code rc = ft_parameters_add_expert(&bigger, m, 0, 0, st);
+    const int biased = (m->config.experts > 1 && m->layers[0].bias) || pair->layers[0].bias;
+    ft_code rc = ft_parameters_add_expert(&bigger, m, biased, 0, st);
     if (rc)
         return rc;
     const size_t last = bigger.config.experts - 1;
@@ -284,6 +359,8 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
                          "%s: tensor %s: row 0, the public expert's, is not that of the other experts", folder,
                          pair->layers[l].router->name);
         memcpy(router + last * H, theirs + H, bytes);
+        if (pair->layers[l].bias)
+            bigger.layers[l].bias->value[last - 1] = pair->layers[l].bias->value[0];
         for (size_t i = 0; i < 3; i++) {
             ft_parameter *x = &bigger.layers[l].experts[3 * last + i];
             memcpy(x->value, pair->layers[l].experts[3 + i].value, x->count * sizeof(float));
@@ -298,16 +375,32 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
     return FT_OK;
 }
 
-static const char *owner_of(const json_t *manifest, const char *folder)
+/* Of the manifest; else the name of the folder, of the one that holds it where it is a file. */
+static json_t *owner_of(const json_t *manifest, const char *path)
 {
-    const char *owner = json_string_value(json_object_get(manifest, "owner")), *slash = strrchr(folder, '/');
-    return owner ? owner : slash && slash[1] ? slash + 1 : folder;
+    json_t *owner = json_object_get(manifest, "owner");
+    size_t end = strlen(path), begin;
+    if (json_is_string(owner))
+        return json_incref(owner);
+    for (int up = is_file(path); up >= 0; up--) {
+        while (end > 1 && path[end - 1] == '/')
+            end--;
+        for (begin = end; begin && path[begin - 1] != '/'; begin--)
+            ;
+        if (!up || begin == 0)
+            break;
+        end = begin;
+    }
+    return json_stringn(path + begin, end - begin);
 }
 
-static int add_owner(json_t *owners, const ft_parameters *m, size_t expert, const char *owner, json_t *manifest)
+static int add_owner(json_t *owners, const ft_parameters *m, size_t expert, json_t *owner, json_t *manifest,
+                     int unverified)
 {
-    json_t *o = json_pack("{s:I, s:s, s:O?}", "expert", (json_int_t)expert, "owner", owner, "manifest", manifest);
+    json_t *o = json_pack("{s:I, s:o, s:O?}", "expert", (json_int_t)expert, "owner", owner, "manifest", manifest);
     int bad = !o || set_digest(o, "digest", ft_expert_digest(m, expert));
+    if (o && unverified)
+        bad |= json_object_set_new(o, "unverified", json_string("no manifest names its public model"));
     bad |= json_array_append_new(json_object_get(owners, "experts"), o);
     return bad;
 }
@@ -342,39 +435,60 @@ static void round_all(ft_parameters *p)
         }
 }
 
-ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count, const char *out, int bfloat16,
-                         ft_status *st)
+static ft_code open_public(ft_parameters *p, const char *folder, ft_status *st)
 {
-    ft_parameters p, m = {0};
-    json_t **manifests = ft_alloc_array(count, sizeof(*manifests));
-    json_t *owners = json_pack("{s:i, s:[]}", "version", 1, "experts");
-    ft_code rc = ft_parameters_open(&p, public, st);
-    if (!rc && p.config.experts > 1)
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; a public model has one", public, p.config.experts);
-    if (!rc && (!manifests || !owners))
-        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
+    ft_code rc = ft_parameters_open(p, folder, st);
+    if (!rc && p->config.experts > 1) {
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; a public model has one", folder, p->config.experts);
+        ft_parameters_close(p);
+    }
+    return rc;
+}
+
+static ft_code stack(ft_parameters *m, reading *r, const char *const *experts, size_t count, json_t **manifests,
+                     ft_status *st)
+{
+    ft_code rc = FT_OK;
     for (size_t i = 0; i < count && !rc; i++) {
         ft_parameters pair;
-        rc = read_expert(&pair, &manifests[i], &p, experts[i], st);
+        rc = read_expert(&pair, &manifests[i], r, experts[i], st);
         if (rc)
             break;
         if (i == 0)
-            rc = ft_parameters_open(&m, public, st);
+            rc = ft_parameters_open(m, r->folder, st);
         if (!rc)
-            rc = join(&m, &pair, i == 0 && !p.config.experts, experts[i], st);
+            rc = join(m, &pair, i == 0 && !r->public->config.experts, experts[i], st);
         ft_parameters_close(&pair);
     }
-    if (!rc && bfloat16)
+    return rc;
+}
+
+ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count, const ft_merge_options *options,
+                         const char *out, ft_status *st)
+{
+    ft_parameters p = {0}, m = {0};
+    const ft_merge_options o = options ? *options : (ft_merge_options){0};
+    reading r = {.public = &p, .folder = public, .router = o.router};
+    json_t **manifests = ft_alloc_array(count, sizeof(*manifests));
+    json_t *owners = json_pack("{s:i, s:[]}", "version", 1, "experts");
+    ft_code rc = open_public(&p, public, st);
+    if (!rc && (!manifests || !owners))
+        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!rc)
+        rc = stack(&m, &r, experts, count, manifests, st);
+    if (!rc && o.bfloat16)
         round_all(&m);
-    int bad = !rc && (set_digest(owners, "public", ft_public_digest(&m)) || add_owner(owners, &m, 0, "public", NULL));
+    int bad = !rc && (set_digest(owners, "public", ft_public_digest(&m)) ||
+                      add_owner(owners, &m, 0, json_string("public"), NULL, 0));
     for (size_t i = 0; i < count && !rc; i++)
-        bad |= add_owner(owners, &m, i + 1, owner_of(manifests[i], experts[i]), manifests[i]);
+        bad |= add_owner(owners, &m, i + 1, owner_of(manifests[i], experts[i]), manifests[i], is_file(experts[i]));
     if (!rc && bad)
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
     if (!rc)
-        rc = finish(&m, owners, public, out, bfloat16, st);
+        rc = finish(&m, owners, public, out, o.bfloat16, st);
     ft_parameters_close(&m);
     ft_parameters_close(&p);
+    ft_router_public_close(&r.public_row);
     for (size_t i = 0; manifests && i < count; i++)
         json_decref(manifests[i]);
     free(manifests);
@@ -400,14 +514,15 @@ ft_code ft_experts_add(const char *merged, const char *expert, const char *out, 
     }
     alone = m; /* the public part of it: expert 0 stands first in each layer */
     alone.config.experts = 1;
-    rc = read_expert(&pair, &manifest, &alone, expert, st);
+    reading r = {.public = &alone, .folder = merged};
+    rc = read_expert(&pair, &manifest, &r, expert, st);
     if (!rc) {
         rc = join(&m, &pair, 0, expert, st);
         ft_parameters_close(&pair);
     }
     if (!rc && bfloat16)
         round_all(&m);
-    if (!rc && add_owner(owners, &m, m.config.experts - 1, owner_of(manifest, expert), manifest))
+    if (!rc && add_owner(owners, &m, m.config.experts - 1, owner_of(manifest, expert), manifest, is_file(expert)))
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
     if (!rc)
         rc = finish(&m, owners, merged, out, bfloat16, st);
@@ -436,6 +551,10 @@ static void take_out(ft_parameters *m, size_t gone)
         memmove(r->value + gone * H, r->value + (gone + 1) * H, (E - 1 - gone) * H * sizeof(float));
         r->shape[0] = E - 1;
         r->count = (E - 1) * H;
+        if (!y->bias)
+            continue;
+        memmove(y->bias->value + gone - 1, y->bias->value + gone, (E - 1 - gone) * sizeof(float));
+        y->bias->shape[0] = y->bias->count = E - 2;
     }
     for (size_t i = 0; i < m->count; i++) {
         if (m->all[i].name[0])

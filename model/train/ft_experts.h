@@ -3,7 +3,10 @@
  * A pair        the folder of a two-expert model: the public one, and the owner's expert 1.
  * A hand-over   a folder with the owner's tensors alone: model.safetensors holds
  *               model.layers.N.mlp.experts.1.* and mlp.gate.weight [2, hidden], whose row 0 is the public
- *               one, and manifest.json, which names the public model by its digest.
+ *               one, and manifest.json, which names the public model by its digest. Or one .safetensors file
+ *               of any name, without a manifest, where mlp.gate.weight may be [1, hidden], the owner's row alone:
+ *               nothing shows from which public model it was trained. F32, BF16 or F16.
+ * Biases        mlp.gate.expert_bias, where an owner kept it; beside it the other experts have 0.
  * A merge       a model folder with owners.json: for each expert owner, digest, manifest.
  *
  * Digests are SHA-256 over names and float32 values, so that they do not depend on how a
@@ -27,11 +30,17 @@ FT_CHECKED ft_code ft_model_export(const ft_parameters *p, const char *source, c
 /* The hand-over of expert 1 of a pair. `manifest` gains "public" and "expert" (digests). */
 FT_CHECKED ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st);
 
-/* Public model and pairs or hand-overs side by side; owners.json records them.
+typedef struct ft_merge_options {
+    int bfloat16;
+    const char *router; /* the public router row (ft_router_start.h) for hand-overs that have none; NULL:
+                           router.safetensors beside the public model */
+} ft_merge_options;
+
+/* Public model and pairs or hand-overs side by side; owners.json records them. options may be NULL.
  *   FT_ERR_FORMAT a shared tensor that is not the public model's, bit for bit (named), a
  *                 hand-over of another public model, a manifest that does not fit its tensors */
-FT_CHECKED ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count, const char *out,
-                                    int bfloat16, ft_status *st);
+FT_CHECKED ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count,
+                                    const ft_merge_options *options, const char *out, ft_status *st);
 /* A merged model with one more expert, or without expert `gone` (its number), as a new
  * folder whose weights have the type that the merged one's config.json names. */
 FT_CHECKED ft_code ft_experts_add(const char *merged, const char *expert, const char *out, ft_status *st);

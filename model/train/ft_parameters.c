@@ -30,13 +30,17 @@ static ft_code check_shape(const ft_parameter *p, const ft_tensor *t, const ft_w
     return FT_OK;
 }
 
-static void widen(float *out, const ft_tensor *t, size_t count)
+int ft_tensor_widen(float *out, const ft_tensor *t, size_t count)
 {
-    if (!strcmp(t->dtype, "F32"))
+    const int whole = !strcmp(t->dtype, "F32"), brain = !strcmp(t->dtype, "BF16");
+    if ((!whole && !brain && strcmp(t->dtype, "F16") != 0) || t->bytes != count * (whole ? 4 : 2))
+        return 0;
+    if (whole)
         memcpy(out, t->data, count * sizeof(*out));
     else
         for (size_t i = 0; i < count; i++)
-            out[i] = t->dtype[0] == 'B' ? ft_bf16_at(t->data, i) : ft_f16_at(t->data, i);
+            out[i] = brain ? ft_bf16_at(t->data, i) : ft_f16_at(t->data, i);
+    return 1;
 }
 
 typedef struct reader {
@@ -116,7 +120,7 @@ FT_PRINTF(4, 5) static ft_parameter *take(reader *r, size_t rows, size_t cols, c
         r->rc = ft_fail(r->st, FT_ERR_MEM, "%s: no memory for tensor %s", r->folder, p->name);
     if (!r->rc) {
         if (t)
-            widen(p->value, t, p->count);
+            (void)ft_tensor_widen(p->value, t, p->count); /* check_shape saw to it */
         else
             fill(r, p);
         r->p->count++;
@@ -294,11 +298,22 @@ double ft_parameters_norm(const ft_parameters *p, const char **bad)
     return sqrt(sum);
 }
 
+const char *ft_parameters_not_finite(const ft_parameters *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const ft_parameter *x = &p->all[i];
+        for (size_t k = x->first; x->grad && k < x->count; k++)
+            if (!isfinite(x->value[k]))
+                return x->name;
+    }
+    return NULL;
+}
+
 /* --- Writing --------------------------------------------------------------------------- */
 
 static int wanted(const ft_parameter *p, ft_save what)
 {
-    return what == FT_SAVE_ALL || p->grad;
+    return !p->gone && (what == FT_SAVE_ALL || p->grad);
 }
 
 static ft_code header(ft_buffer *out, const ft_parameters *p, ft_save what, int bfloat16, const char *const *metadata,

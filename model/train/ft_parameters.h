@@ -20,6 +20,7 @@ typedef struct ft_parameter {
     float *value;
     float *grad;  /* NULL: frozen */
     size_t first; /* elements before it are frozen: row 0 of the router in expert mode */
+    int gone;     /* a bias that was folded into its row: not written, not trained */
 } ft_parameter;
 
 typedef struct ft_layer_parameters {
@@ -60,9 +61,16 @@ void ft_parameters_close(ft_parameters *p); /* a zeroed struct is allowed */
 FT_CHECKED ft_code ft_parameters_train(ft_parameters *p, ft_train_mode mode, ft_status *st);
 void ft_parameters_zero(ft_parameters *p);
 
+/* A tensor's elements as float32, exactly: 1, or 0 where it is not `count` elements of F32, BF16 or F16. */
+struct ft_tensor;
+int ft_tensor_widen(float *out, const struct ft_tensor *t, size_t count);
+
 /* sqrt of the sum of squares of all gradients. *bad (may be NULL): a tensor whose gradient is
  * not finite, or NULL. */
 double ft_parameters_norm(const ft_parameters *p, const char **bad);
+
+/* A tensor with a value that is not finite among those that are trained, or NULL. */
+const char *ft_parameters_not_finite(const ft_parameters *p);
 
 typedef enum ft_save { FT_SAVE_ALL, FT_SAVE_TRAINED, FT_SAVE_GRADIENTS } ft_save;
 /* bfloat16: 1 rounds to nearest even, else float32. metadata (may be NULL): pairs of strings, NULL at

@@ -104,31 +104,138 @@ ft_code ft_privacy_sigma(double *sigma, ft_privacy_spent *spent, double q, uint6
     return FT_OK;
 }
 
-ft_code ft_privacy_steps(uint64_t *steps, double q, double sigma, double epsilon, double delta,
-                         ft_accountant accountant, ft_status *st)
+/* Several mechanisms: rdp [ORDERS] are the sums of their divergences. */
+typedef struct sums {
+    double orders[FT_PRIVACY_ORDERS], rdp[FT_PRIVACY_ORDERS];
+} sums;
+
+static void sums_add(sums *s, const ft_privacy_mechanism *m)
 {
-    ft_privacy_mechanism m = {.sampling_rate = q, .noise_multiplier = sigma, .steps = 1};
-    ft_privacy_spent now;
-    uint64_t low = 0, high = 1; /* low fits, high may not */
-    for (; high < (uint64_t)1 << 40; high *= 2) {
-        m.steps = high;
-        const ft_code rc = ft_privacy_epsilon(&now, &m, delta, accountant, st);
+    for (size_t i = 0; i < FT_PRIVACY_ORDERS && m->steps && m->sampling_rate > 0; i++)
+        s->rdp[i] += (double)m->steps * ft_privacy_rdp(m->sampling_rate, m->noise_multiplier, s->orders[i]);
+}
+
+static void sums_convert(ft_privacy_spent *out, const sums *s, double delta)
+{
+    double most = 0;
+    *out = (ft_privacy_spent){0};
+    for (size_t i = 0; i < FT_PRIVACY_ORDERS; i++)
+        most = fmax(most, s->rdp[i]);
+    if (most > 0)
+        out->epsilon = ft_privacy_convert(s->orders, s->rdp, FT_PRIVACY_ORDERS, delta, &out->order);
+    if (!(out->epsilon < INFINITY)) {
+        out->epsilon = INFINITY;
+        out->order = 0;
+        out->reason = "no finite bound holds at this delta";
+    }
+}
+
+/* 1 where all have one rate and noise; *one is then all of them together. */
+static int alike(ft_privacy_mechanism *one, const ft_privacy_mechanism *m, size_t count)
+{
+    int found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!m[i].steps)
+            continue;
+        if (found && (m[i].sampling_rate != one->sampling_rate || m[i].noise_multiplier != one->noise_multiplier))
+            return 0;
+        const uint64_t steps = found ? one->steps : 0;
+        *one = m[i];
+        one->steps += steps;
+        found = 1;
+    }
+    if (!found)
+        *one = (ft_privacy_mechanism){.noise_multiplier = 1};
+    return 1;
+}
+
+ft_code ft_privacy_composed(ft_privacy_spent *out, const ft_privacy_mechanism *m, size_t count, double delta,
+                            ft_accountant accountant, ft_accountant *used, ft_status *st)
+{
+    ft_privacy_mechanism one;
+    sums s = {0};
+    const int same = alike(&one, m, count);
+    if (used)
+        *used = same ? accountant : FT_ACCOUNTANT_RDP;
+    if (same)
+        return ft_privacy_epsilon(out, &one, delta, accountant, st);
+    ft_privacy_orders(s.orders);
+    for (size_t i = 0; i < count; i++) {
+        const ft_code rc = check(&m[i], delta, st);
         if (rc)
             return rc;
-        if (!(now.epsilon <= epsilon))
+        sums_add(&s, &m[i]);
+    }
+    sums_convert(out, &s, delta);
+    return FT_OK;
+}
+
+/* What a run of `steps` more costs. */
+typedef struct question {
+    ft_privacy_mechanism all, more; /* all: what was before, where it is alike */
+    sums before, each;
+    int same;
+    double delta;
+    ft_accountant accountant;
+} question;
+
+static ft_code ask(const question *q, uint64_t steps, double *epsilon, ft_status *st)
+{
+    ft_privacy_spent spent;
+    sums s = q->before;
+    if (q->same) {
+        ft_privacy_mechanism m = q->more;
+        m.steps = q->all.steps + steps;
+        const ft_code rc = ft_privacy_epsilon(&spent, &m, q->delta, q->accountant, st);
+        *epsilon = rc ? INFINITY : spent.epsilon;
+        return rc;
+    }
+    for (size_t i = 0; i < FT_PRIVACY_ORDERS; i++)
+        s.rdp[i] += (double)steps * q->each.rdp[i];
+    sums_convert(&spent, &s, q->delta);
+    *epsilon = spent.epsilon;
+    return FT_OK;
+}
+
+ft_code ft_privacy_steps_after(uint64_t *steps, const ft_privacy_mechanism *before, size_t count, double rate,
+                               double sigma, double epsilon, double delta, ft_accountant accountant, ft_status *st)
+{
+    question q = {.more = {.sampling_rate = rate, .noise_multiplier = sigma, .steps = 1},
+                  .delta = delta,
+                  .accountant = accountant};
+    double now = 0;
+    ft_code rc = check(&q.more, delta, st);
+    q.same = alike(&q.all, before, count) &&
+             (q.all.steps == 0 || (q.all.sampling_rate == rate && q.all.noise_multiplier == sigma));
+    ft_privacy_orders(q.before.orders);
+    ft_privacy_orders(q.each.orders);
+    for (size_t i = 0; i < count && !q.same && !rc; i++) {
+        rc = check(&before[i], delta, st);
+        sums_add(&q.before, &before[i]);
+    }
+    if (!q.same && !rc)
+        sums_add(&q.each, &q.more);
+    uint64_t low = 0, high = 1; /* low fits, high may not */
+    for (; high < (uint64_t)1 << 40 && !rc; high *= 2) {
+        rc = ask(&q, high, &now, st);
+        if (!(now <= epsilon))
             break;
         low = high;
     }
-    while (low + 1 < high) {
-        m.steps = low + (high - low) / 2;
-        const ft_code rc = ft_privacy_epsilon(&now, &m, delta, accountant, st);
-        if (rc)
-            return rc;
-        if (now.epsilon <= epsilon)
-            low = m.steps;
+    while (low + 1 < high && !rc) {
+        const uint64_t middle = low + (high - low) / 2;
+        rc = ask(&q, middle, &now, st);
+        if (now <= epsilon)
+            low = middle;
         else
-            high = m.steps;
+            high = middle;
     }
     *steps = low;
-    return FT_OK;
+    return rc;
+}
+
+ft_code ft_privacy_steps(uint64_t *steps, double q, double sigma, double epsilon, double delta,
+                         ft_accountant accountant, ft_status *st)
+{
+    return ft_privacy_steps_after(steps, NULL, 0, q, sigma, epsilon, delta, accountant, st);
 }

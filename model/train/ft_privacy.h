@@ -65,6 +65,15 @@ FT_CHECKED ft_code ft_privacy_epsilon(ft_privacy_spent *out, const ft_privacy_me
 FT_CHECKED ft_code ft_privacy_sigma(double *sigma, ft_privacy_spent *spent, double q, uint64_t steps, double epsilon,
                                     double delta, ft_accountant accountant, ft_status *st);
 
+/* Of mechanisms that read the same data one after another. Where all have one rate and one noise their steps add,
+ * under either accountant; else the divergences add, and *used (may be NULL) is RDP whatever was asked for. */
+FT_CHECKED ft_code ft_privacy_composed(ft_privacy_spent *out, const ft_privacy_mechanism *m, size_t count, double delta,
+                                       ft_accountant accountant, ft_accountant *used, ft_status *st);
+/* The most steps that may follow `before` [count] within the target. */
+FT_CHECKED ft_code ft_privacy_steps_after(uint64_t *steps, const ft_privacy_mechanism *before, size_t count, double q,
+                                          double sigma, double epsilon, double delta, ft_accountant accountant,
+                                          ft_status *st);
+
 /* The most steps whose epsilon stays within the target; 0 where the first one exceeds it. */
 FT_CHECKED ft_code ft_privacy_steps(uint64_t *steps, double q, double sigma, double epsilon, double delta,
                                     ft_accountant accountant, ft_status *st);

@@ -1,16 +1,28 @@
 #include "model/train/ft_train_data.h"
 
 #include "base/ft_buffer.h"
+#include "base/ft_file.h"
 #include "base/ft_random.h"
 #include "text/ft_corpus.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { SPOOL_TOKENS = 1 << 16 };
 
 struct ft_train_data {
-    int32_t *tokens;
-    uint64_t *starts; /* [documents + 1] */
-    size_t documents, token_capacity, start_capacity;
+    const int32_t *tokens; /* the mapped spool */
+    int spool;             /* descriptor + 1; 0: none */
+    int32_t *pending;      /* [SPOOL_TOKENS] not written yet */
+    size_t pending_count;
+    uint64_t written, bytes; /* bytes of text */
+    uint64_t *starts;        /* [documents + 1] */
+    size_t documents, start_capacity;
+    uint64_t *first_example; /* [documents + 1] for one length, or NULL */
+    size_t example_length;
     ft_digest digest;
     /* The order of one epoch: documents, and where each begins in the stream. */
     uint64_t seed, epoch;
@@ -21,18 +33,62 @@ struct ft_train_data {
 
 /* --- Reading ----------------------------------------------------------------------------- */
 
+static const char *spool_folder(void)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder && *folder ? folder : "/var/tmp";
+}
+
+/* A file that has no name: it is gone with the process, however that ends. */
+static ft_code spool_open(ft_train_data *d, ft_status *st)
+{
+    char *path = ft_path_join(spool_folder(), "flextrace-tokens-XXXXXX");
+    d->pending = ft_alloc_array(SPOOL_TOKENS, sizeof(*d->pending));
+    const int f = path && d->pending ? mkstemp(path) : -1;
+    if (f >= 0)
+        (void)unlink(path);
+    const ft_code rc = !path || !d->pending ? ft_fail(st, FT_ERR_MEM, "no memory for the corpus")
+                       : f < 0 ? ft_fail(st, FT_ERR_IO, "%s: no file for the corpus's tokens: %s; set TMPDIR", path,
+                                         strerror(errno))
+                               : FT_OK;
+    d->spool = f + 1;
+    free(path);
+    return rc;
+}
+
+static ft_code spool_flush(ft_train_data *d, ft_status *st)
+{
+    const char *at = (const char *)d->pending;
+    size_t left = d->pending_count * sizeof(*d->pending);
+    while (left) {
+        const ssize_t n = write(d->spool - 1, at, left);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return ft_fail(st, FT_ERR_IO, "%s: cannot keep the corpus's tokens: %s; set TMPDIR to a larger disk",
+                           spool_folder(), strerror(errno));
+        at += n;
+        left -= (size_t)n;
+    }
+    d->written += d->pending_count;
+    d->pending_count = 0;
+    return FT_OK;
+}
+
 static ft_code append(ft_train_data *d, const uint32_t *ids, size_t count, uint32_t end, ft_status *st)
 {
     const uint64_t at = d->documents ? d->starts[d->documents] : 0;
-    ft_code rc = ft_array_grow((void **)&d->tokens, &d->token_capacity, at + count + 1, sizeof(*d->tokens), st);
+    ft_code rc = d->spool ? FT_OK : spool_open(d, st);
     if (!rc)
         rc = ft_array_grow((void **)&d->starts, &d->start_capacity, d->documents + 2, sizeof(*d->starts), st);
+    for (size_t i = 0; i <= count && !rc; i++) {
+        d->pending[d->pending_count++] = (int32_t)(i < count ? ids[i] : end);
+        if (d->pending_count == SPOOL_TOKENS)
+            rc = spool_flush(d, st);
+    }
     if (rc)
         return rc;
     d->starts[0] = 0;
-    for (size_t i = 0; i < count; i++)
-        d->tokens[at + i] = (int32_t)ids[i];
-    d->tokens[at + count] = (int32_t)end;
     d->starts[++d->documents] = at + count + 1;
     return FT_OK;
 }
@@ -46,7 +102,16 @@ static ft_code finish(ft_train_data *d, const char *where, ft_status *st)
     d->ordinal = ft_alloc_array(d->documents + 1, sizeof(*d->ordinal));
     if (!d->order || !d->ordinal)
         return ft_fail(st, FT_ERR_MEM, "%s: no memory for the order of %zu documents", where, d->documents);
-    d->digest = ft_digest_of(d->tokens, d->starts[d->documents] * sizeof(*d->tokens));
+    const ft_code rc = spool_flush(d, st);
+    if (rc)
+        return rc;
+    free(d->pending);
+    d->pending = NULL;
+    void *map = mmap(NULL, d->written * sizeof(*d->tokens), PROT_READ, MAP_SHARED, d->spool - 1, 0);
+    if (map == MAP_FAILED)
+        return ft_fail(st, FT_ERR_IO, "%s: cannot map the corpus's tokens: %s", spool_folder(), strerror(errno));
+    d->tokens = map;
+    d->digest = ft_digest_of(d->tokens, d->written * sizeof(*d->tokens));
     return FT_OK;
 }
 
@@ -72,8 +137,10 @@ static ft_code read_all(ft_train_data *d, ft_corpus *corpus, const ft_tokenizer 
                 rc = ft_fail(st, FT_ERR_FORMAT,
                              "%s: token %u; the model's vocabulary has %zu: this tokenizer is not its own",
                              ft_tokenizer_path(tokenizer), e.ids[i], vocab);
-        if (!rc && more && e.count)
+        if (!rc && more && e.count) {
             rc = append(d, e.ids, e.count, end, st);
+            d->bytes += doc.text_bytes;
+        }
     }
     ft_encoding_release(&e);
     ft_encoder_free(encoder);
@@ -129,7 +196,12 @@ void ft_train_data_close(ft_train_data *d)
 {
     if (!d)
         return;
-    free(d->tokens);
+    if (d->tokens)
+        munmap((void *)(uintptr_t)d->tokens, d->written * sizeof(*d->tokens));
+    if (d->spool)
+        close(d->spool - 1);
+    free(d->pending);
+    free(d->first_example);
     free(d->starts);
     free(d->order);
     free(d->ordinal);
@@ -139,6 +211,11 @@ void ft_train_data_close(ft_train_data *d)
 uint64_t ft_train_data_tokens(const ft_train_data *d)
 {
     return d->starts[d->documents];
+}
+
+uint64_t ft_train_data_bytes(const ft_train_data *d)
+{
+    return d->bytes;
 }
 
 uint64_t ft_train_data_documents(const ft_train_data *d)
@@ -213,27 +290,56 @@ ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, s
 
 /* --- Examples --------------------------------------------------------------------------------- */
 
-static uint64_t pieces(const ft_train_data *d, size_t document, size_t length)
+uint64_t ft_train_data_pieces(const ft_train_data *d, uint64_t document, size_t length)
 {
     return (d->starts[document + 1] - d->starts[document] + length - 1) / length;
 }
 
-uint64_t ft_train_data_examples(const ft_train_data *d, size_t length)
+/* first_example for `length`; where memory is out, none. */
+static void number_examples(ft_train_data *d, size_t length)
+{
+    if (d->example_length == length)
+        return;
+    free(d->first_example);
+    d->first_example = ft_alloc_array(d->documents + 1, sizeof(*d->first_example));
+    d->example_length = d->first_example ? length : 0;
+    for (size_t i = 0; d->first_example && i < d->documents; i++)
+        d->first_example[i + 1] = d->first_example[i] + ft_train_data_pieces(d, i, length);
+}
+
+uint64_t ft_train_data_examples(ft_train_data *d, size_t length)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < d->documents; i++)
-        n += pieces(d, i, length);
+        n += ft_train_data_pieces(d, i, length);
     return n;
 }
 
-void ft_train_data_example(const ft_train_data *d, uint64_t example, size_t length, int32_t *ids, int32_t *labels)
+void ft_train_data_piece(const ft_train_data *d, uint64_t document, uint64_t piece, size_t length, int32_t *ids,
+                         int32_t *labels)
 {
-    size_t doc = 0;
-    for (; example >= pieces(d, doc, length); doc++)
-        example -= pieces(d, doc, length);
-    const uint64_t at = d->starts[doc] + example * length, end = d->starts[doc + 1];
+    const uint64_t at = d->starts[document] + piece * length, end = d->starts[document + 1];
     for (size_t i = 0; i < length; i++) {
         ids[i] = at + i < end ? d->tokens[at + i] : 0;
-        labels[i] = at + i + 1 < end && i + 1 < length ? d->tokens[at + i + 1] : -100;
+        labels[i] = at + i + 1 < end ? d->tokens[at + i + 1] : -100;
     }
+}
+
+void ft_train_data_example(ft_train_data *d, uint64_t example, size_t length, int32_t *ids, int32_t *labels)
+{
+    size_t doc = 0, high = d->documents;
+    number_examples(d, length);
+    while (d->first_example && high - doc > 1) {
+        const size_t middle = doc + (high - doc) / 2;
+        if (d->first_example[middle] <= example)
+            doc = middle;
+        else
+            high = middle;
+    }
+    if (d->first_example)
+        example -= d->first_example[doc];
+    for (; example >= ft_train_data_pieces(d, doc, length); doc++)
+        example -= ft_train_data_pieces(d, doc, length);
+    ft_train_data_piece(d, doc, example, length, ids, labels);
+    labels[length - 1] = -100; /* what follows is another example */
 }

@@ -5,11 +5,15 @@
  *                  the end; replaced by rename, so that a run killed at any instant goes on
  *                  from the last one, bit for bit as if it had not been killed.
  *   metrics.jsonl  a line a step: step, loss, ce, z, grad_norm, rate, tokens, seconds.
+ *   curve.svg      loss and rate over the steps, drawn from it with each checkpoint.
  *
  * Differential privacy: with dp_clip > 0 each step draws every example with probability
  * batch / examples from a secret stream, clips each example's gradient, adds noise to
- * the sum and divides by the expected batch. The run stops before a step that would exceed
- * epsilon. The checkpoint counts the steps; a run that goes on goes on counting.
+ * the sum and divides by the expected batch; a gradient of public text, which is not private, may be mixed in. An
+ * example is at most `length` tokens of one document, or a whole document. The run stops before a step that would
+ * exceed epsilon, with all that the ledgers say was spent before. The checkpoint counts the steps, and the ledgers
+ * know of them before they are done: neither going on nor another folder resets the count. Metrics, curve and
+ * checkpoint are the owner's: nothing in them is noised.
  * Threads   one owner of trainer and data. */
 #ifndef FT_TRAIN_RUN_H
 #define FT_TRAIN_RUN_H
@@ -39,9 +43,14 @@ typedef struct ft_train_options {
     uint64_t stop_after;               /* 0: none; as if killed cleanly after this step, for tests and stages */
     ft_train_data *data, *public_data; /* public_data may be NULL */
     double public_share;               /* of the windows, by chance that the seed decides */
+    const char *start; /* how the trained values began, for the record; may be NULL */
     /* Differential privacy; dp_clip 0: none. */
     double dp_clip, noise_multiplier, epsilon, delta;
     ft_accountant accountant;
+    int example_document; /* an example is a whole document */
+    uint64_t examples;    /* how many are said to be there: the sampling rate is batch / examples; 0: those that are */
+    const char *const *ledgers; /* paths: one for each body of data that the corpus holds (ft_ledger.h) */
+    size_t ledger_count;        /* 0: this run's own steps alone count */
     /* Returns not 0 to stop with FT_ERR_CANCELLED, after a checkpoint. May be NULL. */
     int (*on_step)(void *context, const ft_train_metrics *m);
     void *context;
@@ -52,13 +61,16 @@ typedef struct ft_train_report {
     ft_train_metrics last;
     int budget_reached;
     double sampling_rate;
-    ft_privacy_spent spent; /* of a private run */
+    /* Of a private run: with all that its ledgers say, and by itself. */
+    ft_privacy_spent spent, own;
+    ft_accountant accountant; /* that `spent` is by */
+    size_t earlier_runs;      /* that `spent` holds too */
 } ft_train_report;
 
 /*   FT_ERR_FORMAT     a checkpoint that is damaged or of another run (says what differs), or a
  *                     step whose loss or gradient is not finite: names the tensor; the last
  *                     good checkpoint stays
- *   FT_ERR_LIMIT      a budget that does not allow one step, or is spent
+ *   FT_ERR_LIMIT      a budget that does not allow one step, or is spent; a ledger that another run has open
  *   FT_ERR_IO         among others a full disk: the last checkpoint stays whole
  *   FT_ERR_CANCELLED  on_step said so; goes on when called again */
 FT_CHECKED ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *out, ft_status *st);

@@ -59,6 +59,12 @@ FT_CHECKED ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double 
 FT_CHECKED ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses,
                                       ft_losses *out, ft_status *st);
 
+/* The same of one example that is several sequences, all of `b`: the mean over all its labelled tokens. Its gradient
+ * is summed over the sequences, `micro` at a time, beside the others', then clipped: one gradient more in memory. Also
+ * for tied embeddings. norm may be NULL. */
+FT_CHECKED ft_code ft_trainer_clipped_whole(ft_trainer *t, const ft_batch *b, size_t micro, double clip, double *norm,
+                                            ft_losses *out, ft_status *st);
+
 /* One AdamW step of everything trained, gradients times `scale`; steps count from 1.
  * Biases are kept at 0 or below. */
 FT_CHECKED ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, double scale, ft_status *st);
