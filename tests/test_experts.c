@@ -233,6 +233,78 @@ static void the_commands_merge_verify_and_remove(void **state)
     free(err);
 }
 
+/* The bytes of every tensor of a, but those of that name, stand in b. */
+static void same_bytes(ft_weights *a, ft_weights *b, const char *but)
+{
+    size_t count, compared = 0;
+    const ft_tensor *t = ft_weights_tensors(a, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (but && strstr(t[i].name, but))
+            continue;
+        const ft_tensor *u = ft_weights_find(b, t[i].name);
+        assert_non_null(u);
+        assert_string_equal(t[i].dtype, u->dtype);
+        assert_int_equal(t[i].bytes, u->bytes);
+        assert_memory_equal(t[i].data, u->data, t[i].bytes);
+        compared++;
+    }
+    assert_true(compared > 0);
+}
+
+static void the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit(void **state)
+{
+    (void)state;
+    ft_test_need("models/demo/pieces/public/router.safetensors");
+    static const char *const owners[] = {"scripture", "dictionary", "essays", "python", "database"};
+    char command[4096], pieces[600], out[600], *text;
+    ft_status st = {0};
+    ft_weights *merged, *demo, *router;
+    snprintf(pieces, sizeof(pieces), "%s", ft_test_shared("models/demo/pieces"));
+    snprintf(out, sizeof(out), "%s", ft_test_path("demo-merged"));
+    size_t n = (size_t)snprintf(command, sizeof(command),
+                                "$FLEXTRACE merge --public %s/public --router %s/public/router.safetensors --bfloat16 "
+                                "-o %s",
+                                pieces, pieces, out);
+    for (size_t i = 0; i < 5; i++)
+        n += (size_t)snprintf(command + n, sizeof(command) - n, " %s/%s/expert.safetensors", pieces, owners[i]);
+    snprintf(command + n, sizeof(command) - n, " && $FLEXTRACE model verify %s --json", out);
+    assert_int_equal(ft_test_shell(command, &text, NULL), 0);
+    for (size_t i = 0; i < 5; i++)
+        assert_non_null(strstr(text, owners[i]));
+    assert_non_null(strstr(text, "\"unverified\""));
+    free(text);
+    assert_ok(ft_weights_open(&merged, out, &st), st);
+    assert_ok(ft_weights_open(&demo, ft_test_shared("models/demo"), &st), st);
+    assert_ok(ft_weights_open_file(&router, ft_test_shared("models/demo/router-untuned.safetensors"), &st), st);
+    size_t in_merged, in_demo;
+    (void)ft_weights_tensors(merged, &in_merged);
+    (void)ft_weights_tensors(demo, &in_demo);
+    assert_int_equal(in_merged, in_demo);
+    same_bytes(router, merged, NULL);
+    same_bytes(demo, merged, ".mlp.gate.weight");
+    ft_weights_close(merged);
+    ft_weights_close(demo);
+    ft_weights_close(router);
+}
+
+static void a_hand_over_with_its_own_row_alone_needs_the_public_one(void **state)
+{
+    (void)state;
+    ft_test_need("models/demo/pieces/public/router.safetensors");
+    char command[4096], folder[600], *err;
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("no-router"));
+    snprintf(command, sizeof(command),
+             "mkdir -p %s && cp %s/public/config.json %s/public/model.safetensors %s && "
+             "$FLEXTRACE merge --public %s %s/essays/expert.safetensors -o %s-out",
+             folder, ft_test_shared("models/demo/pieces"), ft_test_shared("models/demo/pieces"), folder, folder,
+             ft_test_shared("models/demo/pieces"), folder);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "--router"));
+    free(err);
+    snprintf(command, sizeof(command), "%s-out", folder);
+    assert_false(ft_path_exists(command));
+}
+
 /* The whole recipe by commands: a public model from scratch, two owners, a merge, router and joint training. */
 static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void **state)
 {
@@ -261,6 +333,14 @@ static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void *
         "-o law $O && "
         "$FLEXTRACE train expert --public public/model --corpus law.jsonl --owner ward -o ward $O --dp-clip 1 "
         "--noise-multiplier 2 --epsilon 20 --delta 1e-5 && grep -q '\"epsilon\"' ward/expert/manifest.json && "
+        "test -s .law.jsonl.privacy-ledger && "
+        "! grep -E '\"(loss|tokens|data|documents|fold)\"' ward/expert/manifest.json && "
+        "grep -q '\"example\": \"at most 16 tokens' ward/expert/manifest.json && "
+        "test -s public/model/router.safetensors && grep -q prefers-color-scheme news/curve.svg && "
+        "grep -q bits_per_byte_folded news/expert/manifest.json && "
+        "$FLEXTRACE train expert --public public/model --corpus news.jsonl --owner news -o kept --keep-bias $O && "
+        "$FLEXTRACE merge --public public/model kept/expert law/expert -o biased && "
+        "$FLEXTRACE model info biased | grep -q expert_bias && "
         "$FLEXTRACE merge --public public/model news/expert law/model -o merged && $FLEXTRACE model verify merged && "
         "$FLEXTRACE train router merged --corpus public.jsonl -o tuned $O && $FLEXTRACE model verify tuned/model && "
         "$FLEXTRACE train joint public/model --experts 3 --corpus public.jsonl -o joint $O && "
@@ -281,6 +361,8 @@ int main(void)
         cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
         cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),
         cmocka_unit_test(the_commands_merge_verify_and_remove),
+        cmocka_unit_test(the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit),
+        cmocka_unit_test(a_hand_over_with_its_own_row_alone_needs_the_public_one),
         cmocka_unit_test(the_recipe_runs_from_scratch_to_a_merged_model_that_generates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,10 @@
 #include "tests/train_run_fixture.h"
 
 #include "model/train/ft_noise.h"
+#include "model/train/train_run_internal.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -218,6 +220,15 @@ static void another_runs_or_a_damaged_checkpoint_is_refused(void **state)
     ft_train_data_close(o.data);
 }
 
+static int overflow_at_four(void *context, const ft_train_metrics *m)
+{
+    ft_parameters *p = context;
+    for (size_t i = 0; i < p->count && m->step == 4; i++)
+        if (p->all[i].grad)
+            p->all[i].value[p->all[i].count - 1] = INFINITY;
+    return 0;
+}
+
 static void a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint(void **state)
 {
     (void)state;
@@ -251,6 +262,153 @@ static void a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint(
     ft_trainer_close(t);
     ft_trainer_close(again);
     ft_train_data_close(o.data);
+}
+
+/* Weights that overflow in an update are no checkpoint; the one before stays. */
+static void an_update_that_overflows_names_its_tensor_and_is_not_kept(void **state)
+{
+    (void)state;
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    char path[600];
+    size_t n, m;
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    o.data = some_data(NULL);
+    o.folder = ft_test_path("overflow");
+    o.stop_after = 2;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    snprintf(path, sizeof(path), "%s/checkpoint", o.folder);
+    char *before = ft_test_read(path, &n);
+    o.stop_after = 0;
+    o.on_step = overflow_at_four;
+    o.context = ft_trainer_parameters(t);
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "not finite"));
+    assert_non_null(strstr(st.msg, "model.layers."));
+    assert_non_null(strstr(st.msg, "the last good checkpoint is of step 2"));
+    char *after = ft_test_read(path, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    free(before);
+    free(after);
+    ft_trainer_close(t);
+    ft_train_data_close(o.data);
+}
+
+/* A disk that is full in the middle of a checkpoint: an error, the old one whole, and once there is room the run
+ * goes on to what it would have been. */
+static void a_disk_that_fills_up_during_a_checkpoint_leaves_the_last_one(void **state)
+{
+    (void)state;
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    char path[700], folder[600], *names;
+    size_t n, m;
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT), *whole = trainer(FT_TRAIN_EXPERT);
+    o.data = some_data(NULL);
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("full"));
+    o.folder = folder;
+    o.stop_after = 2;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    o.stop_after = 0;
+    snprintf(path, sizeof(path), "%s/checkpoint", folder);
+    char *before = ft_test_read(path, &n);
+    const pid_t child = fork();
+    if (child == 0) {
+        const struct rlimit limit = {n / 2, n / 2};
+        signal(SIGXFSZ, SIG_IGN);
+        if (setrlimit(RLIMIT_FSIZE, &limit))
+            _exit(2);
+        const ft_code rc = ft_train_run(t, &o, &report, &st);
+        _exit(rc == FT_ERR_IO && strstr(st.msg, "checkpoint") ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    char *after = ft_test_read(path, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    snprintf(path, sizeof(path), "ls -A %s", folder); /* no half-written file beside it */
+    assert_int_equal(ft_test_shell(path, &names, NULL), 0);
+    assert_string_equal(names, "checkpoint\ncurve.svg\nmetrics.jsonl\n");
+    free(names);
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_int_equal(report.resumed_at, 2);
+    o.folder = ft_test_path("full-whole");
+    assert_ok(ft_train_run(whole, &o, &report, &st), st);
+    same_weights(whole, t);
+    free(before);
+    free(after);
+    ft_trainer_close(t);
+    ft_trainer_close(whole);
+    ft_train_data_close(o.data);
+}
+
+static void a_disk_without_room_for_the_tokens_names_the_folder(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    int status;
+    const pid_t child = fork();
+    if (child == 0) {
+        static int32_t tokens[100000];
+        const uint64_t starts[2] = {0, 100000};
+        const struct rlimit limit = {1000, 1000};
+        ft_train_data *d;
+        signal(SIGXFSZ, SIG_IGN);
+        if (setrlimit(RLIMIT_FSIZE, &limit))
+            _exit(2);
+        _exit(ft_train_data_of_ids(&d, tokens, starts, 1, &st) == FT_ERR_IO && strstr(st.msg, "TMPDIR") ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void a_corpus_of_another_tokenizer_is_refused(void **state)
+{
+    (void)state;
+    ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
+    char command[2000], *err;
+    snprintf(command, sizeof(command),
+             "cd %s && echo '{\"text\":\"the goldens have a vocabulary of 64 and this tokenizer has 4096\"}' > t.jsonl && "
+             "$FLEXTRACE train public %s --tokenizer %s --corpus t.jsonl -o other-tokenizer --steps 1",
+             ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_shared("tokenizers/bytebpe-4k"));
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "this tokenizer is not its own"));
+    free(err);
+}
+
+/* Points of the loss's line, for few steps and for many. */
+static void the_curve_is_drawn_from_all_steps_and_reads_in_light_and_dark(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    char metrics[600], svg[600];
+    snprintf(metrics, sizeof(metrics), "%s", ft_test_path("curve.jsonl"));
+    snprintf(svg, sizeof(svg), "%s", ft_test_path("curve.svg"));
+    for (int count = 1; count <= 1000; count = count < 10 ? count + 4 : count * 7) {
+        FILE *f = fopen(metrics, "w");
+        for (int i = 1; i <= count; i++)
+            fprintf(f, "{\"step\":%d,\"loss\":%.4f,\"ce\":1,\"rate\":%g}\n", i, 8 / sqrt(i), 1e-3 / i);
+        fprintf(f, "{\"step\":"); /* a line cut off is none */
+        fclose(f);
+        assert_ok(ft_train_curve(metrics, svg, &st), st);
+        size_t n, points = 0;
+        char *text = ft_test_read(svg, &n);
+        assert_true(strncmp(text, "<svg ", 5) == 0 && strcmp(text + n - 7, "</svg>\n") == 0);
+        assert_non_null(strstr(text, "prefers-color-scheme:dark"));
+        const char *line = strstr(text, "class=\"loss\" d=\"");
+        assert_non_null(line);
+        for (const char *p = line + 16; *p && *p != '"'; p++)
+            points += *p == 'M' || *p == 'L';
+        const int each = (count + 319) / 320;
+        assert_int_equal(points, (count + each - 1) / each);
+        assert_null(strstr(text, "nan"));
+        assert_null(strstr(text, "inf"));
+        free(text);
+    }
 }
 
 static void noise_is_normal_and_streams_are_independent(void **state)
@@ -288,6 +446,11 @@ int main(void)
         cmocka_unit_test(a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again),
         cmocka_unit_test(another_runs_or_a_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint),
+        cmocka_unit_test(an_update_that_overflows_names_its_tensor_and_is_not_kept),
+        cmocka_unit_test(a_disk_that_fills_up_during_a_checkpoint_leaves_the_last_one),
+        cmocka_unit_test(a_disk_without_room_for_the_tokens_names_the_folder),
+        cmocka_unit_test(a_corpus_of_another_tokenizer_is_refused),
+        cmocka_unit_test(the_curve_is_drawn_from_all_steps_and_reads_in_light_and_dark),
         cmocka_unit_test(noise_is_normal_and_streams_are_independent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
