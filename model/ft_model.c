@@ -363,9 +363,9 @@ static ft_weight_type type_of_layers(const ft_model *m)
 
 static void measure(ft_model *m)
 {
-    static const char *const names[] = {[FT_WEIGHT_F32] = "float32", [FT_WEIGHT_BF16] = "bfloat16",
-                                        [FT_WEIGHT_F16] = "float16", [FT_WEIGHT_I8] = "int8",
-                                        [FT_WEIGHT_I4] = "int4",     [FT_WEIGHT_TYPES] = "mixed"};
+    static const char *const names[] = {
+        [FT_WEIGHT_F32] = "float32", [FT_WEIGHT_BF16] = "bfloat16", [FT_WEIGHT_F16] = "float16",
+        [FT_WEIGHT_I8] = "int8",     [FT_WEIGHT_I4] = "int4",       [FT_WEIGHT_TYPES] = "mixed"};
     const ft_model_config *c = &m->config;
     ft_model_sizes *z = &m->sizes;
     const ft_weight_type layers = type_of_layers(m);

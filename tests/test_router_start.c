@@ -79,7 +79,8 @@ static void the_public_row_times_a_public_state_is_about_one(void **state)
             squares += (double)c[i] * product(c, p.second + (l * 16 + i) * 16, 16);
         const double mean = product(c, p.mean + l * 16, 16);
         assert_true(mean > 0.5 && mean < 1.01);
-        assert_true(squares - mean * mean < 0.25); /* of a least-squares fit, mean = mean of squares, but for the ridge */
+        assert_true(squares - mean * mean <
+                    0.25); /* of a least-squares fit, mean = mean of squares, but for the ridge */
         assert_true(fabs(squares - mean) < 0.05);
     }
     ft_states_free(&p);
@@ -188,8 +189,7 @@ static void folding_adds_the_bias_times_the_public_row_and_takes_the_bias_out(vo
     memcpy(before, s.pair.layers[0].router->value + 16, sizeof(before));
     ft_router_fold(&s.pair, &s.r);
     for (size_t i = 0; i < 16; i++)
-        assert_true(s.pair.layers[0].router->value[16 + i] ==
-                    (float)((double)before[i] - 0.75 * (double)s.r.row[i]));
+        assert_true(s.pair.layers[0].router->value[16 + i] == (float)((double)before[i] - 0.75 * (double)s.r.row[i]));
     assert_memory_equal(s.pair.layers[1].router->value, s.pair.layers[1].router->value + 16, sizeof(before));
     const char *folder = ft_test_path("folded");
     assert_ok(ft_model_export(&s.pair, fixture_write("router-dense", &DENSE), folder, 0, &st), st);
@@ -280,8 +280,8 @@ static void a_kept_bias_is_stacked_and_beside_it_others_have_none(void **state)
     assert_non_null(strstr(text, "mlp.gate.expert_bias"));
     assert_non_null(strstr(text, "\"expert_bias\":true"));
     free(text);
-    snprintf(command, sizeof(command), "$FLEXTRACE model remove %s --expert a -o %s-less && $FLEXTRACE model verify %s-less",
-             out, out, out);
+    snprintf(command, sizeof(command),
+             "$FLEXTRACE model remove %s --expert a -o %s-less && $FLEXTRACE model verify %s-less", out, out, out);
     assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
 }
 
@@ -324,8 +324,8 @@ static void the_engine_adds_a_kept_bias_to_the_logits(void **state)
         ft_npy_close(&b);
     }
     snprintf(command, sizeof(command),
-             "$FLEXTRACE model convert %s -o %s-half --to bfloat16 && $FLEXTRACE model info %s-half | grep expert_bias", out,
-             out, out);
+             "$FLEXTRACE model convert %s -o %s-half --to bfloat16 && $FLEXTRACE model info %s-half | grep expert_bias",
+             out, out, out);
     assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
 }
 

@@ -3,8 +3,8 @@
 
 #include "model/train/ft_ledger.h"
 
-#include <sys/resource.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -371,10 +371,11 @@ static void a_corpus_of_another_tokenizer_is_refused(void **state)
     (void)state;
     ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
     char command[2000], *err;
-    snprintf(command, sizeof(command),
-             "cd %s && echo '{\"text\":\"the goldens have a vocabulary of 64 and this tokenizer has 4096\"}' > t.jsonl && "
-             "$FLEXTRACE train public %s --tokenizer %s --corpus t.jsonl -o other-tokenizer --steps 1",
-             ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_shared("tokenizers/bytebpe-4k"));
+    snprintf(
+        command, sizeof(command),
+        "cd %s && echo '{\"text\":\"the goldens have a vocabulary of 64 and this tokenizer has 4096\"}' > t.jsonl && "
+        "$FLEXTRACE train public %s --tokenizer %s --corpus t.jsonl -o other-tokenizer --steps 1",
+        ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_shared("tokenizers/bytebpe-4k"));
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "this tokenizer is not its own"));
     free(err);

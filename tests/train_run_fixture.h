@@ -28,17 +28,18 @@ __attribute__((unused)) static ft_train_data *some_data(uint64_t *total)
     return d;
 }
 
-__attribute__((unused)) static const ft_train_options usual = {.steps = 7,
-                                       .batch = 5,
-                                       .micro = 2,
-                                       .length = LENGTH,
-                                       .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
-                                       .schedule = FT_SCHEDULE_COSINE,
-                                       .warmup = 2,
-                                       .least = 0.1,
-                                       .clip = 1,
-                                       .seed = 3,
-                                       .checkpoint_every = 2};
+__attribute__((unused)) static const ft_train_options usual = {
+    .steps = 7,
+    .batch = 5,
+    .micro = 2,
+    .length = LENGTH,
+    .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
+    .schedule = FT_SCHEDULE_COSINE,
+    .warmup = 2,
+    .least = 0.1,
+    .clip = 1,
+    .seed = 3,
+    .checkpoint_every = 2};
 
 __attribute__((unused)) static ft_trainer *trainer(ft_train_mode mode)
 {

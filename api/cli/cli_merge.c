@@ -43,7 +43,7 @@ typedef struct request {
 } request;
 
 static const cli_option options[] = {{"public", 0, 1}, {"output", 'o', 1}, {"bfloat16", 0, 0}, {"expert", 0, 1},
-                                     {"router", 0, 1}, {"json", 0, 0},   {"help", 'h', 0},   {NULL, 0, 0}};
+                                     {"router", 0, 1}, {"json", 0, 0},     {"help", 'h', 0},   {NULL, 0, 0}};
 
 static int take(void *context, const char *name, const char *value)
 {

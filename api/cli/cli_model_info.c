@@ -68,8 +68,9 @@ static json_t *config_json(const subject *s)
                   "head_dim", (json_int_t)c->head_dim, "experts", (json_int_t)c->experts, "top_k", (json_int_t)c->top_k,
                   "vocab", (json_int_t)c->vocab, "max_position", (json_int_t)c->max_position);
     json_t *rest =
-        json_pack("{s:b, s:f, s:b, s:b, s:o, s:o}", "expert_bias", s->model && ft_model_has_expert_bias(s->model), "rms_norm_eps", c->rms_norm_eps, "norm_topk_prob", c->norm_topk_prob,
-                  "tie_word_embeddings", c->tie_word_embeddings, "rope", rope, "end_of_text", ends);
+        json_pack("{s:b, s:f, s:b, s:b, s:o, s:o}", "expert_bias", s->model && ft_model_has_expert_bias(s->model),
+                  "rms_norm_eps", c->rms_norm_eps, "norm_topk_prob", c->norm_topk_prob, "tie_word_embeddings",
+                  c->tie_word_embeddings, "rope", rope, "end_of_text", ends);
     if (o && rest)
         json_object_update(o, rest);
     json_decref(rest);
@@ -155,8 +156,9 @@ static void print_info(const subject *s)
     else
         printf("  experts      none: a dense model\n");
     if (s->model && ft_model_has_expert_bias(s->model))
-        printf("  extension    mlp.gate.expert_bias: a router's bias for each owner's expert, which other programs leave\n"
-               "               out: elsewhere this model routes otherwise\n");
+        printf(
+            "  extension    mlp.gate.expert_bias: a router's bias for each owner's expert, which other programs leave\n"
+            "               out: elsewhere this model routes otherwise\n");
     printf("  vocabulary   %zu%s\n", c->vocab, c->tie_word_embeddings ? ", embedding and head tied" : "");
     printf("  end of text ");
     for (size_t i = 0; i < c->end_of_text_count; i++)

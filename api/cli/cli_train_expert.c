@@ -42,8 +42,8 @@ static ft_code find_public_router(cli_train_request *r, ft_trainer *public, cons
     if (!rc && (r->router || ft_path_exists(beside)))
         rc = ft_router_public_open(&r->public_router, r->router ? r->router : beside, c, st);
     else if (!rc && r->run.public_data)
-        rc = ft_router_public_make(&r->public_router, public, r->run.public_data, r->run.length, CLI_ROUTER_WINDOWS,
-                                   st);
+        rc =
+            ft_router_public_make(&r->public_router, public, r->run.public_data, r->run.length, CLI_ROUTER_WINDOWS, st);
     else if (!rc)
         rc = ft_fail(st, FT_ERR_NOT_FOUND,
                      "%s: is not there, so that the expert's bias could not be folded; make it from public text with "
@@ -194,10 +194,10 @@ json_t *cli_train_record(const cli_train_request *r, const ft_train_report *repo
 {
     const ft_train_options *o = &r->run;
     int bad = 0;
-    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:I}", "format", "flextrace-expert-1", "steps",
-                          (json_int_t)report->steps_done, "batch", (json_int_t)o->batch, "length",
-                          (json_int_t)o->length, "rate", o->adamw.rate, "z_loss", o->z_loss, "seed",
-                          (json_int_t)o->seed);
+    json_t *j =
+        json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:I}", "format", "flextrace-expert-1", "steps",
+                  (json_int_t)report->steps_done, "batch", (json_int_t)o->batch, "length", (json_int_t)o->length,
+                  "rate", o->adamw.rate, "z_loss", o->z_loss, "seed", (json_int_t)o->seed);
     if (j && o->dp_clip <= 0)
         bad |= add_counts(j, r, report);
     if (j && r->owner)

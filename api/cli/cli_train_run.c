@@ -138,12 +138,11 @@ static int take_number(cli_train_request *r, const char *name, const char *value
     const struct {
         const char *name;
         long long low, high, *out;
-    } whole[] = {{"steps", 1, 1LL << 40, &steps},   {"batch", 1, 1 << 24, &batch},
-                 {"micro", 1, 1 << 24, &micro},     {"length", 2, 1 << 20, &length},
-                 {"warmup", 0, 1LL << 40, &warmup}, {"decay", 0, 1LL << 40, &decay},
-                 {"seed", 0, 1LL << 62, &seed},     {"checkpoint-every", 0, 1LL << 40, &every},
-                 {"examples", 1, UINT32_MAX, &examples},
-                 {"threads", 0, 1024, &threads}};
+    } whole[] = {{"steps", 1, 1LL << 40, &steps},        {"batch", 1, 1 << 24, &batch},
+                 {"micro", 1, 1 << 24, &micro},          {"length", 2, 1 << 20, &length},
+                 {"warmup", 0, 1LL << 40, &warmup},      {"decay", 0, 1LL << 40, &decay},
+                 {"seed", 0, 1LL << 62, &seed},          {"checkpoint-every", 0, 1LL << 40, &every},
+                 {"examples", 1, UINT32_MAX, &examples}, {"threads", 0, 1024, &threads}};
     for (size_t i = 0; i < sizeof(reals) / sizeof(*reals); i++)
         if (!strcmp(name, reals[i].name)) {
             r->z_given |= !strcmp(name, "z-loss");
@@ -379,9 +378,9 @@ static ft_code make_direction(const cli_train_request *r, const char *model, ft_
 {
     uint64_t tokens;
     char *path = ft_path_join(model, "router.safetensors");
-    const ft_code rc = path ? cli_train_make_direction(model, r->run.data, r->run.length, r->trainer.threads, path,
-                                                       &tokens, st)
-                            : ft_fail(st, FT_ERR_MEM, "%s: out of memory", model);
+    const ft_code rc =
+        path ? cli_train_make_direction(model, r->run.data, r->run.length, r->trainer.threads, path, &tokens, st)
+             : ft_fail(st, FT_ERR_MEM, "%s: out of memory", model);
     free(path);
     return rc;
 }
@@ -470,8 +469,10 @@ static int check(cli_train_request *r)
     if (o->dp_clip <= 0 && (r->example_given || r->ledger || o->examples))
         return cli_usage(r->verb, "--example, --examples and --ledger need --dp-clip");
     if (o->dp_clip > 0 && r->init_given && r->init != FT_ROUTER_PUBLIC)
-        return cli_usage(r->verb, "--router-init %s reads the owner's states, which a private run must not hand over; "
-                                  "leave it out", cli_train_init_name(r->init));
+        return cli_usage(r->verb,
+                         "--router-init %s reads the owner's states, which a private run must not hand over; "
+                         "leave it out",
+                         cli_train_init_name(r->init));
     if (r->init_given && (r->init == FT_ROUTER_DISCRIMINANT || r->init == FT_ROUTER_WHITENED) && !r->public_corpora)
         return cli_usage(r->verb, "--router-init %s needs --public-corpus", cli_train_init_name(r->init));
     if (r->public_corpora && o->public_share <= 0)
@@ -484,23 +485,23 @@ static int check(cli_train_request *r)
 static int run(ft_train_mode mode, const char *verb, const char *help, int argc, char **argv)
 {
     cli_train_request r = {.mode = mode,
-                 .expert = mode == FT_TRAIN_EXPERT,
-                 .joint = help == joint_help,
-                 .verb = verb,
-                 .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
-                 .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
-                 .held_out = ft_alloc_array((size_t)argc, sizeof(*r.held_out)),
-                 .run = {.steps = 1000,
-                         .batch = 16,
-                         .micro = 4,
-                         .length = 256,
-                         .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
-                         .schedule = FT_SCHEDULE_COSINE,
-                         .warmup = 20,
-                         .least = 0.1,
-                         .clip = 1,
-                         .seed = 1,
-                         .checkpoint_every = 100}};
+                           .expert = mode == FT_TRAIN_EXPERT,
+                           .joint = help == joint_help,
+                           .verb = verb,
+                           .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
+                           .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
+                           .held_out = ft_alloc_array((size_t)argc, sizeof(*r.held_out)),
+                           .run = {.steps = 1000,
+                                   .batch = 16,
+                                   .micro = 4,
+                                   .length = 256,
+                                   .adamw = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8},
+                                   .schedule = FT_SCHEDULE_COSINE,
+                                   .warmup = 20,
+                                   .least = 0.1,
+                                   .clip = 1,
+                                   .seed = 1,
+                                   .checkpoint_every = 100}};
     cli_args a = {.subcommand = r.verb, .options = options, .argc = argc, .argv = argv};
     int helped = 0, code = CLI_SYSTEM;
     if (r.corpus && r.public_corpus && r.held_out)

@@ -186,8 +186,8 @@ ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *
 /* What all experts are read beside. */
 typedef struct reading {
     const ft_parameters *public;
-    const char *folder;      /* the public model's */
-    const char *router;      /* a file with the public router row, or NULL */
+    const char *folder;          /* the public model's */
+    const char *router;          /* a file with the public router row, or NULL */
     ft_router_public public_row; /* read when first wanted */
 } reading;
 
@@ -249,8 +249,7 @@ static int same_shape(const ft_parameter *p, const ft_tensor *t)
 }
 
 /* The tensors of a hand-over, laid into a copy of the public model with one expert more. */
-static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert, const json_t *manifest,
-                              ft_status *st)
+static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert, const json_t *manifest, ft_status *st)
 {
     ft_weights *w = NULL;
     if (manifest && !has_digest(manifest, "public", ft_public_digest(r->public)))

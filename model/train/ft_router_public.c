@@ -190,9 +190,9 @@ ft_code ft_router_fold_measured(ft_trainer *t, const ft_router_public *r, ft_tra
         rc = read_all(&m, 1, &out->folded, st);
     t->options.recompute = recompute;
     t->sequences = 0;
-    const double bits = ft_train_data_bytes(text) ? (double)ft_train_data_tokens(text) / log(2) /
-                                                        (double)ft_train_data_bytes(text)
-                                                  : 1 / log(2);
+    const double bits = ft_train_data_bytes(text)
+                            ? (double)ft_train_data_tokens(text) / log(2) / (double)ft_train_data_bytes(text)
+                            : 1 / log(2);
     out->exact *= bits;
     out->folded *= bits;
     out->tokens = (uint64_t)m.windows * length;

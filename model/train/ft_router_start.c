@@ -104,7 +104,7 @@ ft_code ft_router_start(ft_parameters *pair, const ft_router_public *r, int set_
         public.mean = ft_alloc_array(r->layers * r->hidden, sizeof(*public.mean));
         rc = public.mean ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the router's start");
         for (size_t i = 0; i < r->layers * r->hidden && !rc; i++)
-            public.mean[i] = (double)r->mean[i];
+        public.mean[i] = (double)r->mean[i];
     }
     if (!rc)
         rc = ft_states_collect(&owner, o->init == FT_ROUTER_DISCRIMINANT, t, o->owner, o->length, o->windows, st);

@@ -73,8 +73,8 @@ typedef struct ft_fold_report {
 } ft_fold_report;
 /* Folds the trainer's biases, and measures on `text` before and after: at most `windows` windows of it, packed as in
  * training; bits a token times the whole text's tokens a byte. */
-FT_CHECKED ft_code ft_router_fold_measured(ft_trainer *t, const ft_router_public *r, ft_train_data *text,
-                                           size_t length, size_t windows, ft_fold_report *out, ft_status *st);
+FT_CHECKED ft_code ft_router_fold_measured(ft_trainer *t, const ft_router_public *r, ft_train_data *text, size_t length,
+                                           size_t windows, ft_fold_report *out, ft_status *st);
 
 FT_API_END
 #endif

@@ -47,10 +47,10 @@ static ft_code spool_open(ft_train_data *d, ft_status *st)
     const int f = path && d->pending ? mkstemp(path) : -1;
     if (f >= 0)
         (void)unlink(path);
-    const ft_code rc = !path || !d->pending ? ft_fail(st, FT_ERR_MEM, "no memory for the corpus")
-                       : f < 0 ? ft_fail(st, FT_ERR_IO, "%s: no file for the corpus's tokens: %s; set TMPDIR", path,
-                                         strerror(errno))
-                               : FT_OK;
+    const ft_code rc =
+        !path || !d->pending ? ft_fail(st, FT_ERR_MEM, "no memory for the corpus")
+        : f < 0 ? ft_fail(st, FT_ERR_IO, "%s: no file for the corpus's tokens: %s; set TMPDIR", path, strerror(errno))
+                : FT_OK;
     d->spool = f + 1;
     free(path);
     return rc;

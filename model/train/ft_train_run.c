@@ -36,7 +36,7 @@ static char *describe(const ft_run *r)
         ft_digest_hex(&all, public);
     }
     for (size_t i = 0; i < p->count; i++) /* what is trained counts by its name: its values change */
-        each[i] = !p->all[i].grad  ? ft_digest_of(p->all[i].value, p->all[i].count * sizeof(float))
+        each[i] = !p->all[i].grad   ? ft_digest_of(p->all[i].value, p->all[i].count * sizeof(float))
                   : p->all[i].first ? ft_digest_of(p->all[i].value, p->all[i].first * sizeof(float))
                                     : ft_digest_of(p->all[i].name, strlen(p->all[i].name));
     all = ft_digest_of(each, p->count * sizeof(*each));
@@ -49,10 +49,10 @@ static char *describe(const ft_run *r)
         o->adamw.beta2, "eps", o->adamw.eps, "weight_decay", o->adamw.decay, "schedule", (int)o->schedule, "warmup",
         (json_int_t)o->warmup, "decay", (json_int_t)o->decay, "least", o->least, "clip", o->clip, "public_share",
         o->public_share, "seed", (json_int_t)o->seed);
-    json_t *private = json_pack("{s:f, s:f, s:f, s:f, s:i, s:I, s:s}", "dp_clip", o->dp_clip, "noise_multiplier",
-                                o->noise_multiplier, "delta", o->delta, "z_loss", o->z_loss, "example_document",
-                                o->example_document, "examples", (json_int_t)o->examples, "start",
-                                o->start ? o->start : "");
+    json_t *private =
+        json_pack("{s:f, s:f, s:f, s:f, s:i, s:I, s:s}", "dp_clip", o->dp_clip, "noise_multiplier", o->noise_multiplier,
+                  "delta", o->delta, "z_loss", o->z_loss, "example_document", o->example_document, "examples",
+                  (json_int_t)o->examples, "start", o->start ? o->start : "");
     char *text = NULL;
     if (json && private && json_object_update(json, private) == 0)
         text = json_dumps(json, JSON_COMPACT);

@@ -43,7 +43,7 @@ typedef struct ft_train_options {
     uint64_t stop_after;               /* 0: none; as if killed cleanly after this step, for tests and stages */
     ft_train_data *data, *public_data; /* public_data may be NULL */
     double public_share;               /* of the windows, by chance that the seed decides */
-    const char *start; /* how the trained values began, for the record; may be NULL */
+    const char *start;                 /* how the trained values began, for the record; may be NULL */
     /* Differential privacy; dp_clip 0: none. */
     double dp_clip, noise_multiplier, epsilon, delta;
     ft_accountant accountant;

@@ -11,8 +11,8 @@ typedef struct ft_states {
 } ft_states;
 
 /* Of at most `windows` windows of `text`; `t` keeps its activations. */
-FT_CHECKED ft_code ft_states_collect(ft_states *out, int with_second, ft_trainer *t, ft_train_data *text,
-                                     size_t length, size_t windows, ft_status *st);
+FT_CHECKED ft_code ft_states_collect(ft_states *out, int with_second, ft_trainer *t, ft_train_data *text, size_t length,
+                                     size_t windows, ft_status *st);
 void ft_states_free(ft_states *s);
 
 /* x = (a + ridge * mean diagonal * I)^-1 x for `count` vectors x[i] [n]; a [n, n] is destroyed. 0 where a has no

@@ -95,7 +95,8 @@ static double rate_y(const curve *c, double rate)
 static const char style[] =
     "<style>\n:root{color-scheme:light dark;--paper:#fff;--ink:#1d2430;--soft:#5b6675;--grid:#e3e7ec;--loss:#1f5fbf;"
     "--rate:#b8620a}\n"
-    "@media(prefers-color-scheme:dark){:root{--paper:#14181e;--ink:#e6eaf0;--soft:#9aa6b5;--grid:#2a313b;--loss:#7fb2ff;"
+    "@media(prefers-color-scheme:dark){:root{--paper:#14181e;--ink:#e6eaf0;--soft:#9aa6b5;--grid:#2a313b;--loss:#"
+    "7fb2ff;"
     "--rate:#f0a75a}}\n"
     "text{font:12px system-ui,sans-serif;fill:var(--soft)}.title{font-size:14px;font-weight:600;fill:var(--ink)}\n"
     ".grid{stroke:var(--grid)}.loss{fill:none;stroke:var(--loss);stroke-width:1.8;stroke-linejoin:round}"

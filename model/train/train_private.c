@@ -219,8 +219,8 @@ static ft_code allowed_by(ft_run *r, ft_ledger *l, const char *path, uint64_t *a
 ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status *st)
 {
     const ft_train_options *o = r->o;
-    const uint64_t there = o->example_document ? ft_train_data_documents(o->data)
-                                               : ft_train_data_examples(o->data, o->length);
+    const uint64_t there =
+        o->example_document ? ft_train_data_documents(o->data) : ft_train_data_examples(o->data, o->length);
     const uint64_t declared = o->examples ? o->examples : there;
     r->examples = there;
     if (o->batch > declared || there > UINT32_MAX)
@@ -240,8 +240,7 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
 
 ft_code ft_run_set_aside(ft_run *r, uint64_t end, ft_status *st)
 {
-    const ft_privacy_mechanism m = {
-        .sampling_rate = r->rate, .noise_multiplier = r->o->noise_multiplier, .steps = end};
+    const ft_privacy_mechanism m = {.sampling_rate = r->rate, .noise_multiplier = r->o->noise_multiplier, .steps = end};
     ft_code rc = FT_OK;
     for (size_t i = 0; r->ledgers && i < r->o->ledger_count && !rc; i++)
         rc = ft_ledger_set_aside(r->ledgers[i], r->name, r->data, &m, st);
