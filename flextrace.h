@@ -18,6 +18,8 @@
  *   ft_train_run        the training loop               model/train/ft_train_run.h
  *   ft_experts_merge    owners' experts put together    model/train/ft_experts.h
  *   ft_privacy_epsilon  what private training costs     model/train/ft_privacy.h
+ *   ft_eval_bits        bits per byte of a text        model/eval/ft_eval_score.h
+ *   ft_extraction_run   what a model recites           model/eval/ft_extraction.h
  *   ft_trace_make       whose data spoke                tracer/ft_trace.h
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
@@ -31,6 +33,13 @@
 #include "index/ft_query.h"
 #include "index/ft_text_match.h"
 #include "index/ft_token_source.h"
+#include "model/eval/ft_eval_choice.h"
+#include "model/eval/ft_eval_combine.h"
+#include "model/eval/ft_eval_ensemble.h"
+#include "model/eval/ft_eval_generate.h"
+#include "model/eval/ft_eval_report.h"
+#include "model/eval/ft_eval_system.h"
+#include "model/eval/ft_extraction.h"
 #include "model/ft_generate.h"
 #include "model/ft_scheduler.h"
 #include "model/train/ft_experts.h"

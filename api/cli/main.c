@@ -5,8 +5,10 @@
 #include <locale.h>
 #include <string.h>
 
+cli_command cli_attack;
 cli_command cli_chat;
 cli_command cli_corpus;
+cli_command cli_eval;
 cli_command cli_forward;
 cli_command cli_generate;
 cli_command cli_index;
@@ -24,8 +26,10 @@ static const struct {
     cli_command *run;
     const char *summary;
 } commands[] = {
+    {"attack", cli_attack, "what a model gives away of its training data"},
     {"chat", cli_chat, "a conversation in the terminal"},
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
+    {"eval", cli_eval, "systems of a recipe trained and measured: bits per byte, choices, shares"},
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},

@@ -1,0 +1,51 @@
+/* cli_eval_internal: what the files of `flextrace eval` share.
+ *
+ * Files in the work folder
+ *   STAGE/stage.json     {"inputs": hex, "done": bool}: what the stage was made of
+ *   STAGE/model          its model (STAGE as `flextrace train` leaves it)
+ *   results/NAME.json    {"inputs": hex, "result": {…}} of a system; NAME.npy: its tokens' log2 p
+ *   report.json, report.csv, report.html */
+#ifndef FT_CLI_EVAL_INTERNAL_H
+#define FT_CLI_EVAL_INTERNAL_H
+#include "api/cli/cli.h"
+
+#include "base/ft_digest.h"
+#include "model/eval/ft_eval_system.h"
+
+enum { EVAL_NAME = 160, EVAL_MIX = 64, EVAL_WORDS = 640 };
+
+typedef struct evaluation {
+    const char *recipe_path, *data, *out, *tokenizer_path;
+    char *base; /* the recipe's folder */
+    int json, only_train;
+    unsigned threads;
+    ft_recipe *recipe;
+    ft_tokenizer *tokenizer;
+    ft_eval_setting setting;
+    ft_eval_text *texts;
+    char **choices, **exact; /* tasks' files */
+    ft_pool *pool;
+    size_t stages; /* begun so far */
+} evaluation;
+
+/* A path of the recipe, where it is: "$NAME/…" below the environment's folder, else below `folder` (NULL: as it is).
+ * The caller frees it. FT_ERR_ARG: the variable is not set. */
+FT_CHECKED ft_code eval_path(char **out, const char *path, const char *folder, ft_status *st);
+/* Data: below --data, else the recipe's folder. Everything else: the recipe's folder. */
+FT_CHECKED ft_code eval_data_path(char **out, const evaluation *e, const char *path, ft_status *st);
+
+/* "WORK/NAME/FILE"; file NULL: the folder. The caller frees it. NULL: out of memory. */
+char *eval_work_path(const evaluation *e, const char *name, const char *file);
+/* {"inputs","done"|"result"} of a file; NULL where there is none that can be read. */
+json_t *eval_read_mark(const char *path);
+int eval_is_mark(const json_t *mark, const ft_digest *inputs);
+
+/* --- cli_eval_stages.c: trains what the recipe's `train` asks for. Exit codes; what failed was told. --- */
+int eval_train(evaluation *e);
+/* 1 where the recipe has the stages that make such systems. */
+int eval_has_owners(const evaluation *e);
+int eval_is_owner(const evaluation *e, unsigned domain);
+
+/* --- cli_eval_systems.c: measures all systems. *report is the caller's. --- */
+FT_CHECKED ft_code eval_measure(evaluation *e, json_t **report, ft_status *st);
+#endif
