@@ -22,6 +22,8 @@
  *   ft_extraction_run   what a model recites           model/eval/ft_extraction.h
  *   ft_trace_make       whose data spoke                tracer/ft_trace.h
  *   ft_store_open       traces that last                tracer/ft_store.h
+ *   ft_receipt_make     a signed statement of a trace   tracer/ft_receipt.h
+ *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
 #ifndef FLEXTRACE_H
 #define FLEXTRACE_H
@@ -48,6 +50,8 @@
 #include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"
 #include "tracer/ft_federation.h"
+#include "tracer/ft_keyring.h"
+#include "tracer/ft_replay.h"
 #include "tracer/ft_store.h"
 #include "tracer/ft_trace.h"
 #endif

@@ -41,7 +41,7 @@ typedef struct ft_completion_request {
     int echo, stream, include_usage, ignore_end_of_text, return_token_ids, tokens_as_ids, return_routed_experts;
     int64_t logprobs; /* how many of the best; -1: none */
     uint64_t without;
-    int trace, store;
+    int trace, store, receipt;
     ft_routing_wish routing;
 } ft_completion_request;
 
@@ -94,8 +94,8 @@ typedef struct ft_item {
     size_t sent_tokens, sent_text;
     int begun, ended; /* begun: the echo, or chat's first delta, is out */
     size_t searched_tokens;
-    ft_spans live; /* spans as the client knows them */
-    json_t *trace;
+    ft_spans live;              /* spans as the client knows them */
+    json_t *trace, *receipt;    /* receipt: NULL where it was not asked for, or cannot be made yet */
     char trace_id[FT_TRACE_ID]; /* "": not stored */
     ft_score *scores;           /* with logprobs: of tokens score_from … of prompt, generated, end token */
     size_t score_from;

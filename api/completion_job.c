@@ -564,6 +564,7 @@ void ft_job_free(ft_job *job)
         free(item->routing_weights);
         ft_spans_release(&item->live);
         json_decref(item->trace);
+        json_decref(item->receipt);
         free(item->scores);
     }
     free(job->items);

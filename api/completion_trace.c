@@ -138,6 +138,12 @@ static json_t *parameters_json(const ft_job *job, const ft_item *item)
                           "stop", job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
     if (p && job->r.stop_id_count)
         (void)json_object_set_new(p, "stop_token_ids", ft_json_ids(job->r.stop_ids, job->r.stop_id_count));
+    if (p && job->r.ignore_end_of_text)
+        (void)json_object_set_new(p, "ignore_eos", json_true());
+    if (p && job->r.include_stop)
+        (void)json_object_set_new(p, "include_stop_str_in_output", json_true());
+    if (p && job->r.keep_special)
+        (void)json_object_set_new(p, "skip_special_tokens", json_false());
     if (p && how->bias_count) {
         json_t *bias = json_object();
         for (size_t i = 0; i < how->bias_count; i++) {
@@ -150,6 +156,17 @@ static json_t *parameters_json(const ft_job *job, const ft_item *item)
     return p;
 }
 
+/* While a large model's digests are being read there is none: the client asks for it later. */
+static ft_code add_receipt(ft_job *job, ft_item *item, ft_status *st)
+{
+    ft_buffer text = {0};
+    ft_code rc = ft_server_receipt(job->server, item->trace, 0, &text, st);
+    if (!rc)
+        rc = ft_json_parse(&item->receipt, text.data, text.size, "receipt", st);
+    ft_buffer_release(&text);
+    return rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
+}
+
 static ft_code store(ft_job *job, ft_item *item, ft_status *st)
 {
     char id[FT_TRACE_ID];
@@ -159,6 +176,8 @@ static ft_code store(ft_job *job, ft_item *item, ft_status *st)
         rc = ft_store_put(job->server->store, id, item->trace, item->routing.tokens ? &item->routing : NULL, st);
     if (!rc)
         memcpy(item->trace_id, id, sizeof(id));
+    if (!rc && job->r.receipt)
+        rc = add_receipt(job, item, st);
     return rc;
 }
 
@@ -183,6 +202,12 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
     if (rc)
         return rc;
     json_t *t = item->trace;
+    const ft_engine_options how = job->server->engine;
+    rc = ft_trace_set_engine(t, job->server->model, &how, st);
+    if (!rc)
+        rc = ft_trace_set_output(t, item->text.data ? item->text.data : "", item->text.size, 0, st);
+    if (rc)
+        return rc;
     if (json_object_set_new(t, "model", json_string(ft_federation_name(job->server->federation))) ||
         json_object_set_new(t, "key", json_string(job->key)) ||
         json_object_set_new(t, "finish_reason", json_string(ft_output_finish(item))) ||
@@ -222,6 +247,8 @@ json_t *ft_item_extra(const ft_job *job, const ft_item *item)
         for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
             (void)json_object_set(extra, kept[i], json_object_get(item->trace, kept[i]));
     }
+    if (job->r.receipt)
+        (void)json_object_set_new(extra, "receipt", item->receipt ? json_incref(item->receipt) : json_null());
     if (wish == FT_ROUTING_SUMMARY)
         (void)json_object_set_new(extra, "routing", routing_summary(job, item));
     if (wish == FT_ROUTING_FULL) {

@@ -4,6 +4,7 @@
 #include "api/http_internal.h"
 #include "base/ft_cpu.h"
 #include "base/ft_file.h"
+#include "tracer/ft_receipt.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -142,6 +143,21 @@ static ft_code start_threads(ft_server *s, ft_status *st)
 
 /* --- What the answers are bound to ------------------------------------------------- */
 
+/* A store knows those of a model that was served before. */
+static ft_code weights_digest(ft_server *s, ft_digest *out, ft_status *st)
+{
+    json_t *digests = NULL;
+    if (!s->store)
+        return ft_model_digest(s->model, out, st);
+    ft_code rc = ft_receipt_digests(s->store, NULL, s->model, NULL, &digests, st);
+    const char *text = json_string_value(json_object_get(digests, "model"));
+    if (!rc)
+        rc = text && strlen(text) > 7 ? ft_digest_parse(out, text + 7, st)
+                                      : ft_fail(st, FT_ERR_FORMAT, "the store's digests of the model are damaged");
+    json_decref(digests);
+    return rc;
+}
+
 /* Changes whenever the tokens could: weights, version, family of kernels, precision. Reading all
  * weights of a large model takes minutes: above the limit the size and time of
  * its config stand for them. */
@@ -155,11 +171,8 @@ static ft_code make_fingerprint(ft_server *s, const ft_engine_options *how, ft_s
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     s->created = stat(config, &file) == 0 ? (int64_t)file.st_mtime : 0;
     const ft_model_sizes sizes = ft_model_get_sizes(s->model);
-    ft_code rc = FT_OK;
-    if (sizes.weight_bytes <= (uint64_t)READ_LIMIT_MIB << 20)
-        rc = ft_model_digest(s->model, &digest, st);
-    else
-        rc = ft_digest_of_file(&digest, config, st);
+    const int large = sizes.weight_bytes > (uint64_t)READ_LIMIT_MIB << 20;
+    ft_code rc = large ? ft_digest_of_file(&digest, config, st) : weights_digest(s, &digest, st);
     char text[256], hex[FT_DIGEST_HEX];
     ft_digest_hex(&digest, hex);
     snprintf(text, sizeof(text), "%s %s %s %s %s %llu %lld", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
@@ -198,19 +211,23 @@ static ft_code open_parts(ft_server *s, ft_status *st)
                                       .compute = engine.compute,
                                       .kv_type = engine.kv_type,
                                       .kv_bytes = engine.kv_bytes};
+    s->engine = engine;
+    if (!rc && ft_federation_store(s->federation))
+        rc = ft_store_open(&s->store, ft_federation_store(s->federation), 0, st);
+    if (!rc)
+        rc = ft_keyring_open(&s->keys, s->federation, st);
     if (!rc && s->model)
         rc = make_fingerprint(s, &engine, st);
     if (!rc && s->model)
         rc = ft_scheduler_new(&s->scheduler, s->model, s->tokenizer, &how, st);
     if (!rc && s->model)
         rc = open_chat(s, st);
-    if (!rc && ft_federation_store(s->federation))
-        rc = ft_store_open(&s->store, ft_federation_store(s->federation), 0, st);
     return rc;
 }
 
 static void free_server(ft_server *s)
 {
+    s->cancel = 1;
     pthread_mutex_lock(&s->lock);
     s->stopping = 1;
     pthread_cond_broadcast(&s->work_waits);
@@ -222,6 +239,7 @@ static void free_server(ft_server *s)
         pthread_join(s->workers[i], NULL);
     ft_scheduler_free(s->scheduler);
     ft_store_close(s->store);
+    ft_keyring_close(&s->keys);
     ft_chat_template_close(s->chat);
     json_decref(s->ready_checks);
     ft_metrics_destroy(&s->metrics);
@@ -260,6 +278,8 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     ft_code rc = open_parts(s, st);
     if (!rc)
         rc = start_threads(s, st);
+    if (!rc && s->model && s->store && s->keys.signer)
+        ft_server_digest_later(s);
     if (!rc)
         rc = ft_http_start(s, s->options.listen ? s->options.listen : ft_federation_listen(f), st);
     if (rc)

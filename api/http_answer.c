@@ -80,6 +80,7 @@ static const struct {
     {404, "Not found", "invalid_request_error"},
     {405, "Method not allowed", "invalid_request_error"},
     {408, "Request timeout", "invalid_request_error"},
+    {409, "Conflict", "invalid_request_error"},
     {413, "Request too large", "invalid_request_error"},
     {415, "Unsupported media type", "invalid_request_error"},
     {421, "Misdirected request", "invalid_request_error"},

@@ -18,6 +18,7 @@
 #include "base/ft_json.h"
 #include "model/ft_scheduler.h"
 #include "text/ft_chat_template.h"
+#include "tracer/ft_keyring.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -184,10 +185,14 @@ struct ft_server {
     const ft_tokenizer *tokenizer; /* may be NULL */
     ft_federation_limits limits;
     ft_server_options options;
-    ft_scheduler *scheduler; /* NULL without a model */
-    ft_chat_template *chat;  /* NULL without one; then no_chat says why */
+    ft_engine_options engine; /* the scheduler's: compute and kv_type */
+    ft_scheduler *scheduler;  /* NULL without a model */
+    ft_chat_template *chat;   /* NULL without one; then no_chat says why */
     ft_status no_chat;
-    ft_store *store;      /* NULL without a store */
+    ft_store *store; /* NULL without a store */
+    ft_keyring keys;
+    ft_work digest_work; /* reads the weights for receipts, where no store knows them */
+    atomic_int digesting;
     char fingerprint[16]; /* "fx-" and 12 hexadecimal digits */
     int64_t created;      /* of the model, seconds since 1970 */
     char address[300];
@@ -221,6 +226,11 @@ struct ft_server {
     json_t *ready_checks;
     int ready;
 };
+
+/* The signed receipt of a stored trace (the server has a store and a signing key), appended.
+ * FT_ERR_NOT_FOUND while the digests of the model that wrote it are not known. */
+FT_CHECKED ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_status *st);
+void ft_server_digest_later(ft_server *s); /* reads the model's digests, on a worker */
 
 double ft_seconds_now(void);                      /* monotonic */
 void ft_time_text(int64_t seconds, char out[24]); /* RFC 3339, UTC */

@@ -27,6 +27,9 @@ static const ft_route routes[] = {
     {"GET", "/v1/traces", FT_FACE_OWN, 0, ft_route_traces},
     {"POST", "/v1/traces", FT_FACE_OWN, 0, ft_route_trace_new},
     {"GET", "/v1/traces/{}", FT_FACE_OWN, 0, ft_route_trace},
+    {"GET", "/v1/traces/{}/receipt", FT_FACE_OWN, 0, ft_route_receipt},
+    {"GET", "/v1/traces/{}/receipt/salt", FT_FACE_OWN, 0, ft_route_receipt_salt},
+    {"GET", "/v1/keys", FT_FACE_OWN, FT_ROUTE_QUICK, ft_route_keys},
 
     {"GET", "/indexes", FT_FACE_ATTRIBUTION, FT_ROUTE_QUICK, ft_route_indexes},
     {"POST", "/{}/attribution", FT_FACE_ATTRIBUTION, 0, ft_route_attribution},

@@ -90,6 +90,13 @@ void ft_metrics_trace(ft_metrics *m, size_t spans, double seconds)
     pthread_mutex_unlock(&m->lock);
 }
 
+void ft_metrics_receipt(ft_metrics *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->receipts++;
+    pthread_mutex_unlock(&m->lock);
+}
+
 /* --- Writing ------------------------------------------------------------------------ */
 
 ft_code ft_metric_head(ft_buffer *out, const char *name, const char *type, const char *help, ft_status *st)
@@ -225,6 +232,9 @@ ft_code ft_metrics_write(ft_metrics *m, size_t experts,
     if (!rc)
         rc = put_plain(out, "flextrace_spans_found_total", "counter", "Spans in traces that were made.",
                        (double)m->spans, st);
+    if (!rc)
+        rc = put_plain(out, "flextrace_receipts_signed_total", "counter", "Receipts that were signed.",
+                       (double)m->receipts, st);
     for (size_t i = 0; !rc && i < sizeof(histograms) / sizeof(*histograms); i++) {
         const ft_histogram *h = (const ft_histogram *)(const void *)((const char *)m + histograms[i].at);
         rc = ft_metric_head(out, histograms[i].name, "histogram", histograms[i].help, st);

@@ -33,7 +33,7 @@ typedef struct ft_metrics {
     ft_histogram first_token, output_token, attribution; /* seconds */
     uint64_t routed_tokens[FT_MAX_EXPERTS];              /* whose largest share is the expert's */
     double routed_weight[FT_MAX_EXPERTS];                /* shares, summed over tokens */
-    uint64_t spans;
+    uint64_t spans, receipts;
 } ft_metrics;
 
 void ft_metrics_init(ft_metrics *m);
@@ -47,6 +47,7 @@ void ft_metrics_generation(ft_metrics *m, size_t prompt_tokens, size_t cached_to
 /* Shares of mixing weight [experts] of one token. */
 void ft_metrics_shares(ft_metrics *m, const double *shares, size_t experts);
 void ft_metrics_trace(ft_metrics *m, size_t spans, double seconds);
+void ft_metrics_receipt(ft_metrics *m); /* one that was signed */
 
 /* --- Writing ------------------------------------------------------------------------ */
 

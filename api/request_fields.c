@@ -240,16 +240,19 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
         return;
     ft_status st = {0};
     uint64_t only = 0;
-    int receipt = 0;
     if (!json_is_object(v))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");
     else if (ft_json_get_bool(v, "trace", &out->trace, &st) || ft_json_get_bool(v, "store", &out->store, &st) ||
-             ft_json_get_bool(v, "receipt", &receipt, &st) ||
+             ft_json_get_bool(v, "receipt", &out->receipt, &st) ||
              ft_experts_read(r->q->server, v, "without", &out->without, &st) ||
              ft_experts_read(r->q->server, v, "only", &only, &st))
         ft_status_prefix(&st, "flextrace");
-    else if (receipt)
-        (void)ft_fail(&st, FT_ERR_UNSUPPORTED, "'flextrace.receipt' is not supported by this server");
+    else if (out->receipt && (!r->q->server->store || !r->q->server->keys.signer))
+        (void)ft_fail(&st, FT_ERR_UNSUPPORTED,
+                      "'flextrace.receipt': this server signs none: its federation names no store or no signing_key");
+    else if (out->receipt && !out->store)
+        (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.receipt' is of a trace that is kept: leave 'store' true");
+    out->trace |= out->receipt;
     if (st.code) {
         ft_reader_refuse(r, "flextrace", &st);
         return;

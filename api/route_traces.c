@@ -329,6 +329,11 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, js
         return rc;
     if (s->model && json_object_set_new(*trace, "model", json_string(ft_federation_name(s->federation))))
         return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
+    if (s->model && routing) {
+        rc = ft_trace_set_engine(*trace, s->model, &s->engine, st);
+        if (rc)
+            return rc;
+    }
     if (!o->store || !s->store)
         return FT_OK;
     char id[FT_TRACE_ID], location[64];

@@ -19,6 +19,8 @@ ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_demo;
 ft_handler ft_route_completions, ft_route_chat;
 /* route_traces.c */
 ft_handler ft_route_traces, ft_route_trace_new, ft_route_trace;
+/* route_receipts.c */
+ft_handler ft_route_keys, ft_route_receipt, ft_route_receipt_salt;
 /* face_attribution.c, face_documents.c */
 ft_handler ft_route_indexes, ft_route_attribution, ft_route_documents, ft_route_document, ft_route_count;
 /* face_infinigram.c */

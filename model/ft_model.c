@@ -419,6 +419,8 @@ static ft_code open_model(ft_model **out, const char *folder, int only_shapes, f
     if (!rc)
         rc = ft_weights_open(&m->files, folder, st);
     if (!rc)
+        rc = ft_model_identify(m, &m->identity, st);
+    if (!rc)
         rc = resolve(m, st);
     if (!rc) {
         drop_foreign_ids(&m->config);

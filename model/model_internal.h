@@ -43,7 +43,11 @@ struct ft_model {
     int has_expert_bias;   /* some layer's router has the extension */
     atomic_uchar *wanted;  /* [L, E] 1: the system was asked to read that expert */
     ft_model_sizes sizes;
+    ft_digest identity; /* of its files when they were opened */
 };
+
+/* ft_model_identity of the files as they are now. FT_ERR_IO when one cannot be looked at. */
+FT_CHECKED ft_code ft_model_identify(const ft_model *m, ft_digest *out, ft_status *st);
 
 /* A view of `rows` rows from row `row` on; m->data is not NULL. Of quantized
  * weights `row` must be a multiple of 16. */

@@ -6,7 +6,7 @@ libjansson-dev libpcre2-dev libutf8proc-dev libarchive-dev libzstd-dev zlib1g-de
 libopenblas-dev"
 FT_DEMO_PACKAGES="man-db bible-kjv perl-base gzip"
 FT_CHECK_PACKAGES="clang clang-tidy libclang-rt-14-dev libcmocka-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-chromium curl git man-db libcurl4-openssl-dev"
+chromium curl git man-db libcurl4-openssl-dev openssl"
 # A Python or a node that does not come from Debian serves as well.
 command -v npm >/dev/null || FT_CHECK_PACKAGES="$FT_CHECK_PACKAGES nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || FT_CHECK_PACKAGES="$FT_CHECK_PACKAGES python3 python3-venv"

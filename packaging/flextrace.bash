@@ -8,18 +8,20 @@ _flextrace() {
     fi
     case $current in
     -*)
-        [[ $command =~ ^(attack|index|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
+        [[ $command =~ ^(attack|index|key|receipt|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
         words=$(flextrace "$command" $verb --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         ;;
     *)
-        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|index|model|train|privacy)$ ]]; then
+        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|index|key|model|privacy|receipt|train)$ ]]; then
             case $command in
             index) words="build add remove compact query stat verify" ;;
             model) words="info add remove verify" ;;
             train) words="public expert step" ;;
             attack) words="extraction" ;;
             privacy) words="epsilon sigma" ;;
+            receipt) words="verify replay make salt" ;;
+            key) words="new show" ;;
             esac
             COMPREPLY=($(compgen -W "$words" -- "$current"))
         else

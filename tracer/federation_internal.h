@@ -18,8 +18,14 @@ typedef struct yaml_limits {
     int64_t *request_bytes, *request_seconds, *max_running, *max_waiting, *connections, *kv_bytes;
 } yaml_limits;
 
+typedef struct yaml_key {
+    char *public, *from, *to, *revoked_at;
+} yaml_key;
+
 typedef struct yaml_federation {
-    char *name, *listen, *model, *store, *validation, *chat_template, *compute, *kv_type;
+    char *name, *listen, *model, *store, *validation, *chat_template, *compute, *kv_type, *signing_key;
+    yaml_key *old_keys;
+    unsigned old_keys_count;
     yaml_owner *owners;
     unsigned owners_count;
     yaml_limits *limits;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { MAX_OWNERS = 64, MAX_INDEXES = 256 };
+enum { MAX_OWNERS = 64, MAX_INDEXES = 256, MAX_OLD_KEYS = 63 };
 
 /* --- Schema -------------------------------------------------------------------- */
 
@@ -29,6 +29,17 @@ static const cyaml_schema_field_t limit_fields[] = {
     LIMIT(request_bytes), LIMIT(request_seconds), LIMIT(max_running), LIMIT(max_waiting),
     LIMIT(connections),   LIMIT(kv_bytes),        CYAML_FIELD_END,
 };
+#define KEY_TIME(field) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_key, field, 1, 40)
+static const cyaml_schema_field_t key_fields[] = {
+    CYAML_FIELD_STRING_PTR("public", CYAML_FLAG_POINTER, yaml_key, public, 1, 4095),
+    KEY_TIME(from),
+    KEY_TIME(to),
+    KEY_TIME(revoked_at),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t key_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, yaml_key, key_fields),
+};
 #define PATH(field, flag) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | (flag), yaml_federation, field, 1, 4095)
 static const cyaml_schema_field_t federation_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, name, 1, 200),
@@ -38,6 +49,9 @@ static const cyaml_schema_field_t federation_fields[] = {
     PATH(model, CYAML_FLAG_DEFAULT),
     PATH(store, CYAML_FLAG_OPTIONAL),
     PATH(validation, CYAML_FLAG_OPTIONAL),
+    PATH(signing_key, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_SEQUENCE("old_keys", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, old_keys, &key_schema,
+                         0, MAX_OLD_KEYS),
     CYAML_FIELD_STRING_PTR("compute", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, compute, 1, 20),
     CYAML_FIELD_STRING_PTR("kv_type", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, kv_type, 1, 20),
     CYAML_FIELD_SEQUENCE("owners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, owners, &owner_schema, 0,

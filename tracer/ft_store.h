@@ -49,6 +49,14 @@ FT_CHECKED ft_code ft_store_get_routing(ft_store *s, const char *id, ft_stored_r
 /* Newest first; `before` "" or an id. At most `limit` ids. */
 FT_CHECKED ft_code ft_store_list(ft_store *s, const char *before, size_t limit, char (*ids)[FT_TRACE_ID], size_t *count,
                                  ft_status *st);
+/* Small facts beside the traces, by name (at most 400 bytes), such as the digests of model files; they
+ * are in no list and no export. get appends to *out. FT_ERR_NOT_FOUND: no such note. */
+FT_CHECKED ft_code ft_store_note_get(ft_store *s, const char *name, ft_buffer *out, ft_status *st);
+FT_CHECKED ft_code ft_store_note_put(ft_store *s, const char *name, const void *bytes, size_t n, ft_status *st);
+/* 32 random bytes, made when first asked for, the same ever after: the salts of receipts come from
+ * them. They leave the store in no other way. */
+enum { FT_STORE_SECRET = 32 };
+FT_CHECKED ft_code ft_store_secret(ft_store *s, unsigned char secret[FT_STORE_SECRET], ft_status *st);
 /* One read transaction: for /readyz. */
 FT_CHECKED ft_code ft_store_check(ft_store *s, ft_status *st);
 

@@ -340,6 +340,7 @@ static json_t *assemble(maker *m, ft_code *rc, ft_status *st)
     put(t, "spans", spans, &m->failed);
     if (!*rc && !m->failed)
         put(t, "documents", documents_json(m, spans), &m->failed);
+    put(t, "provenance", provenance_json(m->scope, in), &m->failed);
     put(t, "routing", in->routing && m->experts ? ft_routing_json(m->scope, in->routing, in->without) : json_null(),
         &m->failed);
     return t;

@@ -8,7 +8,7 @@
 #ifndef FT_TRACE_H
 #define FT_TRACE_H
 #include "base/ft_json.h"
-#include "model/ft_session.h"
+#include "model/ft_engine.h"
 #include "text/ft_tokenizer.h"
 #include "tracer/ft_spans.h"
 
@@ -70,6 +70,18 @@ void ft_routing_shares(const ft_routing *r, size_t start, size_t end, double *sh
 /* The trace's "routing" field: chosen experts and weights of every token and layer,
  * base64. New reference; NULL when memory is out. */
 json_t *ft_routing_json(const ft_trace_scope *scope, const ft_routing *r, uint64_t without);
+
+/* SHA-256 over the chosen ids (int32) and then the weights (float32), little-endian, in the
+ * order token, layer, rank: the exact values, whatever the store rounds. */
+ft_digest ft_routing_digest(const ft_routing *r);
+
+/* What a receipt needs to know of a generation ("provenance"), for the caller of ft_trace_make to
+ * set before the trace is kept. The engine: version, kernels, precision, and the identity of the
+ * model's files. The output: the text as it was handed out (NULL: none),
+ * and where in the response generation began (0, or the length of a prompt that is traced with it). */
+FT_CHECKED ft_code ft_trace_set_engine(json_t *trace, const ft_model *m, const ft_engine_options *how, ft_status *st);
+FT_CHECKED ft_code ft_trace_set_output(json_t *trace, const char *text, size_t bytes, size_t generated_from,
+                                       ft_status *st);
 
 /* The owner of that name; NULL: none. */
 const ft_owner *ft_trace_owner(const ft_trace_scope *scope, const char *name);

@@ -305,6 +305,13 @@ static json_t *document_id(const ft_doc_ref *document, const json_t *metadata)
     return json_sprintf("document %" PRIu64, document->number);
 }
 
+json_t *trace_document_id(const ft_doc_ref *document)
+{
+    json_t *metadata = parse_metadata(document), *id = metadata ? document_id(document, metadata) : NULL;
+    json_decref(metadata);
+    return id;
+}
+
 static json_t *document_source(const json_t *metadata, json_t *id)
 {
     json_t *source = json_object_get(metadata, "source");

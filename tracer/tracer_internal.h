@@ -56,6 +56,10 @@ FT_CHECKED ft_code find_documents(found_list *out, const ft_trace_scope *scope, 
                                   ft_status *st);
 void found_list_release(found_list *l);
 
+/* The id that a trace has of a document: the recorded one, or what stands for it. A string; NULL when
+ * memory is out. */
+json_t *trace_document_id(const ft_doc_ref *document);
+
 /* JSON of one found document, without score and relevance; NULL with *st set. */
 json_t *document_json(const found *f, const ft_trace_scope *scope, const flat_indexes *flat, const ft_span *span,
                       size_t snippet_tokens, ft_status *st);
@@ -76,6 +80,9 @@ static inline json_t *json_size(uint64_t n)
 
 /* n doubles; NULL when memory is out. */
 json_t *json_numbers(const double *values, size_t n);
+
+/* "provenance" (trace_provenance.c): tokenizer, indexes and routing; NULL when memory is out. */
+json_t *provenance_json(const ft_trace_scope *scope, const ft_trace_input *input);
 
 /* Base64 of the routing's chosen ids (int32) and weights (float32), set as "ids"
  * and "weights" of the object. 0 when memory is out. */

@@ -338,11 +338,16 @@ static json_t *parameters(const generate *g)
             json_decref(stop);
             return NULL;
         }
-    return json_pack("{s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "temperature", g->sampling.temperature,
-                     "top_k", (json_int_t)g->sampling.top_k, "top_p", g->sampling.top_p, "min_p", g->sampling.min_p,
-                     "presence_penalty", 0.0, "frequency_penalty", 0.0, "repetition_penalty", 1.0, "seed",
-                     (json_int_t)g->sampling.seed, "max_tokens", (json_int_t)g->max_new_tokens, "min_tokens",
-                     (json_int_t)0, "stop", stop);
+    json_t *p = json_pack("{s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "temperature",
+                          g->sampling.temperature, "top_k", (json_int_t)g->sampling.top_k, "top_p", g->sampling.top_p,
+                          "min_p", g->sampling.min_p, "presence_penalty", 0.0, "frequency_penalty", 0.0,
+                          "repetition_penalty", 1.0, "seed", (json_int_t)g->sampling.seed, "max_tokens",
+                          (json_int_t)g->max_new_tokens, "min_tokens", (json_int_t)0, "stop", stop);
+    if (p && g->ignore_end_of_text && json_object_set_new(p, "ignore_eos", json_true()) != 0) {
+        json_decref(p);
+        return NULL;
+    }
+    return p;
 }
 
 /* Of the completion, or of prompt and completion as one text. */
@@ -368,6 +373,12 @@ static ft_code make_trace(const generate *g, json_t **trace, ft_status *st)
     ft_code rc = ft_trace_make(&g->scope, &in, &o, trace, st);
     free(all);
     const char *model = g->federation ? ft_federation_name(g->federation) : ft_model_folder(g->model);
+    const ft_engine_options from = g->federation ? ft_federation_engine(g->federation) : (ft_engine_options){0};
+    const ft_engine_options how = cli_engine_options(&g->how, &from);
+    if (!rc)
+        rc = ft_trace_set_engine(*trace, g->model, &how, st);
+    if (!rc)
+        rc = ft_trace_set_output(*trace, g->tokenizer ? now.text : NULL, now.text_bytes, g->count - before, st);
     if (!rc && (json_object_set_new(*trace, "model", json_string(model)) ||
                 json_object_set_new(*trace, "key", json_string("local")) ||
                 json_object_set_new(*trace, "finish_reason", json_string(ft_finish_name(now.finish))) ||

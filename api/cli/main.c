@@ -12,9 +12,11 @@ cli_command cli_eval;
 cli_command cli_forward;
 cli_command cli_generate;
 cli_command cli_index;
+cli_command cli_key;
 cli_command cli_merge;
 cli_command cli_model;
 cli_command cli_privacy;
+cli_command cli_receipt;
 cli_command cli_serve;
 cli_command cli_tokenize;
 cli_command cli_trace;
@@ -33,9 +35,11 @@ static const struct {
     {"forward", cli_forward, "one pass over token ids: logits and routing as .npy"},
     {"generate", cli_generate, "continue a prompt"},
     {"index", cli_index, "build, query, describe and verify the index over a corpus"},
+    {"key", cli_key, "the keys that sign receipts"},
     {"merge", cli_merge, "owners' experts beside the public one, without training"},
     {"model", cli_model, "what a checkpoint is; its conversion and verification; owners' experts in it"},
     {"privacy", cli_privacy, "what differentially private training costs"},
+    {"receipt", cli_receipt, "signed statements of what was generated: verify, replay, make"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real clients from PyPI against `flextrace serve`: openai, prometheus_client's parser, and
+# Real clients from PyPI against `flextrace serve`: openai, prometheus_client's parser, securesystemslib, and
 # lm-evaluation-harness. Needs the demo model and PyPI; without either it says what it skipped. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 4
@@ -33,6 +33,7 @@ cat >"$folder/federation.yaml" <<YAML
 name: demo
 model: $PWD/demo/model
 store: store
+signing_key: signing.pem
 owners:
   - {name: public, expert: 0, index: [public.index]}
   - {name: scripture, expert: 1, index: [scripture.index]}
@@ -41,6 +42,7 @@ for owner in public scripture; do
     "$binary" index build "$folder/$owner.index" -t demo/model --owner $owner "$folder/$owner.jsonl" >"$folder/build.log" 2>&1 ||
         { cat "$folder/build.log"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 done
+"$binary" key new --signing "$folder/signing.pem" >/dev/null || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 "$binary" serve "$folder" --listen 127.0.0.1:0 --chat-template chatml --quiet >"$folder/out" 2>"$folder/err" &
 server=$!
 until grep -q serving "$folder/out"; do
@@ -61,6 +63,15 @@ count() { # NAME LOG: adds up what a script printed last
 
 timeout 600 "$venv/bin/python" tests/clients/test_openai.py "$address" 2>&1 | tee "$folder/openai.log"
 count openai "$folder/openai.log"
+
+if "$venv/bin/python" -c 'import cryptography, securesystemslib' 2>/dev/null ||
+    "$venv/bin/pip" install -q --disable-pip-version-check cryptography securesystemslib >>build/clients-pip.log 2>&1; then
+    timeout 600 "$venv/bin/python" tests/clients/test_receipt.py "$address" "$PWD/$binary" "$folder" 2>&1 | tee "$folder/receipt.log"
+    count receipt "$folder/receipt.log"
+else
+    echo "skipped: receipt (pip could not install cryptography; build/clients-pip.log says why)"
+    skipped=$((skipped + 1))
+fi
 
 if "$venv/bin/python" -c 'import lm_eval, aiohttp, tenacity' 2>/dev/null ||
     timeout 900 "$venv/bin/pip" install -q --disable-pip-version-check 'lm-eval[api]' >>build/clients-pip.log 2>&1; then
