@@ -314,9 +314,10 @@ static int add_index(request *r, const char *value)
     return CLI_OK;
 }
 
-static int take(void *context, const char *name, const char *value)
+static int take(void *context, const char *name, const char *given)
 {
     request *r = context;
+    const char *value = given ? given : ""; /* of a flag */
     if (!name && r->indexes_follow)
         return add_index(r, value);
     if (!name && r->model_path)
@@ -326,7 +327,7 @@ static int take(void *context, const char *name, const char *value)
         return CLI_OK;
     }
     r->indexes_follow = 0;
-    const int number = take_number(r, name, value ? value : "");
+    const int number = take_number(r, name, value);
     if (number >= 0)
         return number ? CLI_OK : CLI_USAGE;
     if (!strcmp(name, "corpus"))

@@ -88,7 +88,7 @@ static ft_code open_recipe(evaluation *e, ft_status *st)
     if (!e->base)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     if (slash == e->recipe_path)
-        strcpy(e->base, ""); /* below the root */
+        e->base[0] = 0; /* below the root */
     ft_code rc = ft_recipe_read(&e->recipe, e->recipe_path, st);
     char *tokenizer = NULL;
     if (!rc)

@@ -12,7 +12,7 @@
 #include "base/ft_digest.h"
 #include "model/eval/ft_eval_system.h"
 
-enum { EVAL_NAME = 160, EVAL_MIX = 64, EVAL_WORDS = 640 };
+enum { EVAL_NAME = 160, EVAL_MIX = 64 };
 
 typedef struct evaluation {
     const char *recipe_path, *data, *out, *tokenizer_path;

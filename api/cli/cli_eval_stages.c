@@ -22,8 +22,8 @@ typedef struct stage {
     evaluation *e;
     char name[EVAL_NAME];
     ft_hasher inputs;
-    char *words[EVAL_WORDS]; /* argv of a verb, or the models to combine */
-    int count;
+    char **words; /* argv of a verb, which ends with NULL, or the models to combine */
+    size_t count, capacity;
     int combines; /* 1: soup, 2: stack */
     ft_code rc;
     ft_status st;
@@ -40,18 +40,25 @@ static void stage_begin(stage *s, evaluation *e, const char *prefix, const char 
 
 static void stage_release(stage *s)
 {
-    for (int i = 0; i < s->count; i++)
+    for (size_t i = 0; i < s->count; i++)
         free(s->words[i]);
+    free((void *)s->words);
 }
 
 static void take_word(stage *s, char *word)
 {
-    if (word && s->count < EVAL_WORDS - 1)
-        s->words[s->count++] = word;
-    else {
+    void *words = (void *)s->words;
+    ft_code rc = word ? FT_OK : ft_fail(&s->st, FT_ERR_MEM, "out of memory");
+    if (!rc)
+        rc = ft_array_grow(&words, &s->capacity, s->count + 2, sizeof(*s->words), &s->st);
+    s->words = words;
+    if (rc) {
         free(word);
-        s->rc = s->rc ? s->rc : ft_fail(&s->st, FT_ERR_LIMIT, "stage %s: too many words, or out of memory", s->name);
+        s->rc = s->rc ? s->rc : rc;
+        return;
     }
+    s->words[s->count++] = word;
+    s->words[s->count] = NULL;
 }
 
 static void word(stage *s, const char *text)
@@ -169,7 +176,7 @@ static int run_verb(const stage *s, cli_command *verb)
     const int kept = dup(1);
     if (kept < 0 || dup2(2, 1) < 0)
         return CLI_SYSTEM;
-    const int code = verb(s->count, (char **)s->words);
+    const int code = verb((int)s->count, s->words);
     fflush(stdout);
     dup2(kept, 1);
     close(kept);
@@ -179,7 +186,7 @@ static int run_verb(const stage *s, cli_command *verb)
 static int combine(stage *s, const char *out, ft_status *st)
 {
     const char *const *models = (const char *const *)s->words;
-    const size_t count = (size_t)s->count;
+    const size_t count = s->count;
     const uint64_t seed = s->e->recipe->seed ? (uint64_t)*s->e->recipe->seed : 1;
     const ft_code rc =
         s->combines == 1 ? ft_eval_soup(models, count, out, st) : ft_eval_stack(models, count, 2, seed, out, st);

@@ -1,5 +1,6 @@
 #include "model/eval/ft_eval_ensemble.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ void ft_eval_mix(float *out, const float *const *log2p, size_t models, size_t to
 {
     double past[MOST_MODELS];
     size_t chosen[MOST_MODELS];
+    assert(models > 0 && models <= MOST_MODELS);
     top = top && top < models ? top : models;
     for (size_t d = 0; d < text->count; d++) {
         const ft_eval_document *doc = &text->documents[d];

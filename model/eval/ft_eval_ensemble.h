@@ -14,7 +14,7 @@
 FT_API_BEGIN
 
 /* log2p [models][text->tokens], as ft_eval_bits gives them; out [text->tokens]. top 0: all. Of equally
- * likely models the first ones are taken. models is at most 64. O(tokens * models * top). */
+ * likely models the first ones are taken. models is 1 to 64. O(tokens * models * top). */
 void ft_eval_mix(float *out, const float *const *log2p, size_t models, size_t top, const ft_eval_text *text);
 
 FT_API_END
