@@ -170,6 +170,29 @@ static void an_expert_of_another_public_model_is_refused_by_name(void **state)
     assert_non_null(strstr(st.msg, "public"));
 }
 
+/* Each field in turn, also those that no tensor shows. */
+static void a_manifest_that_says_another_epsilon_or_owner_is_refused(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {"s/\"owner\": \"news\"/\"owner\": \"nobody\"/", "s/{/{ \"privacy\": 1,/",
+                                          "s/\"public\": \"\\(.\\)/\"public\": \"0\\1/"};
+    char command[3000], *err;
+    for (size_t i = 0; i < 3; i++) {
+        house h;
+        build(&h, "says", 1);
+        snprintf(command, sizeof(command), "sed -i '%s' %s/manifest.json && $FLEXTRACE merge --public %s %s -o %s",
+                 changes[i], h.expert[0], h.public, h.expert[0], ft_test_path("no"));
+        assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+        assert_non_null(strstr(err, "manifest.json: was changed"));
+        free(err);
+        snprintf(command, sizeof(command),
+                 "$FLEXTRACE model verify %s && sed -i 's/\"owner\": \"news\"/\"owner\": "
+                 "\"x\"/' %s/owners.json && $FLEXTRACE model verify %s",
+                 h.merged, h.merged, h.merged);
+        assert_int_equal(ft_test_shell(command, NULL, NULL), 1);
+    }
+}
+
 static void a_manifest_that_was_tampered_with_is_refused(void **state)
 {
     (void)state;
@@ -358,6 +381,7 @@ int main(void)
         cmocka_unit_test(removing_and_adding_give_what_merging_would_have_given),
         cmocka_unit_test(verify_says_which_expert_was_changed),
         cmocka_unit_test(an_expert_of_another_public_model_is_refused_by_name),
+        cmocka_unit_test(a_manifest_that_says_another_epsilon_or_owner_is_refused),
         cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
         cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),
         cmocka_unit_test(the_commands_merge_verify_and_remove),

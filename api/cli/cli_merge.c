@@ -154,7 +154,7 @@ static int verify(const request *r)
     else if (bad == 0)
         printf("CHANGED: a shared tensor, or the public expert, is not what owners.json says\n");
     else
-        printf("CHANGED: expert %d is not what owners.json says\n", bad);
+        printf("CHANGED: expert %d, or its manifest in owners.json, is not what it was\n", bad);
     json_decref(owners);
     return bad < 0 ? CLI_OK : CLI_CHECK_FAILED;
 }

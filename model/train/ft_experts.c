@@ -155,6 +155,27 @@ static int has_digest(const json_t *o, const char *field, ft_digest d)
     return there && !strcmp(there, hex);
 }
 
+/* SHA-256 of everything else in it, as compact JSON with sorted keys; 0 where memory is out. */
+static int manifest_digest(const json_t *manifest, ft_digest *out)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)manifest);
+    if (rest)
+        json_object_del(rest, "digest");
+    char *text = rest ? json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (text)
+        *out = ft_digest_of(text, strlen(text));
+    json_decref(rest);
+    free(text);
+    return text != NULL;
+}
+
+/* 1 where it says of itself what it is. */
+static int is_whole(const json_t *manifest)
+{
+    ft_digest d;
+    return manifest_digest(manifest, &d) && has_digest(manifest, "digest", d);
+}
+
 ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st)
 {
     /* A view of the tensors that leave the owner. */
@@ -169,8 +190,10 @@ ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *
         if (pair->layers[l].bias)
             out.all[out.count++] = *pair->layers[l].bias;
     }
+    ft_digest whole;
     if (!rc && (set_digest(manifest, "public", ft_public_digest(pair)) ||
-                set_digest(manifest, "expert", ft_expert_digest(pair, 1))))
+                set_digest(manifest, "expert", ft_expert_digest(pair, 1)) || !manifest_digest(manifest, &whole) ||
+                set_digest(manifest, "digest", whole)))
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     if (!rc)
         rc = ft_parameters_save(&out, path, FT_SAVE_ALL, 0, NULL, st);
@@ -310,6 +333,12 @@ static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, co
     memset(out, 0, sizeof(*out));
     if (holds(folder, "manifest.json"))
         rc = read_json(manifest, folder, "manifest.json", st);
+    if (!rc && *manifest && !is_whole(*manifest)) {
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: was changed: \"digest\" is not the SHA-256 of the rest",
+                     folder);
+        json_decref(*manifest);
+        *manifest = NULL;
+    }
     if (rc)
         return rc;
     if (holds(folder, "config.json")) {
@@ -633,9 +662,12 @@ ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_stat
         if (json_array_size(list) != m.config.experts)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of %zu experts, the model has %zu", merged,
                          json_array_size(list), m.config.experts);
-        for (size_t e = 0; e < m.config.experts && !rc && *bad < 0; e++)
-            if (!has_digest(json_array_get(list, e), "digest", ft_expert_digest(&m, e)))
+        for (size_t e = 0; e < m.config.experts && !rc && *bad < 0; e++) {
+            const json_t *one = json_array_get(list, e), *manifest = json_object_get(one, "manifest");
+            if (!has_digest(one, "digest", ft_expert_digest(&m, e)) ||
+                (json_is_object(manifest) && !is_whole(manifest)))
                 *bad = (int)e;
+        }
         ft_parameters_close(&m);
     }
     if (!rc && owners)

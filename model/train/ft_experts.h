@@ -27,7 +27,8 @@ ft_digest ft_expert_digest(const ft_parameters *p,
  * tokenizer's files where source has them. */
 FT_CHECKED ft_code ft_model_export(const ft_parameters *p, const char *source, const char *folder, int bfloat16,
                                    ft_status *st);
-/* The hand-over of expert 1 of a pair. `manifest` gains "public" and "expert" (digests). */
+/* The hand-over of expert 1 of a pair. `manifest` gains "public" and "expert" (digests), and "digest": SHA-256 of
+ * everything else in it as compact JSON with sorted keys. It shows a change; it is no signature. */
 FT_CHECKED ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st);
 
 typedef struct ft_merge_options {
@@ -48,8 +49,8 @@ FT_CHECKED ft_code ft_experts_remove(const char *merged, size_t gone, const char
 /* After the router of `merged` was tuned into p: its owners.json, with the digests of p and "router_tuned", for
  * `folder`. Nothing where merged has none. */
 FT_CHECKED ft_code ft_experts_tuned(const ft_parameters *p, const char *merged, const char *folder, ft_status *st);
-/* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert. *owners
- * (may be NULL) is the file's content, the caller's. */
+/* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert, or its manifest.
+ * *owners (may be NULL) is the file's content, the caller's. */
 FT_CHECKED ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st);
 
 FT_API_END

@@ -181,31 +181,37 @@ static ft_code write_metrics(const ft_run *r, const ft_train_metrics *m, ft_stat
     FILE *f = fopen(r->metrics, "a");
     int bad = !f;
     if (f) {
-        bad =
-            fprintf(
-                f,
-                "{\"step\":%llu,\"loss\":%.9g,\"ce\":%.9g,\"z\":%.9g,\"grad_norm\":%.9g,\"rate\":%.9g,\"tokens\":%llu,"
-                "\"seconds\":%.3f}\n",
-                (unsigned long long)m->step, m->loss, m->ce, m->z, m->grad_norm, m->rate, (unsigned long long)m->tokens,
-                m->seconds) < 0;
+        bad = fprintf(f,
+                      "{\"step\":%llu,\"loss\":%.17g,\"ce\":%.17g,\"z\":%.17g,\"grad_norm\":%.17g,\"rate\":%.17g,"
+                      "\"tokens\":%llu,"
+                      "\"seconds\":%.3f}\n",
+                      (unsigned long long)m->step, m->loss, m->ce, m->z, m->grad_norm, m->rate,
+                      (unsigned long long)m->tokens, m->seconds) < 0;
         bad |= fclose(f) != 0;
     }
     return bad ? ft_fail(st, FT_ERR_IO, "%s: %s", r->metrics, strerror(errno)) : FT_OK;
 }
 
 /* Takes away the lines of steps that the checkpoint does not know: they will be done again. */
-static ft_code trim_metrics(const ft_run *r, ft_status *st)
+static ft_code trim_metrics(const ft_run *r, ft_train_metrics *last, ft_status *st)
 {
     ft_buffer text = {0};
-    size_t keep = 0, lines = 0;
+    size_t keep = 0, lines = 0, line = 0;
     if (!ft_path_exists(r->metrics))
         return FT_OK;
     ft_code rc = ft_file_read(r->metrics, 0, &text, st);
     for (size_t i = 0; i < text.size && lines < r->state.step; i++)
         if (text.data[i] == '\n') {
             lines++;
+            line = keep;
             keep = i + 1;
         }
+    if (keep) { /* a run that is complete already still says what it came to */
+        const char *at = text.data + line;
+        last->step = r->state.step;
+        (void)(ft_metric(at, "\"loss\":", &last->loss) && ft_metric(at, "\"ce\":", &last->ce) &&
+               ft_metric(at, "\"z\":", &last->z));
+    }
     if (!rc)
         rc = ft_file_write(r->metrics, text.data, keep, st);
     ft_buffer_release(&text);
@@ -276,7 +282,7 @@ static ft_code resume(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
     rc = r->o->dp_clip > 0 ? ft_run_budget(r, end, out, st) : FT_OK;
     if (!rc && fresh && r->o->dp_clip > 0) /* the start is a checkpoint too: with it the key of the draws is kept */
         rc = save(r, st);
-    return rc ? rc : trim_metrics(r, st);
+    return rc ? rc : trim_metrics(r, &out->last, st);
 }
 
 static ft_code check(const ft_train_options *o, ft_status *st)

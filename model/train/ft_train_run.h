@@ -58,7 +58,7 @@ typedef struct ft_train_options {
 
 typedef struct ft_train_report {
     uint64_t steps_done, resumed_at, tokens;
-    ft_train_metrics last;
+    ft_train_metrics last; /* also of a run that was complete before */
     int budget_reached;
     double sampling_rate;
     /* Of a private run: with all that its ledgers say, and by itself. */

@@ -21,7 +21,7 @@ typedef struct curve {
     double first, last, least, most, rate; /* steps; losses that are drawn; the highest rate */
 } curve;
 
-static int number(const char *line, const char *field, double *out)
+int ft_metric(const char *line, const char *field, double *out)
 {
     const char *at = strstr(line, field);
     char *end;
@@ -58,7 +58,8 @@ static void read_points(curve *c, ft_buffer *text)
         if (!end)
             return;
         *end = 0;
-        if (number(line, "\"step\":", &step) && number(line, "\"loss\":", &loss) && number(line, "\"rate\":", &rate)) {
+        if (ft_metric(line, "\"step\":", &step) && ft_metric(line, "\"loss\":", &loss) &&
+            ft_metric(line, "\"rate\":", &rate)) {
             add(&c->points[n / each], step, loss, rate);
             c->count = n / each + 1;
             c->first = c->first > 0 ? c->first : step;

@@ -39,6 +39,8 @@ void ft_run_close_ledgers(ft_run *r);
 
 /* --- train_curve.c --- */
 
+/* A number of one line of metrics.jsonl, `field` as it is written there ("\"loss\":"); 0 where it is not. */
+int ft_metric(const char *line, const char *field, double *out);
 /* The curve of a metrics.jsonl as SVG. */
 FT_CHECKED ft_code ft_train_curve(const char *metrics, const char *svg, ft_status *st);
 #endif

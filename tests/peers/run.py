@@ -8,7 +8,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(__file__))
 MODULES = [("peer_tokenizers", ["tokenizers"]), ("peer_transformers", ["torch", "transformers", "numpy"]),
-           ("peer_eval", ["torch", "transformers", "numpy"]),
+           ("peer_eval", ["torch", "transformers", "numpy"]), ("peer_train", ["torch", "transformers", "numpy"]),
            ("peer_infinigram", ["infini_gram", "numpy"]), ("peer_trace", []), ("peer_chat", ["jinja2"])]
 
 
