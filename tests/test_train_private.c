@@ -346,6 +346,33 @@ static void a_full_disk_sets_nothing_aside(void **state)
     ft_ledger_close(l);
 }
 
+/* Opening, and setting aside, with the k-th allocation failing: the file says what it said, or one line more. */
+static void memory_that_runs_out_spends_nothing_unknown(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    char path[600];
+    const ft_privacy_mechanism m = {0.1, 1, 5};
+    ft_code rc = FT_ERR_MEM;
+    for (long k = 1; rc; k++) {
+        ft_ledger *l = NULL;
+        char name[32];
+        snprintf(name, sizeof(name), "ledger-k%ld", k);
+        snprintf(path, sizeof(path), "%s", ft_test_path(name));
+        ft_test_fail_allocation(k);
+        rc = ft_ledger_open(&l, path, "one document", &st);
+        if (!rc)
+            rc = ft_ledger_set_aside(l, "a", "data", &m, &st);
+        ft_test_fail_allocation(0);
+        ft_ledger_close(l);
+        assert_true(rc == FT_OK || rc == FT_ERR_MEM);
+        assert_ok(ft_ledger_open(&l, path, "one document", &st), st);
+        const uint64_t steps = ft_ledger_steps(l, "a");
+        assert_true(rc ? steps == 0 || steps == 5 : steps == 5);
+        ft_ledger_close(l);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +387,7 @@ int main(void)
         cmocka_unit_test(a_ledger_that_was_deleted_damaged_or_of_other_examples_stops_the_run),
         cmocka_unit_test(a_ledger_has_one_spender_at_a_time),
         cmocka_unit_test(a_full_disk_sets_nothing_aside),
+        cmocka_unit_test(memory_that_runs_out_spends_nothing_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,11 +60,12 @@ static ft_code read_line(ft_ledger *l, const char *line, size_t n, size_t number
         rc = ft_json_get_number(o, "noise_multiplier", 0, 1e300, &m.noise_multiplier, st);
     if (!rc)
         rc = ft_json_get_int(o, "steps", 0, INT64_MAX, &steps, st);
-    if (rc || !format || strcmp(format, "flextrace-ledger-1") != 0 || !run || strlen(run) >= FT_LEDGER_RUN ||
-        !example || m.sampling_rate < 0 || m.noise_multiplier < 0 || steps < 0)
+    const int right = !rc && format && !strcmp(format, "flextrace-ledger-1") && run && strlen(run) < FT_LEDGER_RUN &&
+                      example && m.sampling_rate >= 0 && m.noise_multiplier >= 0 && steps >= 0;
+    if (!right && rc != FT_ERR_MEM)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: line %zu is none of a privacy ledger: what was spent cannot be known",
                      l->path, number);
-    else if (strcmp(example, l->example) != 0)
+    else if (right && strcmp(example, l->example) != 0)
         rc = ft_fail(st, FT_ERR_FORMAT,
                      "%s: earlier runs' example is \"%s\", this one's \"%s\": their budgets do not add; use the same "
                      "--example and --length",
