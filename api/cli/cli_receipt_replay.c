@@ -222,25 +222,33 @@ static void close_all(request *r)
     free(r->ids);
 }
 
-int cli_receipt_replay(int argc, char **argv)
+/* The options, then the work; r is zeroed but for `keys`. */
+static int replay(request *r, int argc, char **argv)
 {
     cli_args a = {.subcommand = "receipt replay", .options = options, .argc = argc, .argv = argv};
-    request *r = calloc(1, sizeof(*r));
-    const char **keys = (const char **)ft_alloc_array((size_t)argc, sizeof(char *));
     ft_status st = {0};
-    int helped = 0, code;
-    if (!r || !keys) {
+    int helped = 0, code = cli_take_all(&a, help, take, r, &helped);
+    if (code != CLI_OK || helped)
+        return code;
+    if (!r->source)
+        return cli_usage("receipt replay", "needs a FILE and a MODEL or FEDERATION");
+    code = work(r, &st) ? cli_fail(&st) : answer(r);
+    close_all(r);
+    return code;
+}
+
+int cli_receipt_replay(int argc, char **argv)
+{
+    request *r = calloc(1, sizeof(*r)); /* an envelope is some kilobytes */
+    const char **keys = (const char **)ft_alloc_array((size_t)argc, sizeof(char *));
+    int code;
+    if (r && keys) {
+        r->keys = keys;
+        code = replay(r, argc, argv);
+    } else {
+        ft_status st = {0};
         (void)ft_fail(&st, FT_ERR_MEM, "out of memory");
         code = cli_fail(&st);
-    } else {
-        r->keys = keys;
-        code = cli_take_all(&a, help, take, r, &helped);
-    }
-    if (code == CLI_OK && !helped && !r->source)
-        code = cli_usage("receipt replay", "needs a FILE and a MODEL or FEDERATION");
-    if (code == CLI_OK && !helped) {
-        code = work(r, &st) ? cli_fail(&st) : answer(r);
-        close_all(r);
     }
     free((void *)keys);
     free(r);
