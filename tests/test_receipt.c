@@ -268,6 +268,52 @@ static void both_alphabets_are_read_but_not_mixed_or_cut(void **state)
     }
 }
 
+/* Every length up to some groups, and every text that one character more, less or other makes: as libsodium
+ * reads it in either alphabet. */
+static void base64_is_read_and_written_as_libsodium_does(void **state)
+{
+    (void)state;
+    ft_signer *s = new_signer("base64.pem");
+    unsigned char bytes[40], want[80];
+    static const char changes[] = "A+/-_=z9 \n";
+    for (size_t n = 0; n <= sizeof(bytes); n++) {
+        ft_buffer made = {0};
+        randombytes_buf(bytes, n);
+        assert_int_equal(ft_dsse_sign(&made, "t", bytes, n, s, NULL), FT_OK);
+        char *text = base64_of(bytes, n), body[100];
+        assert_int_equal(strncmp(made.data + 12, text, strlen(text)), 0); /* behind {"payload":" */
+        for (size_t at = 0; at <= strlen(text); at++)
+            for (const char *c = changes; *c; c++) {
+                size_t got = 0;
+                snprintf(body, sizeof(body), "%s", text);
+                body[at] = *c; /* at the end: one more */
+                body[at == strlen(text) ? at + 1 : strlen(text)] = '\0';
+                int ok = 0;
+                for (int v = 0; v < 2 && !ok; v++)
+                    ok = sodium_base642bin(want, sizeof(want), body, strlen(body), NULL, &got, NULL,
+                                           v ? sodium_base64_VARIANT_URLSAFE : sodium_base64_VARIANT_ORIGINAL) == 0;
+                for (int order = 0; order < 2; order++) { /* payload first, and last */
+                    ft_envelope e;
+                    json_t *v = order ? json_pack("{s:s,s:s,s:[{s:s}]}", "payload", body, "payloadType", "t",
+                                                  "signatures", "sig", "YQ==")
+                                      : json_pack("{s:s,s:[{s:s}],s:s}", "payloadType", "t", "signatures", "sig",
+                                                  "YQ==", "payload", body);
+                    char *envelope = json_dumps(v, JSON_COMPACT);
+                    const ft_code rc = ft_dsse_parse(&e, envelope, strlen(envelope), "here", NULL);
+                    if ((rc == FT_OK) != ok ||
+                        (ok && (e.payload.size != got || (got && memcmp(e.payload.data, want, got) != 0))))
+                        fail_msg("'%s': %s", body, ft_code_name(rc));
+                    ft_envelope_release(&e);
+                    free(envelope);
+                    json_decref(v);
+                }
+            }
+        free(text);
+        ft_buffer_release(&made);
+    }
+    ft_signer_close(s);
+}
+
 static void a_malformed_envelope_gives_one_line(void **state)
 {
     (void)state;
@@ -614,6 +660,7 @@ int main(void)
         cmocka_unit_test(every_flipped_bit_of_payload_type_and_signature_is_rejected),
         cmocka_unit_test(what_stands_elsewhere_in_an_envelope_changes_nothing),
         cmocka_unit_test(both_alphabets_are_read_but_not_mixed_or_cut),
+        cmocka_unit_test(base64_is_read_and_written_as_libsodium_does),
         cmocka_unit_test(a_malformed_envelope_gives_one_line),
         cmocka_unit_test(a_key_counts_once_however_often_it_signed),
         cmocka_unit_test(the_same_trace_gives_the_same_bytes_and_hides_documents),

@@ -2,7 +2,6 @@
 
 #include "base/ft_json.h"
 
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +18,26 @@ ft_code ft_dsse_pae(ft_buffer *out, const char *type, size_t type_bytes, const v
 
 /* --- Making --------------------------------------------------------------------- */
 
+/* What is written is public: a table does, where libsodium's own takes the same time for all bytes. */
 static ft_code append_base64(ft_buffer *out, const void *bytes, size_t n, ft_status *st)
 {
-    const size_t size = sodium_base64_encoded_len(n, sodium_base64_VARIANT_ORIGINAL); /* with its end */
-    const ft_code rc = ft_buffer_reserve(out, size, st);
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *from = bytes;
+    const ft_code rc = ft_buffer_reserve(out, n / 3 * 4 + 4, st);
     if (rc)
         return rc;
-    sodium_bin2base64(out->data + out->size, size, bytes, n, sodium_base64_VARIANT_ORIGINAL);
-    out->size += size - 1;
+    char *to = out->data + out->size;
+    for (size_t i = 0; i < n; i += 3) {
+        const size_t left = n - i;
+        const uint32_t group = (uint32_t)from[i] << 16 | (left > 1 ? (uint32_t)from[i + 1] << 8 : 0u) |
+                               (left > 2 ? (uint32_t)from[i + 2] : 0u);
+        *to++ = digits[group >> 18];
+        *to++ = digits[group >> 12 & 63];
+        *to++ = left > 1 ? digits[group >> 6 & 63] : '=';
+        *to++ = left > 2 ? digits[group & 63] : '=';
+    }
+    *to = '\0';
+    out->size = (size_t)(to - out->data);
     return FT_OK;
 }
 
@@ -76,22 +87,62 @@ static ft_code wrong(const char *where, const char *field, const char *wanted, c
                    kind_of(found));
 }
 
-/* Whole and canonical in one of the two alphabets; libsodium refuses bits that stand over. */
-static ft_code decode(const json_t *text, const char *where, const char *field, ft_buffer *out, ft_status *st)
+/* The six bits of a character of the standard (62: '+') or the URL-safe alphabet; -1: neither. */
+static int sextet(unsigned char c, int url)
 {
-    static const int variants[] = {sodium_base64_VARIANT_ORIGINAL, sodium_base64_VARIANT_URLSAFE};
-    const char *from = json_string_value(text);
-    const size_t n = json_string_length(text);
-    size_t got;
-    const ft_code rc = ft_buffer_reserve(out, n / 4 * 3 + 3, st);
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == (url ? '-' : '+') ? 62 : c == (url ? '_' : '/') ? 63 : -1;
+}
+
+/* n characters, a multiple of four, without padding but at the end; 0 where they are none. What is read is public,
+ * so that the time may depend on it. */
+static int decode_in(const char *from, size_t n, int url, unsigned char *to, size_t *size)
+{
+    signed char table[256];
+    uint32_t bits = 0;
+    size_t got = 0;
+    const size_t pad = n && from[n - 1] == '=' ? 1 + (from[n - 2] == '=') : 0;
+    for (int c = 0; c < 256; c++)
+        table[c] = (signed char)sextet((unsigned char)c, url);
+    for (size_t i = 0; i < n - pad; i++) {
+        const int six = table[(unsigned char)from[i]];
+        if (six < 0)
+            return 0;
+        bits = bits << 6 | (uint32_t)six;
+        if (i % 4 == 3) {
+            to[got++] = (unsigned char)(bits >> 16);
+            to[got++] = (unsigned char)(bits >> 8);
+            to[got++] = (unsigned char)bits;
+        }
+    }
+    bits &= pad == 1 ? 0x3ffff : 0xfff; /* of the last group */
+    if (pad && bits & (pad == 1 ? 3u : 15u))
+        return 0; /* bits that stand over */
+    if (pad)
+        to[got++] = (unsigned char)(pad == 1 ? bits >> 10 : bits >> 4);
+    if (pad == 1)
+        to[got++] = (unsigned char)(bits >> 2);
+    *size = got;
+    return 1;
+}
+
+/* Whole and canonical in one of the two alphabets. */
+static ft_code decode(const char *from, size_t n, const char *where, const char *field, ft_buffer *out, ft_status *st)
+{
+    const ft_code rc = ft_buffer_reserve(out, n / 4 * 3, st);
     if (rc)
         return rc;
-    for (size_t i = 0; i < sizeof(variants) / sizeof(*variants); i++)
-        if (sodium_base642bin((unsigned char *)out->data, n / 4 * 3 + 3, from, n, NULL, &got, NULL, variants[i]) == 0) {
-            out->size = got;
-            out->data[got] = '\0';
+    for (int url = 0; n % 4 == 0 && url < 2; url++)
+        if (decode_in(from, n, url, (unsigned char *)out->data, &out->size)) {
+            out->data[out->size] = '\0';
             return FT_OK;
         }
+    out->size = 0;
     return ft_fail(st, FT_ERR_FORMAT, "%s: not an envelope: '%s' is not whole, canonical base64", where, field);
 }
 
@@ -107,7 +158,7 @@ static ft_code read_signature(struct ft_envelope_signature *out, const json_t *f
     snprintf(field, sizeof(field), "signatures[%zu].sig", number);
     if (!json_is_string(sig))
         return wrong(where, field, "a string", sig, st);
-    const ft_code rc = decode(sig, where, field, &bytes, st);
+    const ft_code rc = decode(json_string_value(sig), json_string_length(sig), where, field, &bytes, st);
     if (!rc && bytes.size == sizeof(out->bytes)) {
         memcpy(out->bytes, bytes.data, sizeof(out->bytes));
         out->sound = 1;
@@ -118,7 +169,9 @@ static ft_code read_signature(struct ft_envelope_signature *out, const json_t *f
     return rc;
 }
 
-static ft_code read_fields(ft_envelope *out, const json_t *envelope, const char *where, ft_status *st)
+/* `apart`: the payload's text, where it was taken out of the envelope (of n bytes; NULL: it stands there). */
+static ft_code read_fields(ft_envelope *out, const json_t *envelope, const char *apart, size_t n, const char *where,
+                           ft_status *st)
 {
     const json_t *payload = json_object_get(envelope, "payload"), *type = json_object_get(envelope, "payloadType");
     const json_t *signatures = json_object_get(envelope, "signatures");
@@ -139,21 +192,57 @@ static ft_code read_fields(ft_envelope *out, const json_t *envelope, const char 
         return ft_fail(st, FT_ERR_FORMAT, "%s: not an envelope: %zu signatures, not 1 to %d", where, count,
                        FT_ENVELOPE_MAX_SIGNATURES);
     memcpy(out->type, json_string_value(type), out->type_bytes + 1);
-    ft_code rc = decode(payload, where, "payload", &out->payload, st);
+    if (!apart) {
+        apart = json_string_value(payload);
+        n = json_string_length(payload);
+    }
+    ft_code rc = decode(apart, n, where, "payload", &out->payload, st);
     for (size_t i = 0; !rc && i < count; i++)
         rc = read_signature(&out->signatures[out->signature_count++], json_array_get(signatures, i), i, where, st);
     return rc;
 }
 
+/* Most of an envelope is its payload, which a JSON parser reads character by character. Where the text begins as
+ * ours do, the first field is the payload; its characters are taken out, and the rest is parsed with "" in their
+ * place. A second "payload" is refused there, so nothing else can stand for it. 0: it does not begin so. */
+static int take_payload(const char *text, size_t n, ft_buffer *rest, const char **payload, size_t *bytes, ft_code *rc,
+                        ft_status *st)
+{
+    static const char head[] = "{\"payload\":\"";
+    enum { HEAD = sizeof(head) - 1 };
+    if (n <= HEAD || memcmp(text, head, HEAD) != 0)
+        return 0;
+    const char *end = memchr(text + HEAD, '"', n - HEAD);
+    if (!end)
+        return 0;
+    *payload = text + HEAD;
+    *bytes = (size_t)(end - *payload);
+    for (size_t i = 0; i < *bytes; i++) /* escapes and the like: the parser's business */
+        if ((*payload)[i] == '\\' || (unsigned char)(*payload)[i] >= 0x80 || (unsigned char)(*payload)[i] < 0x20)
+            return 0;
+    *rc = ft_buffer_append(rest, head, HEAD, st);
+    if (!*rc)
+        *rc = ft_buffer_append(rest, end, n - HEAD - *bytes, st);
+    return 1;
+}
+
 ft_code ft_dsse_parse(ft_envelope *out, const char *text, size_t n, const char *where, ft_status *st)
 {
     json_t *envelope = NULL;
+    ft_buffer rest = {0};
+    const char *payload = NULL;
+    size_t bytes = 0;
+    ft_code rc = FT_OK;
     memset(out, 0, sizeof(*out));
     if (n > FT_ENVELOPE_MAX_BYTES)
         return ft_fail(st, FT_ERR_FORMAT, "%s: %zu bytes are more than an envelope holds", where, n);
-    ft_code rc = ft_json_parse(&envelope, text, n, where, st);
+    const int apart = take_payload(text, n, &rest, &payload, &bytes, &rc, st);
     if (!rc)
-        rc = read_fields(out, envelope, where, st);
+        rc = apart ? ft_json_parse(&envelope, rest.data, rest.size, where, st)
+                   : ft_json_parse(&envelope, text, n, where, st);
+    if (!rc)
+        rc = read_fields(out, envelope, apart ? payload : NULL, bytes, where, st);
+    ft_buffer_release(&rest);
     json_decref(envelope);
     return rc;
 }

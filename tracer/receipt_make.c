@@ -14,6 +14,11 @@ typedef struct maker {
     const json_t *trace, *provenance;
     const ft_receipt_options *options;
     const char *id;
+    struct {
+        const char *owner;                  /* a string of the trace */
+        crypto_auth_hmacsha256_state state; /* that has read the owner's salt */
+    } salts[FT_MAX_OWNERS];                 /* those that were asked for so far */
+    size_t salt_count;
     int failed; /* memory ran out */
 } maker;
 
@@ -35,16 +40,21 @@ ft_salt ft_receipt_salt(const unsigned char secret[FT_STORE_SECRET], const char 
     return out;
 }
 
-void ft_salted_hash(const ft_salt *salt, const void *bytes, size_t n, char out[FT_SALTED_HASH])
+static void hash_end(crypto_auth_hmacsha256_state *state, const void *bytes, size_t n, char out[FT_SALTED_HASH])
 {
     static const char head[] = "hmac-sha256:";
-    crypto_auth_hmacsha256_state state;
     ft_digest d;
-    crypto_auth_hmacsha256_init(&state, salt->bytes, sizeof(salt->bytes));
-    crypto_auth_hmacsha256_update(&state, bytes, n);
-    crypto_auth_hmacsha256_final(&state, d.bytes);
+    crypto_auth_hmacsha256_update(state, bytes, n);
+    crypto_auth_hmacsha256_final(state, d.bytes);
     memcpy(out, head, sizeof(head) - 1);
     ft_digest_hex(&d, out + sizeof(head) - 1);
+}
+
+void ft_salted_hash(const ft_salt *salt, const void *bytes, size_t n, char out[FT_SALTED_HASH])
+{
+    crypto_auth_hmacsha256_state state;
+    crypto_auth_hmacsha256_init(&state, salt->bytes, sizeof(salt->bytes));
+    hash_end(&state, bytes, n, out);
 }
 
 /* --- Small things ----------------------------------------------------------------- */
@@ -186,6 +196,27 @@ static json_t *routing_json(maker *m)
     return out;
 }
 
+/* Under the owner's salt, which is derived once. */
+static void owner_hash(maker *m, const char *owner, const json_t *id, char out[FT_SALTED_HASH])
+{
+    size_t i = 0;
+    crypto_auth_hmacsha256_state state;
+    while (i < m->salt_count && strcmp(m->salts[i].owner, owner) != 0)
+        i++;
+    if (i < m->salt_count) {
+        state = m->salts[i].state;
+    } else {
+        const ft_salt salt = ft_receipt_salt(m->options->secret, m->id, owner);
+        crypto_auth_hmacsha256_init(&state, salt.bytes, sizeof(salt.bytes));
+    }
+    if (i == m->salt_count && i < FT_MAX_OWNERS) {
+        m->salts[i].owner = owner;
+        m->salts[i].state = state;
+        m->salt_count++;
+    }
+    hash_end(&state, json_string_value(id), json_string_length(id), out);
+}
+
 /* Documents as salted hashes of their ids. */
 static json_t *documents_json(maker *m, const json_t *span)
 {
@@ -197,8 +228,7 @@ static json_t *documents_json(maker *m, const json_t *span)
         char hash[FT_SALTED_HASH];
         if (!owner || !json_is_string(id))
             continue;
-        const ft_salt salt = ft_receipt_salt(m->options->secret, m->id, owner);
-        ft_salted_hash(&salt, json_string_value(id), json_string_length(id), hash);
+        owner_hash(m, owner, id, hash);
         json_t *out = json_object();
         put(out, "owner", json_string_nocheck(owner), &m->failed);
         put(out, "digest", json_string(hash), &m->failed);
