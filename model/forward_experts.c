@@ -60,7 +60,7 @@ void ft_pass_route(ft_pass *p, size_t t)
     const ft_model_config *c = &e->model->config;
     const ft_token *token = &z->tokens[t];
     uint8_t *chosen = z->chosen + t * e->top_k;
-    float *weights = z->weights + t * e->top_k, some[FT_MAX_EXPERTS];
+    float *weights = z->weights + t * e->top_k, some[FT_MAX_EXPERTS] = {0};
     if (!c->experts) {
         *chosen = 0;
         *weights = 1;

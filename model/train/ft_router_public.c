@@ -53,8 +53,10 @@ ft_code ft_router_public_save(const ft_router_public *r, const char *path, ft_st
     const size_t L = r->layers, H = r->hidden;
     char tokens[24];
     ft_parameters view = {.all = ft_alloc_array(2 * L, sizeof(*view.all))};
-    if (!view.all)
-        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", path);
+    if (!view.all || !L) {
+        free(view.all);
+        return ft_fail(st, L ? FT_ERR_MEM : FT_ERR_ARG, "%s: %s", path, L ? "out of memory" : "no layers");
+    }
     snprintf(tokens, sizeof(tokens), "%llu", (unsigned long long)r->tokens);
     for (size_t i = 0; i < (r->mean ? 2 * L : L); i++) {
         ft_parameter *p = &view.all[view.count++];
