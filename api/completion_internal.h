@@ -9,15 +9,36 @@
  *   completion_output.c    the shapes of the answer: choices, chunks, logprobs, usage
  *   chat_output.c          what of that chat shapes in its own way
  *   completion_trace.c     spans while it streams, the trace at the end
+ *   causal.c               what is lost without an expert, by teacher-forced passes
  *   scoring.c              log-probabilities of given tokens, by a teacher-forced pass */
 #ifndef FT_COMPLETION_INTERNAL_H
 #define FT_COMPLETION_INTERNAL_H
 #include "api/http_internal.h"
+#include "tracer/ft_causal.h"
 #include "tracer/ft_spans.h"
 
 enum { FT_MAX_CHOICES = 128, FT_MAX_PROMPTS = 256, FT_MAX_ITEMS = 512, FT_MAX_TOP_LOGPROBS = 20 };
 
 typedef enum ft_routing_wish { FT_ROUTING_NONE, FT_ROUTING_SUMMARY, FT_ROUTING_FULL } ft_routing_wish;
+
+/* "causal": true, or {"owners","start","end"} for some owners and a stretch of the response. */
+typedef struct ft_causal_wish {
+    int wanted;
+    uint64_t experts;  /* 0: all */
+    size_t start, end; /* tokens of the response; end 0: all of it */
+} ft_causal_wish;
+FT_CHECKED ft_code ft_causal_wish_read(const ft_server *s, const json_t *object, ft_causal_wish *out, ft_status *st);
+
+/* Prompt and response as one timeline. */
+typedef struct ft_causal_timeline {
+    const uint32_t *ids; /* must live as long as what ft_causal_run gives */
+    size_t prompt_count, count;
+    uint64_t without;
+} ft_causal_timeline;
+/* Takes its turns on the scheduler's thread. *out is NULL where nothing was wanted, or no expert can be
+ * left out; the caller frees it. `client` may be NULL; deadline 0: none. */
+FT_CHECKED ft_code ft_causal_run(ft_server *s, const ft_causal_wish *wish, const ft_causal_timeline *line,
+                                 ft_client *client, double deadline, ft_causal **out, ft_status *st);
 
 typedef struct ft_prompt {
     uint32_t *ids;
@@ -42,6 +63,7 @@ typedef struct ft_completion_request {
     int64_t logprobs; /* how many of the best; -1: none */
     uint64_t without;
     int trace, store, receipt;
+    ft_causal_wish causal;
     ft_routing_wish routing;
 } ft_completion_request;
 
@@ -92,9 +114,10 @@ typedef struct ft_item {
 
     /* The worker's. */
     size_t sent_tokens, sent_text;
-    int begun, ended; /* begun: the echo, or chat's first delta, is out */
-    size_t searched_tokens;
-    ft_spans live;              /* spans as the client knows them */
+    int begun, ended;         /* begun: the echo, or chat's first delta, is out */
+    ft_span_tracker *tracker; /* knows the spans of the first tokens; NULL: of none yet */
+    ft_span *live;            /* [live_count] spans as the client knows them */
+    size_t live_count;
     json_t *trace, *receipt;    /* receipt: NULL where it was not asked for, or cannot be made yet */
     char trace_id[FT_TRACE_ID]; /* "": not stored */
     ft_score *scores;           /* with logprobs: of tokens score_from … of prompt, generated, end token */
@@ -157,7 +180,8 @@ FT_CHECKED ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item,
  * operations before it lead there, whatever states they saw. */
 
 /* Spans of what item has written so far, as operations against those that the
- * client knows; NULL when nothing changed. */
+ * client knows; NULL when nothing changed. Only what is new since the last call is looked at, unless an
+ * index was replaced meanwhile. */
 json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count);
 /* The operations that lead from those to the spans of item->trace; NULL: none. */
 json_t *ft_live_spans_end(ft_item *item);

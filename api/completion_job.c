@@ -10,7 +10,6 @@
 
 enum {
     RUNNING_AT_ONCE = 4, /* choices of one request with the scheduler: it must not fill the queue alone */
-    SEARCH_EVERY = 16,   /* tokens between two searches for spans */
     PING_SECONDS = 10
 };
 
@@ -324,8 +323,7 @@ static int stream_news(ft_job *job, ft_item *item)
         item->sent_tokens = n.count;
         item->sent_text += n.text_bytes;
     }
-    if (whole && !hold && !final && job->r.trace && n.count >= item->searched_tokens + SEARCH_EVERY) {
-        item->searched_tokens = n.count;
+    if (whole && !hold && !final && job->r.trace && n.count) {
         json_t *operations = ft_live_spans(job, item, n.ids, n.count);
         if (operations)
             write_event(job, ft_output_chunk(job, item, "", 0, NULL, NULL, json_pack("{s:o}", "spans", operations)));
@@ -562,7 +560,8 @@ void ft_job_free(ft_job *job)
         ft_buffer_release(&item->text);
         free(item->routing_ids);
         free(item->routing_weights);
-        ft_spans_release(&item->live);
+        ft_span_tracker_free(item->tracker);
+        free(item->live);
         json_decref(item->trace);
         json_decref(item->receipt);
         free(item->scores);

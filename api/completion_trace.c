@@ -49,40 +49,82 @@ static json_t *put_operation(const char *op, const ft_trace_scope *scope, const 
     return o;
 }
 
-json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count)
+/* Tells the tracker what is new; one of another state of the indexes is made anew. */
+static ft_code follow(ft_item *item, const ft_trace_scope *scope, const uint32_t *ids, size_t count)
 {
     ft_named_set *all = malloc(sizeof(*all));
-    ft_spans now = {0};
     if (!all)
-        return NULL; /* the final trace tells */
-    ft_snapshot *snapshot = ft_server_snapshot(job->server);
-    const ft_trace_scope *scope = ft_snapshot_scope(snapshot);
-    const ft_trace_options options = ft_trace_options_default(scope);
+        return FT_ERR_MEM;
     ft_index_set_all(scope, all);
-    const ft_code rc = ft_spans_find(all->set, ids, count, &options.rules, &now, NULL);
-    free(all);
-    if (rc) {
-        ft_spans_release(&now);
-        ft_snapshot_release(snapshot);
-        return NULL;
+    ft_code rc = FT_OK;
+    if (item->tracker && !ft_span_tracker_is_of(item->tracker, all->set)) {
+        ft_span_tracker_free(item->tracker);
+        item->tracker = NULL;
     }
+    if (!item->tracker) {
+        const ft_trace_options options = ft_trace_options_default(scope);
+        rc = ft_span_tracker_new(&item->tracker, all->set, &options.rules, NULL);
+    }
+    if (!rc) {
+        const size_t known = ft_span_tracker_length(item->tracker);
+        rc = ft_span_tracker_append(item->tracker, ids + known, count - known, NULL);
+    }
+    free(all);
+    return rc;
+}
+
+/* The client knows `now` from here on. */
+static int remember(ft_item *item, const ft_span *now, size_t count)
+{
+    ft_span *copy = ft_alloc_array(count, sizeof(*copy));
+    if (!copy)
+        return 0;
+    if (count)
+        memcpy(copy, now, count * sizeof(*copy));
+    free(item->live);
+    item->live = copy;
+    item->live_count = count;
+    return 1;
+}
+
+static json_t *changes(const ft_item *item, const ft_trace_scope *scope, const ft_span *now, size_t count,
+                       const uint32_t *ids)
+{
     json_t *list = json_array();
-    const ft_spans *old = &item->live;
-    for (size_t i = 0, k = 0; i < old->count || k < now.count;) {
-        const int gone = k == now.count || (i < old->count && old->spans[i].start < now.spans[k].start);
-        const int new = !gone && (i == old->count || now.spans[k].start < old->spans[i].start);
+    const ft_span *old = item->live;
+    for (size_t i = 0, k = 0; i < item->live_count || k < count;) {
+        const int gone = k == count || (i < item->live_count && old[i].start < now[k].start);
+        const int new = !gone && (i == item->live_count || now[k].start < old[i].start);
         if (gone)
-            (void)json_array_append_new(list, operation("remove", old->spans[i].start));
+            (void)json_array_append_new(list, operation("remove", old[i].start));
         else if (new)
-            (void)json_array_append_new(list, put_operation("add", scope, &now.spans[k], ids));
-        else if (old->spans[i].end != now.spans[k].end)
-            (void)json_array_append_new(list, put_operation("replace", scope, &now.spans[k], ids));
+            (void)json_array_append_new(list, put_operation("add", scope, &now[k], ids));
+        else if (old[i].end != now[k].end)
+            (void)json_array_append_new(list, put_operation("replace", scope, &now[k], ids));
         i += !new;
         k += !gone;
     }
+    return list;
+}
+
+json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t count)
+{
+    ft_snapshot *snapshot = ft_server_snapshot(job->server);
+    const ft_trace_scope *scope = ft_snapshot_scope(snapshot);
+    json_t *list = NULL;
+    size_t now_count = 0;
+    if (follow(item, scope, ids, count) == FT_OK) {
+        const ft_span *now = ft_span_tracker_spans(item->tracker, &now_count);
+        list = changes(item, scope, now, now_count, ids);
+        if (json_array_size(list) && !remember(item, now, now_count)) {
+            json_decref(list); /* the final trace tells */
+            list = NULL;
+        }
+    } else {
+        ft_span_tracker_free(item->tracker);
+        item->tracker = NULL;
+    }
     ft_snapshot_release(snapshot);
-    ft_spans_release(&item->live);
-    item->live = now;
     if (json_array_size(list))
         return list;
     json_decref(list);
@@ -92,7 +134,7 @@ json_t *ft_live_spans(ft_job *job, ft_item *item, const uint32_t *ids, size_t co
 /* A span of the trace as an operation: without documents, which the last chunk brings. */
 static json_t *final_operation(const char *op, const json_t *span)
 {
-    static const char *const kept[] = {"start", "end", "text", "count", "owners"};
+    static const char *const kept[] = {"start", "end", "text", "count", "owners", "verdict"};
     json_t *o = operation(op, (size_t)json_integer_value(json_object_get(span, "start")));
     for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
         (void)json_object_set(o, kept[i], json_object_get(span, kept[i]));
@@ -103,17 +145,17 @@ json_t *ft_live_spans_end(ft_item *item)
 {
     const json_t *spans = json_object_get(item->trace, "spans");
     json_t *list = json_array();
-    const ft_spans *old = &item->live;
+    const ft_span *old = item->live;
     const size_t n = json_array_size(spans);
-    for (size_t i = 0, k = 0; i < old->count || k < n;) {
+    for (size_t i = 0, k = 0; i < item->live_count || k < n;) {
         const json_t *span = json_array_get(spans, k);
         const size_t start = (size_t)json_integer_value(json_object_get(span, "start"));
         const size_t end = (size_t)json_integer_value(json_object_get(span, "end"));
-        const int gone = k == n || (i < old->count && old->spans[i].start < start);
-        const int new = !gone && (i == old->count || start < old->spans[i].start);
+        const int gone = k == n || (i < item->live_count && old[i].start < start);
+        const int new = !gone && (i == item->live_count || start < old[i].start);
         if (gone)
-            (void)json_array_append_new(list, operation("remove", old->spans[i].start));
-        else if (new || old->spans[i].end != end)
+            (void)json_array_append_new(list, operation("remove", old[i].start));
+        else if (new || old[i].end != end)
             (void)json_array_append_new(list, final_operation(new ? "add" : "replace", span));
         i += !new;
         k += !gone;
@@ -181,24 +223,56 @@ static ft_code store(ft_job *job, ft_item *item, ft_status *st)
     return rc;
 }
 
-ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
+/* What is lost without each expert; *ids is the timeline, which the pass reads from. An aborted choice has none. */
+static ft_code find_causes(ft_job *job, ft_item *item, uint32_t **ids, ft_causal **out, ft_status *st)
 {
-    if (!job->r.trace)
+    const size_t count = item->prompt->count + item->count;
+    *out = NULL;
+    *ids = NULL;
+    if (!job->r.causal.wanted || !item->count || item->finish == FT_FINISH_ABORT)
         return FT_OK;
+    *ids = ft_alloc_array(count, sizeof(**ids));
+    if (!*ids)
+        return ft_fail(st, FT_ERR_MEM, "trace: no room for %zu tokens", count);
+    memcpy(*ids, item->prompt->ids, item->prompt->count * sizeof(**ids));
+    memcpy(*ids + item->prompt->count, item->ids, item->count * sizeof(**ids));
+    const ft_causal_timeline line = {*ids, item->prompt->count, count, job->r.without};
+    return ft_causal_run(job->server, &job->r.causal, &line, job->client, job->stream ? 0 : job->deadline, out, st);
+}
+
+static ft_code make_trace(ft_job *job, ft_item *item, const ft_causal_result *causes, ft_status *st)
+{
     const ft_trace_input input = {.prompt = item->prompt->ids,
                                   .prompt_count = item->prompt->count,
                                   .response = item->ids,
                                   .response_count = item->count,
                                   .routing = item->routing.tokens ? &item->routing : NULL,
-                                  .without = job->r.without};
+                                  .without = job->r.without,
+                                  .causal = causes};
     ft_snapshot *snapshot = ft_server_snapshot(job->server);
     const ft_trace_options options = ft_trace_options_default(ft_snapshot_scope(snapshot));
     const double began = ft_seconds_now();
-    ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
+    const ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
     if (!rc)
         ft_metrics_trace(&job->server->metrics, json_array_size(json_object_get(item->trace, "spans")),
                          ft_seconds_now() - began);
     ft_snapshot_release(snapshot);
+    return rc;
+}
+
+ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
+{
+    uint32_t *ids = NULL;
+    ft_causal *pass = NULL;
+    if (!job->r.trace)
+        return FT_OK;
+    ft_code rc = find_causes(job, item, &ids, &pass, st);
+    if (!rc) {
+        const ft_causal_result causes = pass ? ft_causal_get(pass) : (ft_causal_result){0};
+        rc = make_trace(job, item, pass ? &causes : NULL, st);
+    }
+    ft_causal_free(pass);
+    free(ids);
     if (rc)
         return rc;
     json_t *t = item->trace;
@@ -242,7 +316,7 @@ json_t *ft_item_extra(const ft_job *job, const ft_item *item)
         return NULL;
     json_t *extra = json_object();
     if (item->trace) {
-        static const char *const kept[] = {"spans", "documents", "experts"};
+        static const char *const kept[] = {"spans", "merged_spans", "documents", "experts", "evidence"};
         (void)json_object_set_new(extra, "trace_id", item->trace_id[0] ? json_string(item->trace_id) : json_null());
         for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
             (void)json_object_set(extra, kept[i], json_object_get(item->trace, kept[i]));

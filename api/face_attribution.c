@@ -20,7 +20,7 @@ void ft_route_indexes(ft_request *q)
 }
 
 /* What an answer may show in all: each token costs some fifty bytes on its way. */
-enum { MAX_ANSWER_TOKENS = 4000000 };
+enum { MAX_ANSWER_TOKENS = 4000000, MAX_DOCUMENTS = 1000 };
 
 typedef struct wish {
     const char *response;
@@ -94,17 +94,19 @@ static ft_code read_wish(ft_request *q, const json_t *body, wish *w, const char 
         int64_t low, high, *to;
     } numbers[] = {{"minimumSpanLength", 1, INT32_MAX, &min_len},
                    {"maximumFrequency", 1, INT64_MAX, &max_cnt},
-                   {"maximumDocumentsPerSpan", 1, 100, &w->documents},
-                   {"maximumContextLength", 0, 10000, &w->context},
-                   {"maximumContextLengthLong", 0, 10000, &w->context_long},
-                   {"maximumContextLengthSnippet", 0, 10000, &w->context_snippet}};
+                   {"maximumDocumentsPerSpan", 1, MAX_DOCUMENTS, &w->documents},
+                   {"maximumContextLength", 1, 10000, &w->context},
+                   {"maximumContextLengthLong", 1, 10000, &w->context_long},
+                   {"maximumContextLengthSnippet", 1, 10000, &w->context_snippet}};
     ft_code rc = FT_OK;
     for (size_t i = 0; !rc && i < sizeof(numbers) / sizeof(*numbers); i++) {
         *field = numbers[i].name;
         rc = ft_json_get_int(body, *field, numbers[i].low, numbers[i].high, numbers[i].to, st);
     }
     if (!rc)
-        rc = ft_json_get_number(body, *field = "maximumSpanDensity", 0, 1, &w->rules.density, st);
+        rc = ft_json_get_number(body, *field = "maximumSpanDensity", 0, 1e9, &w->rules.density, st);
+    if (!rc && !(w->rules.density > 0))
+        rc = ft_fail(st, FT_ERR_ARG, "'maximumSpanDensity' must be above 0");
     if (!rc)
         rc = ft_json_get_bool(body, *field = "allowSpansWithPartialWords", &partial, st);
     if (!rc)
@@ -120,6 +122,9 @@ static ft_code read_wish(ft_request *q, const json_t *body, wish *w, const char 
     *field = rc ? *field : "delimiters";
     if (!rc)
         rc = read_delimiters(q->server, body, &w->delimiters, st);
+    /* The original cuts the two smaller texts out of the first. */
+    w->context_long = w->context_long < w->context ? w->context_long : w->context;
+    w->context_snippet = w->context_snippet < w->context ? w->context_snippet : w->context;
     w->rules.min_len = (size_t)min_len;
     w->rules.max_cnt = (uint64_t)max_cnt;
     w->rules.rank = strcmp(method, "length") == 0 ? FT_RANK_LENGTH : FT_RANK_UNIGRAM;
@@ -176,12 +181,18 @@ static ft_code span_json(const ft_server *s, wish *w, const ft_index_set *set, c
                          json_t *list, ft_status *st)
 {
     const size_t n = span->end - span->start;
-    ft_occurrence found[100];
+    const size_t most = span->count < (uint64_t)w->documents ? (size_t)span->count : (size_t)w->documents;
+    ft_occurrence *found = ft_alloc_array(most, sizeof(*found));
     size_t count = 0;
     json_t *documents = json_array();
-    ft_code rc = ft_occurrences_sample(set, ids + span->start, n, (size_t)w->documents, found, &count, st);
+    if (!found) {
+        json_decref(documents);
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    }
+    ft_code rc = ft_occurrences_sample(set, ids + span->start, n, most, found, &count, st);
     for (size_t i = 0; !rc && i < count; i++)
         rc = document_json(s, w, &found[i], documents, st);
+    free(found);
     (void)json_array_append_new(list, json_pack("{s:I,s:I,s:I,s:I,s:f,s:o,s:o,s:o}", "left", (json_int_t)span->start,
                                                 "right", (json_int_t)span->end, "length", (json_int_t)n, "count",
                                                 (json_int_t)span->count, "unigramLogprobSum", span->unigram_logprob_sum,
@@ -200,10 +211,10 @@ static ft_code attribute(ft_request *q, wish *w, const ft_index_set *set, json_t
     if (!rc && e.count > FT_MAX_TRACED_TOKENS)
         rc = ft_fail(st, FT_ERR_ARG, "'response' is %zu tokens; at most %d are traced at once", e.count,
                      FT_MAX_TRACED_TOKENS);
-    if (!rc && w->rules.density > 0) /* to us 0 is no bound; here it leaves nothing */
+    if (!rc)
         rc = ft_spans_find(*set, e.ids, e.count, &w->rules, &spans, st);
-    for (size_t i = 0; !rc && i < e.count; i++)
-        (void)json_array_append_new(tokens, ft_decoded_text(s->tokenizer, &e.ids[i], 1));
+    for (size_t i = 0; !rc && i < e.count; i++) /* as the original: whole characters of the input */
+        (void)json_array_append_new(tokens, ft_json_text(w->response + e.starts[i], e.ends[i] - e.starts[i]));
     for (size_t i = 0; !rc && i < spans.count; i++) {
         if (ft_seconds_now() - q->started > s->limits.request_seconds)
             rc = ft_fail(st, FT_ERR_LIMIT, "not finished within %u seconds", s->limits.request_seconds);

@@ -200,6 +200,33 @@ static ft_code open_chat(ft_server *s, ft_status *st)
     return FT_OK;
 }
 
+typedef struct measuring {
+    ft_server *server;
+    int measured;
+    ft_code rc;
+    ft_status *st;
+} measuring;
+
+static void measure(void *context, ft_pool *pool)
+{
+    measuring *m = context;
+    (void)pool;
+    m->rc =
+        ft_federation_measure(m->server->federation, ft_scheduler_engine(m->server->scheduler), &m->measured, m->st);
+}
+
+/* Experts' usual shares, before the first trace asks for them. */
+static ft_code find_usual_shares(ft_server *s, ft_status *st)
+{
+    measuring m = {.server = s, .st = st};
+    ft_code rc = ft_scheduler_call(s->scheduler, measure, &m, st);
+    rc = rc ? rc : m.rc;
+    if (m.measured)
+        ft_server_log(s, "validation: usual shares measured over %llu tokens",
+                      (unsigned long long)ft_federation_usual(s->federation)->tokens);
+    return rc;
+}
+
 static ft_code open_parts(ft_server *s, ft_status *st)
 {
     const ft_server_options *o = &s->options;
@@ -222,6 +249,8 @@ static ft_code open_parts(ft_server *s, ft_status *st)
         rc = ft_scheduler_new(&s->scheduler, s->model, s->tokenizer, &how, st);
     if (!rc && s->model)
         rc = open_chat(s, st);
+    if (!rc && s->model)
+        rc = find_usual_shares(s, st);
     return rc;
 }
 

@@ -244,6 +244,7 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");
     else if (ft_json_get_bool(v, "trace", &out->trace, &st) || ft_json_get_bool(v, "store", &out->store, &st) ||
              ft_json_get_bool(v, "receipt", &out->receipt, &st) ||
+             ft_causal_wish_read(r->q->server, v, &out->causal, &st) ||
              ft_experts_read(r->q->server, v, "without", &out->without, &st) ||
              ft_experts_read(r->q->server, v, "only", &only, &st))
         ft_status_prefix(&st, "flextrace");
@@ -252,6 +253,8 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
                       "'flextrace.receipt': this server signs none: its federation names no store or no signing_key");
     else if (out->receipt && !out->store)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.receipt' is of a trace that is kept: leave 'store' true");
+    else if (out->causal.wanted && !out->trace && !out->receipt)
+        (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.causal' goes with 'flextrace.trace'");
     out->trace |= out->receipt;
     if (st.code) {
         ft_reader_refuse(r, "flextrace", &st);
@@ -351,7 +354,7 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
 
 void ft_name_ignored(ft_request *q, const char *const *known)
 {
-    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt", "store", NULL};
+    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt", "store", "causal", NULL};
     static const char *const of_stream[] = {"include_usage", NULL};
     ft_ignored ignored = {0};
     ft_ignored_add(&ignored, q->json, "", known);

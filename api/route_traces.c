@@ -105,6 +105,7 @@ typedef struct order {
     size_t count;
     uint64_t without;
     ft_trace_options options;
+    ft_causal_wish causal;
     int routing, store;
 } order;
 
@@ -153,7 +154,9 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
         return FT_OK;
     if (!json_is_object(v))
         return ft_fail(st, FT_ERR_ARG, "'options' must be an object");
-    static const char *const known[] = {"min_len", "max_cnt", "density", "rank", "max_documents", "snippet_tokens"};
+    static const char *const known[] = {"min_len",       "max_cnt",        "density",         "rank",
+                                        "max_documents", "snippet_tokens", "document_tokens", "document_places",
+                                        "enforce_bow",   "sample_seed"};
     const char *key, *rank = NULL;
     json_t *value;
     json_object_foreach((json_t *)v, key, value)
@@ -166,6 +169,8 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
     }
     int64_t min_len = (int64_t)o->rules.min_len, max_cnt = (int64_t)o->rules.max_cnt;
     int64_t documents = (int64_t)o->max_documents, snippet = (int64_t)o->snippet_tokens;
+    int64_t text = (int64_t)o->document_tokens, seed = (int64_t)o->sample_seed;
+    int whole_words = o->rules.word_starts != NULL;
     ft_code rc = ft_json_get_int(v, "min_len", 1, INT32_MAX, &min_len, st);
     if (!rc)
         rc = ft_json_get_int(v, "max_cnt", 1, INT64_MAX, &max_cnt, st);
@@ -176,6 +181,14 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
     if (!rc)
         rc = ft_json_get_int(v, "snippet_tokens", 0, 1000, &snippet, st);
     if (!rc)
+        rc = ft_json_get_int(v, "document_tokens", 0, 10000, &text, st);
+    if (!rc)
+        rc = ft_json_get_int(v, "sample_seed", 0, INT64_MAX, &seed, st);
+    if (!rc)
+        rc = ft_json_get_bool(v, "document_places", &o->document_places, st);
+    if (!rc)
+        rc = ft_json_get_bool(v, "enforce_bow", &whole_words, st);
+    if (!rc)
         rc = ft_json_get_string(v, "rank", &rank, st);
     if (!rc && rank && strcmp(rank, "unigram") != 0 && strcmp(rank, "length") != 0)
         rc = ft_fail(st, FT_ERR_ARG, "'rank' must be \"unigram\" or \"length\"");
@@ -185,6 +198,10 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
     o->rules.max_cnt = (uint64_t)max_cnt;
     o->max_documents = (size_t)documents;
     o->snippet_tokens = (size_t)snippet;
+    o->document_tokens = (size_t)text;
+    o->sample_seed = (uint64_t)seed;
+    if (!whole_words)
+        o->rules.word_starts = NULL;
     if (rank)
         o->rules.rank = strcmp(rank, "length") == 0 ? FT_RANK_LENGTH : FT_RANK_UNIGRAM;
     return FT_OK;
@@ -213,6 +230,10 @@ static int read_order(ft_request *q, order *o)
         rc = ft_json_get_bool(q->json, "routing", &o->routing, &st);
     }
     if (!rc) {
+        field = "causal";
+        rc = ft_causal_wish_read(s, q->json, &o->causal, &st);
+    }
+    if (!rc) {
         field = "store";
         rc = ft_json_get_bool(q->json, "store", &o->store, &st);
     }
@@ -227,7 +248,7 @@ static int read_order(ft_request *q, order *o)
         return 0;
     }
     static const char *const known[] = {"text",  "ids",     "prompt",  "prompt_ids", "routing",
-                                        "store", "without", "options", NULL};
+                                        "store", "without", "options", "causal",     NULL};
     ft_ignored ignored = {0};
     ft_ignored_add(&ignored, q->json, "", known);
     ft_ignored_answer(q, &ignored);
@@ -310,7 +331,8 @@ static int nobody_waits(void *context)
            ft_seconds_now() - q->started > q->server->limits.request_seconds;
 }
 
-static ft_code make(ft_request *q, const order *o, const ft_routing *routing, json_t **trace, ft_status *st)
+static ft_code make(ft_request *q, const order *o, const ft_routing *routing, const ft_causal_result *causes,
+                    json_t **trace, ft_status *st)
 {
     ft_server *s = q->server;
     const ft_trace_input input = {.prompt = o->prompt.ids,
@@ -318,7 +340,8 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, js
                                   .response = o->response.ids,
                                   .response_count = o->response.count,
                                   .routing = routing,
-                                  .without = o->without};
+                                  .without = o->without,
+                                  .causal = causes};
     ft_trace_options options = o->options;
     options.stop = nobody_waits;
     options.stop_context = q;
@@ -357,7 +380,7 @@ void ft_route_trace_new(ft_request *q)
     const ft_server *s = q->server;
     const int sound = read_order(q, &o);
     o.count = o.prompt.count + o.response.count;
-    const int pass = o.routing && s->scheduler && ft_model_get_config(s->model)->experts > 0;
+    const int pass = (o.routing || o.causal.wanted) && s->scheduler && ft_model_get_config(s->model)->experts > 0;
     if (!sound || !is_traceable(q, &o) || (o.store && !has_store(q)) || (pass && !fits_context(q, &o))) {
         order_release(&o);
         return;
@@ -371,8 +394,15 @@ void ft_route_trace_new(ft_request *q)
     if (!rc && pass)
         rc = read_all(q, &o, &session, &st);
     const ft_routing routing = session ? ft_session_routing(session) : (ft_routing){0};
+    ft_causal *causal = NULL;
+    const ft_causal_timeline line = {o.ids, o.prompt.count, o.count, o.without};
+    if (!rc && pass)
+        rc =
+            ft_causal_run(q->server, &o.causal, &line, q->client, q->started + s->limits.request_seconds, &causal, &st);
+    const ft_causal_result causes = causal ? ft_causal_get(causal) : (ft_causal_result){0};
     if (!rc)
-        rc = make(q, &o, session ? &routing : NULL, &trace, &st);
+        rc = make(q, &o, session ? &routing : NULL, causal ? &causes : NULL, &trace, &st);
+    ft_causal_free(causal);
     if (rc)
         ft_refuse_status(q, NULL, &st);
     else

@@ -63,7 +63,7 @@ typedef struct look {
     size_t after_line, after_column, found_line; /* 1-based; found_line 0: not found */
     int inclusive;                               /* the place is a mapping's start, thus its first key's too */
     unsigned char next[MAX_DEPTH + 2];           /* what comes next at each depth */
-    int integer;                                 /* the last key is one that has an integer */
+    int integer, number;                         /* the last key is one that has an integer, a number */
 } look;
 enum { NEXT_ANY, NEXT_KEY, NEXT_VALUE };
 
@@ -80,17 +80,27 @@ static int is_integer(const char *text)
     return digits && !text[digits];
 }
 
-/* Whether a key of this name has an integer anywhere in the schema. */
-static int has_integer(const cyaml_schema_value_t *v, const char *key, int depth)
+/* Decimal, with an exponent perhaps: neither "0x1p3" nor "nan", nor anything behind it. */
+static int is_number(const char *text)
+{
+    char *end;
+    if (!*text || text[strspn(text, "+-.0123456789eE")])
+        return 0;
+    (void)strtod(text, &end);
+    return end != text && !*end;
+}
+
+/* Whether a key of this name has a value of the type anywhere in the schema. */
+static int has_type(const cyaml_schema_value_t *v, cyaml_type_e type, const char *key, int depth)
 {
     if (depth > MAX_DEPTH)
         return 0;
     if (v->type == CYAML_SEQUENCE)
-        return has_integer(v->sequence.entry, key, depth + 1);
+        return has_type(v->sequence.entry, type, key, depth + 1);
     if (v->type != CYAML_MAPPING)
         return 0;
     for (const cyaml_schema_field_t *f = v->mapping.fields; f->key; f++)
-        if ((f->value.type == CYAML_INT && !strcmp(f->key, key)) || has_integer(&f->value, key, depth + 1))
+        if ((f->value.type == type && !strcmp(f->key, key)) || has_type(&f->value, type, key, depth + 1))
             return 1;
     return 0;
 }
@@ -100,14 +110,15 @@ static ft_code count_node(look *l, const yaml_event_t *e, ft_status *st)
 {
     unsigned char *next = &l->next[l->depth];
     const char *text = e->type == YAML_SCALAR_EVENT ? (const char *)e->data.scalar.value : "";
-    if (*next == NEXT_VALUE && l->integer && e->type == YAML_SCALAR_EVENT && !is_integer(text)) {
+    const int wrong = (l->integer && !is_integer(text)) || (l->number && !is_number(text));
+    if (*next == NEXT_VALUE && e->type == YAML_SCALAR_EVENT && wrong) {
         char what[100];
-        snprintf(what, sizeof(what), "an integer is expected, not '%.40s'", text);
+        snprintf(what, sizeof(what), "%s is expected, not '%.40s'", l->integer ? "an integer" : "a number", text);
         return refuse(l, e, what, st);
     }
-    l->integer = 0;
-    if (*next == NEXT_KEY)
-        l->integer = has_integer(l->schema, text, 0);
+    const int key = *next == NEXT_KEY;
+    l->integer = key && has_type(l->schema, CYAML_INT, text, 0);
+    l->number = key && has_type(l->schema, CYAML_FLOAT, text, 0);
     if (*next != NEXT_ANY)
         *next = *next == NEXT_KEY ? NEXT_VALUE : NEXT_KEY;
     return FT_OK;

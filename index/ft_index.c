@@ -290,7 +290,13 @@ uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)
 void ft_index_tokens(const ft_index *ix, unsigned part, uint64_t pos, size_t n, uint32_t *out)
 {
     const ft_part *p = part < ix->part_count ? &ix->parts[part] : NULL;
-    for (size_t i = 0; i < n; i++) {
+    size_t i = 0;
+    /* Ours, as far as the part goes: documents are read in long stretches. */
+    for (const uint64_t left = p && !p->bytewise && pos < p->n ? p->n - pos : 0; i < n && i < left; i++) {
+        const uint32_t token = (uint32_t)ft_packed_get(p->text.packed, p->text.bits, pos + i) - 1;
+        out[i] = token == p->end ? UINT32_MAX : token;
+    }
+    for (; i < n; i++) {
         const uint32_t token = p && pos < p->n && i < p->n - pos ? ft_part_token(p, pos + i) : UINT32_MAX;
         out[i] = p && token == p->end ? UINT32_MAX : token;
     }

@@ -272,6 +272,11 @@ size_t ft_engine_batch_tokens(const ft_engine *e)
     return e->batch;
 }
 
+const ft_model *ft_engine_model(const ft_engine *e)
+{
+    return e->model;
+}
+
 size_t ft_engine_capacity(const ft_engine *e)
 {
     return e->kv.pages > SIZE_MAX / FT_KV_PAGE ? SIZE_MAX : e->kv.pages * FT_KV_PAGE;

@@ -55,6 +55,7 @@ typedef struct ft_read {
  * session has read anything; FT_ERR_LIMIT also when the key-value memory is out. */
 FT_CHECKED ft_code ft_engine_read(ft_engine *e, const ft_read *reads, size_t count, ft_status *st);
 size_t ft_engine_batch_tokens(const ft_engine *e);
+const ft_model *ft_engine_model(const ft_engine *e);
 
 /* Room for `count` more tokens, so that a later read of them cannot run out. FT_ERR_LIMIT when
  * the memory is out even after the prefix cache gave up what nobody reads. */

@@ -154,6 +154,51 @@ static void every_failed_allocation_is_reported(void **state)
     }
 }
 
+/* Random ids of the demo's vocabulary: many cut characters in two, and words. */
+static void a_document_of_tokens_scores_as_their_text_does(void **state)
+{
+    (void)state;
+    ft_tokenizer *t;
+    ft_lexicon *l;
+    ft_status st;
+    assert_ok(ft_tokenizer_open(&t, ft_test_source("demo/model"), &st), st);
+    assert_ok(ft_lexicon_new(&l, t, &st), st);
+    ft_random random;
+    ft_random_init(&random, 3);
+    enum { DOCUMENTS = 6, TOKENS = 300 };
+    for (int round = 0; round < 60; round++) {
+        uint32_t ids[DOCUMENTS][TOKENS];
+        ft_buffer texts[DOCUMENTS] = {0}, query = {0};
+        double by_text[DOCUMENTS], by_tokens[DOCUMENTS];
+        ft_ranker *r;
+        const uint32_t few = round % 2 ? 400 : ft_tokenizer_vocab_size(t) + 3; /* some beyond the vocabulary */
+        for (size_t d = 0; d < DOCUMENTS; d++) {
+            for (size_t i = 0; i < TOKENS; i++)
+                ids[d][i] = (uint32_t)ft_random_below(&random, few);
+            assert_ok(ft_tokenizer_decode(t, ids[d], TOKENS, 0, &texts[d], &st), st);
+        }
+        assert_ok(ft_tokenizer_decode(t, ids[0], TOKENS, 0, &query, &st), st);
+        ft_text_view views[DOCUMENTS];
+        for (size_t d = 0; d < DOCUMENTS; d++)
+            views[d] = (ft_text_view){texts[d].data, texts[d].size};
+        assert_ok(ft_bm25((ft_text_view){query.data, query.size}, views, DOCUMENTS, by_text, &st), st);
+        assert_ok(ft_ranker_new(&r, (ft_text_view){query.data, query.size}, &st), st);
+        for (size_t d = 0; d < DOCUMENTS; d++)
+            assert_ok(ft_ranker_add_tokens(r, l, ids[d], TOKENS, &st), st);
+        ft_ranker_scores(r, by_tokens);
+        for (size_t d = 0; d < DOCUMENTS; d++) {
+            if (fabs(by_text[d] - by_tokens[d]) > 1e-9)
+                fail_msg("round %d, document %zu: %g by text, %g by tokens", round, d, by_text[d], by_tokens[d]);
+            ft_buffer_release(&texts[d]);
+        }
+        assert_true(by_tokens[0] > 0);
+        ft_ranker_free(r);
+        ft_buffer_release(&query);
+    }
+    ft_lexicon_free(l);
+    ft_tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +207,7 @@ int main(void)
         cmocka_unit_test(empty_queries_documents_and_lists_score_nothing),
         cmocka_unit_test(scores_agree_with_the_formula_on_random_words),
         cmocka_unit_test(many_words_are_kept_apart),
+        cmocka_unit_test(a_document_of_tokens_scores_as_their_text_does),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,6 +178,12 @@ static void what_a_configuration_has_no_use_for_is_refused(void **state)
     refused("model: \"mo\\0del\"\n", "federation.yaml:1:", "NUL");
     refused("model:\n", "federation.yaml:1:", "'model': is empty");
     /* Half a number is none. */
+    refused("model: model\nevidence: {routing_ratio: 1.5x}\n",
+            "federation.yaml:2:", "a number is expected, not '1.5x'");
+    refused("model: model\nevidence: {routing_ratio: -1}\n", "federation.yaml", "routing_ratio must be from 0");
+    refused("model: model\nevidence: {colour: 1}\n", "federation.yaml:2:", "'colour'");
+    refused("model: model\nvalidation: nowhere.jsonl\n", "federation.yaml:2:", "does not exist");
+    refused("model: model\nvalidation_tokens: 0\n", "federation.yaml:2:", "validation_tokens must be from 1");
     refused("model: model\nlimits: {request_bytes: 1e9}\n", "federation.yaml:2:", "an integer is expected, not '1e9'");
     refused("model: model\nowners:\n- {name: expert, expert: 1x}\n", "federation.yaml:3:", "not '1x'");
     refused("model: model\nowners:\n- name: a\n  index: [expert, x]\n  expert: 2.5\n",

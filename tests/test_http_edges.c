@@ -113,14 +113,53 @@ static void a_stream_ends_with_the_ids_and_experts_that_were_asked_for(void **st
     ft_reply_release(&r);
 }
 
-static void no_density_keeps_no_span(void **state)
+/* As the original, whose fields are all above 0. */
+static void attribution_refuses_what_the_original_refuses(void **state)
 {
     (void)state;
     need_server();
-    char body[400];
-    snprintf(body, sizeof(body), "{\"response\":\"%s\",\"maximumSpanDensity\":0}", ft_test_scripture);
+    static const char *const zero[] = {
+        "maximumSpanDensity",       "minimumSpanLength",           "maximumFrequency",       "maximumContextLength",
+        "maximumContextLengthLong", "maximumContextLengthSnippet", "maximumDocumentsPerSpan"};
+    char body[600];
+    for (size_t i = 0; i < sizeof(zero) / sizeof(*zero); i++) {
+        snprintf(body, sizeof(body), "{\"response\":\"%s\",\"%s\":0}", ft_test_scripture, zero[i]);
+        json_decref(ft_http_json(at, "POST", "/scripture/attribution", body, 422));
+    }
+    snprintf(body, sizeof(body), "{\"response\":\"%s\",\"maximumSpanDensity\":2.5,\"maximumDocumentsPerSpan\":500}",
+             ft_test_scripture);
     json_t *answer = ft_http_json(at, "POST", "/scripture/attribution", body, 200);
-    assert_int_equal(json_array_size(json_object_get(answer, "spans")), 0);
+    assert_true(json_array_size(json_object_get(answer, "spans")) > 0);
+    json_decref(answer);
+}
+
+/* Tokens that cut a character show it whole, as the original does; the two smaller texts never exceed the first. */
+static void attribution_shows_whole_characters_and_texts_within_the_first(void **state)
+{
+    (void)state;
+    need_server();
+    char body[600];
+    json_t *answer = ft_http_json(at, "POST", "/scripture/attribution",
+                                  "{\"response\":\"\\ud83e\\udd89 \\u6c34\",\"maximumSpanDensity\":1}", 200);
+    size_t i, k;
+    json_t *x, *d;
+    json_array_foreach(json_object_get(answer, "inputTokens"), i, x)
+        assert_null(strstr(json_string_value(x), "\xEF\xBF\xBD"));
+    assert_true(i > 0);
+    json_decref(answer);
+    snprintf(
+        body, sizeof(body),
+        "{\"response\":\"%s\",\"maximumSpanDensity\":1,\"maximumContextLength\":2,\"maximumContextLengthLong\":50}",
+        ft_test_scripture);
+    answer = ft_http_json(at, "POST", "/scripture/attribution", body, 200);
+    json_array_foreach(json_object_get(answer, "spans"), i, x) json_array_foreach(json_object_get(x, "documents"), k, d)
+    {
+        assert_string_equal(json_string_value(json_object_get(d, "text")),
+                            json_string_value(json_object_get(d, "textLong")));
+        assert_string_equal(json_string_value(json_object_get(d, "text")),
+                            json_string_value(json_object_get(d, "textSnippet")));
+    }
+    assert_true(i > 0);
     json_decref(answer);
 }
 
@@ -180,7 +219,8 @@ int main(void)
         cmocka_unit_test(unread_fields_are_named_inside_objects_too),
         cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
         cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),
-        cmocka_unit_test(no_density_keeps_no_span),
+        cmocka_unit_test(attribution_refuses_what_the_original_refuses),
+        cmocka_unit_test(attribution_shows_whole_characters_and_texts_within_the_first),
         cmocka_unit_test(every_rank_has_a_document),
         cmocka_unit_test(a_nul_in_a_query_does_not_end_it),
         cmocka_unit_test(idle_connections_make_room_for_those_that_ask),

@@ -128,6 +128,58 @@ static size_t random_response(const world *w, ft_random *random, uint32_t *ids)
     return n;
 }
 
+/* Longest matches and counts of one index alone. */
+static void check_each_index(const world *w, const uint32_t *ids, const ft_spans *got)
+{
+    world *one = malloc(sizeof(*one));
+    assert_int_equal(got->index_count, w->indexes);
+    for (size_t x = 0; x < w->indexes; x++) {
+        one->indexes = 1;
+        one->counts[0] = w->counts[x];
+        memcpy(one->documents[0], w->documents[x], sizeof(one->documents[0]));
+        for (size_t l = 0; l < got->n; l++) {
+            size_t r = l;
+            while (r < got->n && plain_count(one, ids + l, r + 1 - l))
+                r++;
+            assert_int_equal(got->index_longest[x * got->n + l], r - l);
+        }
+        for (size_t i = 0; i < got->count; i++)
+            assert_int_equal(got->index_counts[i * w->indexes + x],
+                             plain_count(one, ids + got->spans[i].start, got->spans[i].end - got->spans[i].start));
+    }
+    free(one);
+}
+
+/* The same tokens told a few at a time: after each of them the spans are those of the tokens so far. */
+static void check_as_tokens_come(ft_index_set set, const uint32_t *ids, size_t n, const ft_span_rules *rules,
+                                 ft_random *random, uint64_t seed)
+{
+    ft_span_tracker *t;
+    ft_status st;
+    assert_ok(ft_span_tracker_new(&t, set, rules, &st), st);
+    assert_true(ft_span_tracker_is_of(t, set));
+    for (size_t known = 0; known < n;) {
+        const size_t most = ft_random_below(random, 4) ? 2 : 9;
+        size_t more = 1 + ft_random_below(random, most), count;
+        more = more < n - known ? more : n - known;
+        assert_ok(ft_span_tracker_append(t, ids + known, more, &st), st);
+        known += more;
+        assert_int_equal(ft_span_tracker_length(t), known);
+        ft_spans want;
+        assert_ok(ft_spans_find(set, ids, known, rules, &want, &st), st);
+        const ft_span *got = ft_span_tracker_spans(t, &count);
+        if (count != want.count)
+            fail_msg("seed %d, %zu of %zu tokens: %zu spans, not %zu", (int)seed, known, n, count, want.count);
+        for (size_t i = 0; i < count; i++)
+            if (got[i].start != want.spans[i].start || got[i].end != want.spans[i].end ||
+                got[i].count != want.spans[i].count || got[i].unigram_logprob_sum != want.spans[i].unigram_logprob_sum)
+                fail_msg("seed %d, %zu of %zu tokens, span %zu: [%zu, %zu)", (int)seed, known, n, i, got[i].start,
+                         got[i].end);
+        ft_spans_release(&want);
+    }
+    ft_span_tracker_free(t);
+}
+
 static void check_one(const world *w, ft_random *random, uint64_t seed)
 {
     static const double densities[] = {0, 0.05, 0.3, 1};
@@ -161,6 +213,8 @@ static void check_one(const world *w, ft_random *random, uint64_t seed)
             fabs(got.spans[i].unigram_logprob_sum - want[i].unigram_logprob_sum) > 1e-9)
             fail_msg("seed %d, span %zu: [%zu, %zu) %d times", (int)seed, i, got.spans[i].start, got.spans[i].end,
                      (int)got.spans[i].count);
+    check_each_index(w, ids, &got);
+    check_as_tokens_come(set, ids, n, &rules, random, seed);
     ft_spans_release(&got);
     ft_token_set_release(&delimiters);
     ft_token_set_release(&starts);
@@ -200,6 +254,47 @@ static void every_failed_allocation_is_reported_and_leaves_nothing(void **state)
         assert_true(worked || (!s.spans && !s.longest));
         assert_true(k > 3 || !worked);
         ft_spans_release(&s);
+    }
+    ft_index_close(ix);
+}
+
+static void a_tracker_of_other_indexes_says_so(void **state)
+{
+    (void)state;
+    fixture_document d = {.ids = {1, 2, 3, 1, 2}, .count = 5}, e = {.ids = {3, 2, 1}, .count = 3};
+    ft_index *one = fixture_index("one", &d, 1, 1), *other = fixture_index("other", &e, 1, 1);
+    const ft_index *first[] = {one}, *second[] = {other}, *both[] = {one, other};
+    const ft_span_rules rules = ft_span_rules_default();
+    ft_span_tracker *t;
+    assert_int_equal(ft_span_tracker_new(&t, (ft_index_set){first, 1}, &rules, NULL), FT_OK);
+    assert_true(ft_span_tracker_is_of(t, (ft_index_set){first, 1}));
+    assert_false(ft_span_tracker_is_of(t, (ft_index_set){second, 1}));
+    assert_false(ft_span_tracker_is_of(t, (ft_index_set){both, 2}));
+    ft_span_tracker_free(t);
+    ft_index_close(one);
+    ft_index_close(other);
+}
+
+static void a_tracker_reports_every_failed_allocation(void **state)
+{
+    (void)state;
+    fixture_document d = {.ids = {1, 2, 3, 1, 2}, .count = 5};
+    const uint32_t ids[] = {1, 2, 3, 4, 1, 2};
+    ft_index *ix = fixture_index("memory", &d, 1, 1);
+    const ft_index *list[] = {ix};
+    ft_span_rules rules = ft_span_rules_default();
+    rules.density = 0;
+    for (long k = 1, worked = 0; !worked; k++) {
+        ft_span_tracker *t;
+        ft_test_fail_allocation(k);
+        ft_code rc = ft_span_tracker_new(&t, (ft_index_set){list, 1}, &rules, NULL);
+        for (size_t i = 0; !rc && i < 6; i++)
+            rc = ft_span_tracker_append(t, ids + i, 1, NULL);
+        worked = !ft_test_allocation_failed();
+        ft_test_fail_allocation(0);
+        assert_int_equal(rc, worked ? FT_OK : FT_ERR_MEM);
+        assert_true(k > 5 || !worked);
+        ft_span_tracker_free(t);
     }
     ft_index_close(ix);
 }
@@ -360,6 +455,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans_agree_with_the_definition_on_random_corpora_searched_as_one),
         cmocka_unit_test(every_failed_allocation_is_reported_and_leaves_nothing),
+        cmocka_unit_test(a_tracker_of_other_indexes_says_so),
+        cmocka_unit_test(a_tracker_reports_every_failed_allocation),
         cmocka_unit_test(no_index_and_no_tokens_give_no_spans),
         cmocka_unit_test(golden_attributions_agree_on_an_infinigram_folder),
         cmocka_unit_test(golden_attributions_agree_on_two_shards),

@@ -376,7 +376,12 @@ static void a_trace_tells_shares_experts_and_the_whole_routing(void **state)
     const ft_routing r = {
         .tokens = TOKENS, .layers = 1, .experts = 5, .top_k = 1, .expert_ids = chosen, .weights = weights};
     const uint32_t prompt[] = {300, 301}, response[] = {302, 303, 304, 305};
-    const ft_trace_input in = {prompt, 2, response, 4, &r, UINT64_C(1) << 4};
+    const ft_trace_input in = {.prompt = prompt,
+                               .prompt_count = 2,
+                               .response = response,
+                               .response_count = 4,
+                               .routing = &r,
+                               .without = UINT64_C(1) << 4};
     const ft_trace_options o = ft_trace_options_default(&h.scope);
     json_t *trace;
     ft_status st;
@@ -760,9 +765,207 @@ static void an_index_of_another_tokenizer_is_refused(void **state)
     close_house(&h);
 }
 
+/* Each match's places in its snippet, in the merged document's text and in the whole document, in bytes and characters,
+ * give the span's text again. The corpus mixes characters of one to four bytes. */
+static void matches_lie_exactly_where_they_are_said_to_in_snippet_text_and_document(void **state)
+{
+    (void)state;
+    static char lines[3][10000];
+    static char texts[3][3000];
+    const char *const words[] = {
+        "heron ", "\xC3\xA9t\xC3\xA9 ", "\xE6\xB0\xB4\xE7\x9F\xB3 ", "reeds. ", "\xF0\x9F\xA6\x89 ", "stands ", "in ",
+        "the "};
+    ft_random random;
+    ft_random_init(&random, 21);
+    for (int d = 0; d < 3; d++) {
+        texts[d][0] = '\0';
+        for (int i = 0; i < 300; i++)
+            strcat(texts[d], words[ft_random_below(&random, 8)]);
+        snprintf(lines[d], sizeof(lines[d]), "{\"id\":\"%d\",\"text\":\"%s\"}\n", d, texts[d]);
+    }
+    const char *const wide[OWNERS] = {lines[0], lines[1], lines[2]};
+    house h;
+    open_house(&h, wide);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    o.rules.density = 0;
+    o.rules.min_len = 4;
+    o.document_tokens = 60;
+    o.snippet_tokens = 10;
+    json_t *trace = trace_text(&h, texts[1] + 900, &o);
+    size_t i, k, places = 0, inside = 0;
+    const json_t *span, *doc, *match;
+    json_array_foreach(json_object_get(trace, "spans"), i, span)
+    {
+        json_array_foreach(json_object_get(span, "docs"), k, doc)
+        {
+            size_t start, end;
+            const char *whole = texts[string(doc, "id")[0] - '0'], *text = string(span, "text");
+            check_places(whole, doc, "document_", &start, &end);
+            assert_int_equal(end - start, strlen(text));
+            assert_memory_equal(whole + start, text, end - start);
+            places++;
+        }
+    }
+    json_array_foreach(json_object_get(trace, "documents"), i, doc)
+    {
+        const char *text = string(doc, "text");
+        assert_int_equal(json_array_size(json_object_get(doc, "matches")),
+                         json_array_size(json_object_get(doc, "spans")));
+        json_array_foreach(json_object_get(doc, "matches"), k, match)
+        {
+            size_t start, end;
+            const json_t *of = at(trace, "spans", number(match, "span"));
+            if (json_is_null(json_object_get(match, "start_byte")))
+                continue; /* further on than the text that is shown */
+            check_places(text, match, "", &start, &end);
+            assert_int_equal(end - start, strlen(string(of, "text")));
+            assert_memory_equal(text + start, string(of, "text"), end - start);
+            inside++;
+        }
+    }
+    assert_true(places > 5 && inside > 1);
+    json_decref(trace);
+    close_house(&h);
+}
+
+/* Merged spans cover the spans, none twice, and none that touch are apart only where they do not overlap. */
+static void spans_that_overlap_are_merged_with_their_documents(void **state)
+{
+    (void)state;
+    const char *const overlapping[OWNERS] = {
+        "{\"id\":\"a\",\"text\":\"one two three four five six\"}\n",
+        "{\"id\":\"b\",\"text\":\"zero. three four five six seven eight. nine ten eleven twelve.\"}\n",
+        "{\"id\":\"c\",\"text\":\"stone\"}\n",
+    };
+    house h;
+    open_house(&h, overlapping);
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    o.rules.density = 0;
+    o.rules.min_len = 3;
+    json_t *trace = trace_text(&h, "x one two three four five six seven eight. nine ten eleven twelve", &o);
+    const json_t *merged = json_object_get(trace, "merged_spans");
+    size_t i, k, span = 0;
+    const json_t *x, *one;
+    json_array_foreach(merged, i, x)
+    {
+        const json_t *list = json_object_get(x, "spans");
+        json_array_foreach(list, k, one)
+        {
+            const json_t *s = at(trace, "spans", span);
+            assert_int_equal(json_integer_value(one), span);
+            assert_true(number(s, "start") >= number(x, "start") && number(s, "end") <= number(x, "end"));
+            assert_true(!k || number(s, "start") < number(at(trace, "spans", span - 1), "end"));
+            span++;
+        }
+        assert_int_equal(number(x, "start"),
+                         number(at(trace, "spans", (size_t)json_integer_value(json_array_get(list, 0))), "start"));
+        json_array_foreach(json_object_get(x, "documents"), k, one)
+        {
+            const json_t *d = at(trace, "documents", (size_t)json_integer_value(one)), *of;
+            size_t j, stands = 0;
+            json_array_foreach(json_object_get(d, "spans"), j, of) stands +=
+                number(at(trace, "spans", (size_t)json_integer_value(of)), "start") >= number(x, "start") &&
+                number(at(trace, "spans", (size_t)json_integer_value(of)), "end") <= number(x, "end");
+            assert_true(stands);
+        }
+        assert_true(k > 0);
+    }
+    assert_int_equal(span, json_array_size(json_object_get(trace, "spans")));
+    assert_true(i < span); /* some did overlap */
+    json_decref(trace);
+    close_house(&h);
+}
+
+/* Verbatim counts and pieces of every owner, routing against the usual share, layer by layer, and what
+ * the span loses without each expert; the verdict follows from the first. */
+static void every_owner_of_a_span_has_evidence_of_three_kinds(void **state)
+{
+    (void)state;
+    house h;
+    open_house(&h, corpora);
+    enum { EXPERTS = 4, LAYERS = 2, TOP = 2 };
+    ft_encoding e = {0};
+    ft_status st;
+    const char text[] = "It waits for a small silver fish all day. The heron";
+    assert_ok(ft_encoder_encode(h.encoder, text, strlen(text), &e, &st), st);
+    const size_t n = e.count;
+    uint8_t ids[200][LAYERS][TOP];
+    float weights[200][LAYERS][TOP];
+    double logprobs[2][200];
+    assert_true(n < 200);
+    for (size_t t = 0; t < n; t++) {
+        for (int l = 0; l < LAYERS; l++) {
+            ids[t][l][0] = (uint8_t)(l + 1);
+            ids[t][l][1] = 3;
+            weights[t][l][0] = 0.75f;
+            weights[t][l][1] = 0.25f;
+        }
+        logprobs[0][t] = t ? -1 : NAN;
+        logprobs[1][t] = t ? -3.5 : NAN;
+    }
+    const ft_routing routing = {.tokens = n,
+                                .layers = LAYERS,
+                                .experts = EXPERTS,
+                                .top_k = TOP,
+                                .expert_ids = &ids[0][0][0],
+                                .weights = &weights[0][0][0]};
+    const ft_usual usual = {.experts = EXPERTS, .shares = {0.5, 0.1, 0.2, 0.2}, .tokens = 9, .fingerprint = "f"};
+    const uint8_t left_out[] = {2};
+    double flat[2 * 200];
+    for (size_t t = 0; t < n; t++) {
+        flat[t] = logprobs[0][t];
+        flat[n + t] = logprobs[1][t];
+    }
+    const ft_causal_result causal = {0, n, left_out, 1, flat};
+    ft_thresholds few = ft_thresholds_default();
+    few.verbatim_nats = 10; /* the corpora are small, so nothing in them is very improbable */
+    h.scope.usual = &usual;
+    h.scope.thresholds = &few;
+    ft_trace_options o = ft_trace_options_default(&h.scope);
+    o.rules.density = 0;
+    o.rules.min_len = 6;
+    json_t *trace;
+    const ft_trace_input in = {.response = e.ids, .response_count = n, .routing = &routing, .causal = &causal};
+    assert_ok(ft_trace_make(&h.scope, &in, &o, &trace, &st), st);
+    const json_t *span = at(trace, "spans", 0), *list = json_object_get(span, "evidence");
+    assert_int_equal(json_array_size(list), OWNERS + 1); /* and expert 0, which nobody owns */
+    const json_t *birds = json_array_get(list, 0), *fish = json_array_get(list, 1), *stones = json_array_get(list, 2);
+    assert_string_equal(string(birds, "owner"), "birds");
+    assert_int_equal(number(json_object_get(birds, "verbatim"), "count"), 1);
+    assert_int_equal(number(json_object_get(birds, "verbatim"), "length"), number(span, "end") - number(span, "start"));
+    assert_int_equal(number(json_object_get(stones, "verbatim"), "count"), 0);
+    assert_true(number(json_object_get(stones, "verbatim"), "length") < 3);
+    const json_t *r = json_object_get(birds, "routing"); /* expert 1: 0.75 of layer 0 */
+    assert_true(fabs(json_real_value(json_object_get(r, "share")) - 0.375) < 1e-6);
+    assert_true(fabs(json_real_value(json_object_get(r, "usual")) - 0.1) < 1e-12);
+    assert_true(fabs(json_real_value(json_object_get(r, "excess")) - 0.275) < 1e-6);
+    assert_true(fabs(json_real_value(json_object_get(r, "ratio")) - 3.75) < 1e-5);
+    assert_true(fabs(json_real_value(at(r, "layers", 0)) - 0.75) < 1e-6);
+    assert_true(json_real_value(at(r, "layers", 1)) == 0);
+    assert_true(json_is_null(json_object_get(birds, "causal")));
+    const json_t *c = json_object_get(fish, "causal"); /* expert 2 */
+    const double tokens = (double)(number(span, "end") - number(span, "start")) - (number(span, "start") == 0);
+    assert_true(fabs(json_real_value(json_object_get(c, "loss")) - 2.5 * tokens) < 1e-9);
+    assert_string_equal(string(json_array_get(list, 3), "owner"), "expert 0");
+    assert_true(json_is_null(json_object_get(json_array_get(list, 3), "verbatim")));
+    assert_string_equal(string(span, "verdict"), "shared"); /* birds and fish hold it */
+    assert_string_equal(string(span, "verdict_rule"), "verbatim-several");
+    assert_int_equal(json_array_size(json_object_get(span, "verdict_owners")), 2);
+    const json_t *about = json_object_get(trace, "evidence");
+    assert_int_equal(number(json_object_get(about, "usual"), "tokens"), 9);
+    assert_true(json_is_true(json_object_get(about, "causal")));
+    assert_int_equal(number(json_object_get(trace, "options"), "sample_seed"), 1);
+    json_decref(trace);
+    ft_encoding_release(&e);
+    close_house(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matches_lie_exactly_where_they_are_said_to_in_snippet_text_and_document),
+        cmocka_unit_test(spans_that_overlap_are_merged_with_their_documents),
+        cmocka_unit_test(every_owner_of_a_span_has_evidence_of_three_kinds),
         cmocka_unit_test(a_span_names_its_owners_and_documents_with_the_match_in_its_place),
         cmocka_unit_test(positions_are_exact_where_tokens_split_characters),
         cmocka_unit_test(tokens_that_are_no_text_still_join_to_the_response),

@@ -21,6 +21,9 @@ typedef struct yaml_limits {
 typedef struct yaml_key {
     char *public, *from, *to, *revoked_at;
 } yaml_key;
+typedef struct yaml_evidence {
+    double *verbatim_tokens, *verbatim_nats, *routing_excess, *routing_ratio, *causal_nats, *causal_nats_per_token;
+} yaml_evidence;
 
 typedef struct yaml_federation {
     char *name, *listen, *model, *store, *validation, *chat_template, *compute, *kv_type, *signing_key;
@@ -29,6 +32,8 @@ typedef struct yaml_federation {
     yaml_owner *owners;
     unsigned owners_count;
     yaml_limits *limits;
+    int64_t *validation_tokens;
+    yaml_evidence *evidence;
 } yaml_federation;
 
 /* Reads the file; every message starts with "PATH:LINE:". The caller frees *out
@@ -71,9 +76,13 @@ struct ft_snapshot {
 struct ft_federation {
     char *path, *folder; /* of federation.yaml */
     yaml_federation *yaml;
-    char *store;
+    char *store, *validation;
     ft_model *model;
     ft_tokenizer *tokenizer;
+    ft_lexicon *lexicon;
+    ft_thresholds thresholds;
+    size_t validation_tokens;
+    ft_usual usual; /* tokens 0 until ft_federation_usual */
     ft_token_set delimiters, word_starts;
     ft_federation_limits limits;
     ft_engine_options engine;

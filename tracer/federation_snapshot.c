@@ -118,6 +118,9 @@ ft_code snapshot_new(ft_snapshot **out, const ft_federation *f, held_index **hel
                                 .model = f->model,
                                 .owners = s->owners,
                                 .owner_count = y->owners_count,
+                                .lexicon = f->lexicon,
+                                .thresholds = &f->thresholds,
+                                .usual = &f->usual,
                                 .delimiters = f->delimiters,
                                 .word_starts = f->word_starts};
     *out = s;

@@ -40,6 +40,11 @@ static const cyaml_schema_field_t key_fields[] = {
 static const cyaml_schema_value_t key_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, yaml_key, key_fields),
 };
+#define NUMBER(field) CYAML_FIELD_FLOAT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_evidence, field)
+static const cyaml_schema_field_t evidence_fields[] = {
+    NUMBER(verbatim_tokens), NUMBER(verbatim_nats),         NUMBER(routing_excess), NUMBER(routing_ratio),
+    NUMBER(causal_nats),     NUMBER(causal_nats_per_token), CYAML_FIELD_END,
+};
 #define PATH(field, flag) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | (flag), yaml_federation, field, 1, 4095)
 static const cyaml_schema_field_t federation_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, name, 1, 200),
@@ -49,6 +54,10 @@ static const cyaml_schema_field_t federation_fields[] = {
     PATH(model, CYAML_FLAG_DEFAULT),
     PATH(store, CYAML_FLAG_OPTIONAL),
     PATH(validation, CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_INT_PTR("validation_tokens", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation,
+                        validation_tokens),
+    CYAML_FIELD_MAPPING_PTR("evidence", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, evidence,
+                            evidence_fields),
     PATH(signing_key, CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_SEQUENCE("old_keys", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, old_keys, &key_schema,
                          0, MAX_OLD_KEYS),

@@ -1,152 +1,107 @@
 #include "tracer/ft_bm25.h"
 
 #include "base/ft_buffer.h"
-#include "base/ft_utf8.h"
+#include "tracer/lexicon_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
-#include <xxhash.h>
 
 /* One distinct word of the query or the documents. */
 typedef struct word {
-    uint64_t hash;
-    size_t at, bytes;       /* its lower-cased text in `letters` */
-    size_t in_query;        /* how often the query holds it */
-    size_t documents;       /* n of the idf */
-    size_t last, last_hits; /* document seen last (number + 1), and its hits there */
+    word_hash hash;               /* 0: a free slot */
+    uint32_t in_query, documents; /* how often the query holds it; n of the idf */
+    uint32_t last, last_hits;     /* document seen last (number + 1), and its hits there */
 } word;
 
 /* f of the formula: how often a query word stands in a document. */
 typedef struct hit {
-    size_t document, word, count;
+    uint32_t document, count, in_query;
+    word_hash hash;
 } hit;
 
 struct ft_ranker {
-    ft_buffer letters;
-    word *words;
-    size_t word_count, word_capacity;
-    size_t *slots; /* word + 1; 0: free */
-    size_t slot_count;
-    size_t *lengths; /* words of each document */
+    word *words; /* [slots], a hash table */
+    size_t word_count, slots;
+    uint32_t *lengths; /* words of each document */
     size_t document_count, document_capacity;
     hit *hits;
     size_t hit_count, hit_capacity;
-    size_t *touched; /* query words of the document being added */
+    word_hash *touched; /* query words of the document being added */
     size_t touched_count, touched_capacity;
+    uint32_t words_of_document;
+    ft_buffer scratch;
 };
 
 static const double k1 = 1.5, b = 0.75, epsilon = 0.25;
+enum { FIRST_SLOTS = 4096 };
 
 void ft_ranker_free(ft_ranker *r)
 {
     if (!r)
         return;
-    ft_buffer_release(&r->letters);
     free(r->words);
-    free(r->slots);
     free(r->lengths);
     free(r->hits);
     free(r->touched);
+    ft_buffer_release(&r->scratch);
     free(r);
 }
 
 /* --- Words ----------------------------------------------------------------- */
 
-static int is_word_character(uint32_t c)
+/* The word's slot, or the free one where it belongs. */
+static word *find_word(const ft_ranker *r, word_hash hash)
 {
-    if (c < 0x80)
-        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
-/* Appends the next word of text[*at..bytes) to `letters`, lower-cased; *at moves
- * behind it. Nothing appended: the text is over. */
-static ft_code next_word(ft_buffer *letters, ft_text_view text, size_t *at, ft_status *st)
-{
-    const size_t before = letters->size;
-    while (*at < text.bytes) {
-        const ft_utf8_step step = ft_utf8_next(text.text + *at, text.bytes - *at);
-        const int inside = step.valid && is_word_character(step.code_point);
-        if (!inside && letters->size > before)
-            return FT_OK;
-        *at += step.length;
-        if (!inside)
-            continue;
-        const uint32_t c = step.code_point;
-        const ft_code rc = c < 0x80
-                               ? ft_buffer_append(letters, &(char){(char)(c >= 'A' && c <= 'Z' ? c + 32 : c)}, 1, st)
-                               : ft_utf8_append(letters, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c), st);
-        if (rc)
-            return rc;
-    }
-    return FT_OK;
+    size_t s = (hash * UINT64_C(0x9E3779B97F4A7C15)) >> 32 & (r->slots - 1);
+    while (r->words[s].hash && r->words[s].hash != hash)
+        s = (s + 1) & (r->slots - 1);
+    return &r->words[s];
 }
 
 static ft_code grow_slots(ft_ranker *r, ft_status *st)
 {
-    const size_t wanted = r->slot_count ? 2 * r->slot_count : 1024;
-    size_t *slots = ft_alloc_array(wanted, sizeof(*slots));
-    if (!slots)
-        return ft_fail(st, FT_ERR_MEM, "ranking: no room for %zu words", wanted / 2);
-    for (size_t w = 0; w < r->word_count; w++) {
-        size_t s = r->words[w].hash & (wanted - 1);
-        while (slots[s])
-            s = (s + 1) & (wanted - 1);
-        slots[s] = w + 1;
+    const size_t old_slots = r->slots;
+    word *old = r->words;
+    r->slots = old_slots ? 2 * old_slots : FIRST_SLOTS;
+    r->words = ft_alloc_array(r->slots, sizeof(*r->words));
+    if (!r->words) {
+        r->words = old;
+        r->slots = old_slots;
+        return ft_fail(st, FT_ERR_MEM, "ranking: no room for %zu words", r->word_count);
     }
-    free(r->slots);
-    r->slots = slots;
-    r->slot_count = wanted;
+    for (size_t i = 0; i < old_slots; i++)
+        if (old[i].hash)
+            *find_word(r, old[i].hash) = old[i];
+    free(old);
     return FT_OK;
 }
 
-/* The number of the word that ends `letters` and starts at `at`; its letters are
- * taken off again where the word is known already. */
-static ft_code intern(ft_ranker *r, size_t at, size_t *number, ft_status *st)
+static ft_code intern(ft_ranker *r, word_hash hash, word **out, ft_status *st)
 {
-    ft_code rc = FT_OK;
-    if (2 * (r->word_count + 1) > r->slot_count)
-        rc = grow_slots(r, st);
-    if (!rc)
-        rc = ft_array_grow((void **)&r->words, &r->word_capacity, r->word_count + 1, sizeof(*r->words), st);
-    if (rc)
-        return rc;
-    const char *text = r->letters.data + at;
-    const size_t bytes = r->letters.size - at;
-    const uint64_t hash = XXH3_64bits(text, bytes);
-    size_t s = hash & (r->slot_count - 1);
-    for (; r->slots[s]; s = (s + 1) & (r->slot_count - 1)) {
-        const word *w = &r->words[r->slots[s] - 1];
-        if (w->hash == hash && w->bytes == bytes && !memcmp(r->letters.data + w->at, text, bytes)) {
-            *number = r->slots[s] - 1;
-            r->letters.size = at;
-            return FT_OK;
-        }
+    if (2 * (r->word_count + 1) > r->slots) {
+        const ft_code rc = grow_slots(r, st);
+        if (rc)
+            return rc;
     }
-    r->words[r->word_count] = (word){.hash = hash, .at = at, .bytes = bytes};
-    r->slots[s] = r->word_count + 1;
-    *number = r->word_count++;
+    *out = find_word(r, hash);
+    if (!(*out)->hash) {
+        (*out)->hash = hash;
+        r->word_count++;
+    }
     return FT_OK;
 }
 
 /* --- Query and documents ---------------------------------------------------- */
+
+static ft_code add_to_query(void *ranker, word_hash hash, ft_status *st)
+{
+    word *w;
+    const ft_code rc = intern(ranker, hash, &w, st);
+    if (!rc)
+        w->in_query++;
+    return rc;
+}
 
 ft_code ft_ranker_new(ft_ranker **out, ft_text_view query, ft_status *st)
 {
@@ -154,18 +109,12 @@ ft_code ft_ranker_new(ft_ranker **out, ft_text_view query, ft_status *st)
     ft_ranker *r = calloc(1, sizeof(*r));
     if (!r)
         return ft_fail(st, FT_ERR_MEM, "ranking: no room for the query");
-    ft_code rc = FT_OK;
-    size_t at = 0;
-    while (!rc) {
-        const size_t before = r->letters.size;
-        rc = next_word(&r->letters, query, &at, st);
-        if (rc || r->letters.size == before)
-            break;
-        size_t w = 0;
-        rc = intern(r, before, &w, st);
-        if (!rc)
-            r->words[w].in_query++;
-    }
+    word_hash open = 0;
+    ft_code rc = grow_slots(r, st);
+    if (!rc)
+        rc = words_walk(query.text, query.bytes, &open, add_to_query, r, st);
+    if (!rc && open)
+        rc = add_to_query(r, open, st);
     if (rc)
         ft_ranker_free(r);
     else
@@ -173,19 +122,25 @@ ft_code ft_ranker_new(ft_ranker **out, ft_text_view query, ft_status *st)
     return rc;
 }
 
-/* Counts one word of the document with number `document`. */
-static ft_code count_word(ft_ranker *r, size_t document, size_t number, ft_status *st)
+/* Counts one word of the document that is being added. */
+static ft_code add_to_document(void *ranker, word_hash hash, ft_status *st)
 {
-    word *w = &r->words[number];
-    if (w->last != document + 1) {
+    ft_ranker *r = ranker;
+    const uint32_t mark = (uint32_t)r->document_count + 1;
+    word *w;
+    ft_code rc = intern(r, hash, &w, st);
+    if (rc)
+        return rc;
+    r->words_of_document++;
+    if (w->last != mark) {
         if (w->in_query) {
-            const ft_code rc = ft_array_grow((void **)&r->touched, &r->touched_capacity, r->touched_count + 1,
-                                             sizeof(*r->touched), st);
+            rc = ft_array_grow((void **)&r->touched, &r->touched_capacity, r->touched_count + 1, sizeof(*r->touched),
+                               st);
             if (rc)
                 return rc;
-            r->touched[r->touched_count++] = number;
+            r->touched[r->touched_count++] = hash;
         }
-        w->last = document + 1;
+        w->last = mark;
         w->last_hits = 0;
         w->documents++;
     }
@@ -193,50 +148,82 @@ static ft_code count_word(ft_ranker *r, size_t document, size_t number, ft_statu
     return FT_OK;
 }
 
-ft_code ft_ranker_add(ft_ranker *r, ft_text_view document, ft_status *st)
+static ft_code begin_document(ft_ranker *r, ft_status *st)
 {
-    const size_t number = r->document_count;
-    ft_code rc = ft_array_grow((void **)&r->lengths, &r->document_capacity, number + 1, sizeof(*r->lengths), st);
-    if (rc)
-        return rc;
-    r->lengths[number] = 0;
     r->touched_count = 0;
-    size_t at = 0;
-    while (!rc) {
-        const size_t before = r->letters.size;
-        rc = next_word(&r->letters, document, &at, st);
-        if (rc || r->letters.size == before)
-            break;
-        size_t w = 0;
-        rc = intern(r, before, &w, st);
-        if (!rc)
-            rc = count_word(r, number, w, st);
-        r->lengths[number]++;
-    }
+    r->words_of_document = 0;
+    if (r->document_count >= UINT32_MAX - 1)
+        return ft_fail(st, FT_ERR_LIMIT, "ranking: too many documents");
+    return ft_array_grow((void **)&r->lengths, &r->document_capacity, r->document_count + 1, sizeof(*r->lengths), st);
+}
+
+static ft_code end_document(ft_ranker *r, ft_code rc, word_hash open, ft_status *st)
+{
+    if (!rc && open)
+        rc = add_to_document(r, open, st);
     if (!rc)
         rc = ft_array_grow((void **)&r->hits, &r->hit_capacity, r->hit_count + r->touched_count, sizeof(*r->hits), st);
     if (rc)
         return rc;
-    for (size_t i = 0; i < r->touched_count; i++)
-        r->hits[r->hit_count++] = (hit){number, r->touched[i], r->words[r->touched[i]].last_hits};
-    r->document_count++;
+    for (size_t i = 0; i < r->touched_count; i++) {
+        const word *w = find_word(r, r->touched[i]);
+        r->hits[r->hit_count++] = (hit){(uint32_t)r->document_count, w->last_hits, w->in_query, w->hash};
+    }
+    r->lengths[r->document_count++] = r->words_of_document;
     return FT_OK;
+}
+
+ft_code ft_ranker_add(ft_ranker *r, ft_text_view document, ft_status *st)
+{
+    word_hash open = 0;
+    ft_code rc = begin_document(r, st);
+    if (!rc)
+        rc = words_walk(document.text, document.bytes, &open, add_to_document, r, st);
+    return end_document(r, rc, open, st);
+}
+
+ft_code ft_ranker_add_tokens(ft_ranker *r, const ft_lexicon *l, const uint32_t *ids, size_t n, ft_status *st)
+{
+    word_hash open = 0;
+    ft_code rc = begin_document(r, st);
+    if (!rc)
+        rc = words_walk_tokens(l, ids, n, &r->scratch, &open, add_to_document, r, st);
+    return end_document(r, rc, open, st);
 }
 
 /* --- Scores ----------------------------------------------------------------- */
 
-static double plain_idf(const ft_ranker *r, const word *w)
+static double plain_idf(const ft_ranker *r, uint32_t documents)
 {
-    return log((double)(r->document_count - w->documents) + 0.5) - log((double)w->documents + 0.5);
+    return log((double)(r->document_count - documents) + 0.5) - log((double)documents + 0.5);
+}
+
+/* Words that stand in equally many documents share their idf, and most stand in few. */
+typedef struct idf_cache {
+    struct {
+        uint32_t documents;
+        double idf;
+    } of[256];
+} idf_cache;
+
+static double idf_of(idf_cache *c, const ft_ranker *r, uint32_t documents)
+{
+    const size_t slot = documents % (sizeof(c->of) / sizeof(*c->of));
+    if (c->of[slot].documents != documents) {
+        c->of[slot].documents = documents;
+        c->of[slot].idf = plain_idf(r, documents);
+    }
+    return c->of[slot].idf;
 }
 
 void ft_ranker_scores(const ft_ranker *r, double *scores)
 {
+    idf_cache idfs = {0};
     double idf_sum = 0, length_sum = 0;
     size_t distinct = 0;
-    for (size_t i = 0; i < r->word_count; i++)
+    for (size_t i = 0; i < r->slots; i++)
         if (r->words[i].documents) {
-            idf_sum += plain_idf(r, &r->words[i]);
+            idf_sum += idf_of(&idfs, r, r->words[i].documents);
             distinct++;
         }
     for (size_t d = 0; d < r->document_count; d++) {
@@ -249,10 +236,9 @@ void ft_ranker_scores(const ft_ranker *r, double *scores)
     const double mean_length = length_sum / (double)r->document_count;
     for (size_t i = 0; i < r->hit_count; i++) {
         const hit *h = &r->hits[i];
-        const word *w = &r->words[h->word];
-        const double plain = plain_idf(r, w), idf = plain < 0 ? floor_idf : plain, f = (double)h->count;
+        const double plain = idf_of(&idfs, r, find_word(r, h->hash)->documents), f = (double)h->count;
         const double norm = k1 * (1 - b + b * (double)r->lengths[h->document] / mean_length);
-        scores[h->document] += (double)w->in_query * idf * f * (k1 + 1) / (f + norm);
+        scores[h->document] += (double)h->in_query * (plain < 0 ? floor_idf : plain) * f * (k1 + 1) / (f + norm);
     }
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DEFAULT_VALIDATION_TOKENS = 4096 };
+
 void ft_federation_close(ft_federation *f)
 {
     if (!f)
@@ -18,12 +20,14 @@ void ft_federation_close(ft_federation *f)
     free(f->slots);
     ft_token_set_release(&f->delimiters);
     ft_token_set_release(&f->word_starts);
+    ft_lexicon_free(f->lexicon);
     ft_tokenizer_close(f->tokenizer);
     ft_model_close(f->model);
     yaml_federation_free(f->yaml);
     pthread_mutex_destroy(&f->opening);
     pthread_mutex_destroy(&f->lock);
     free(f->store);
+    free(f->validation);
     free(f->folder);
     free(f->path);
     free(f);
@@ -63,7 +67,7 @@ static ft_code take_limit(const ft_federation *f, const char *name, const int64_
     char text[30];
     if (from && (*from < 1 || *from > most)) {
         snprintf(text, sizeof(text), "%" PRId64, *from);
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: limits: %s must be from 1 to %" PRId64 ", not %s", f->path,
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s must be from 1 to %" PRId64 ", not %s", f->path,
                        yaml_federation_line(f->path, name, text, 1), name, most, text);
     }
     if (from)
@@ -90,6 +94,50 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
     f->engine.kv_bytes = (size_t)kv;
     f->limits =
         (ft_federation_limits){bytes, (unsigned)seconds, (unsigned)running, (unsigned)waiting, (unsigned)connections};
+    return rc;
+}
+
+static ft_code take_number(const ft_federation *f, const char *name, const double *from, double *to, ft_status *st)
+{
+    enum { MOST = 1000000 };
+    if (from && !(*from >= 0 && *from <= MOST))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: evidence: %s must be from 0 to %d, not %g", f->path, name, MOST, *from);
+    if (from)
+        *to = *from;
+    return FT_OK;
+}
+
+static ft_code take_evidence(ft_federation *f, ft_status *st)
+{
+    static const yaml_evidence none;
+    const yaml_evidence *y = f->yaml->evidence ? f->yaml->evidence : &none;
+    ft_thresholds *t = &f->thresholds;
+    double tokens;
+    *t = ft_thresholds_default();
+    tokens = (double)t->verbatim_tokens;
+    ft_code rc = take_number(f, "verbatim_tokens", y->verbatim_tokens, &tokens, st);
+    if (!rc)
+        rc = take_number(f, "verbatim_nats", y->verbatim_nats, &t->verbatim_nats, st);
+    if (!rc)
+        rc = take_number(f, "routing_excess", y->routing_excess, &t->routing_excess, st);
+    if (!rc)
+        rc = take_number(f, "routing_ratio", y->routing_ratio, &t->routing_ratio, st);
+    if (!rc)
+        rc = take_number(f, "causal_nats", y->causal_nats, &t->causal_nats, st);
+    if (!rc)
+        rc = take_number(f, "causal_nats_per_token", y->causal_nats_per_token, &t->causal_nats_per_token, st);
+    t->verbatim_tokens = (uint64_t)tokens;
+    uint64_t most = DEFAULT_VALIDATION_TOKENS;
+    if (!rc)
+        rc = take_limit(f, "validation_tokens", f->yaml->validation_tokens, INT64_C(1) << 40, &most, st);
+    f->validation_tokens = (size_t)most;
+    if (!rc && f->yaml->validation) {
+        f->validation = ft_path_join(f->folder, f->yaml->validation);
+        rc = f->validation ? FT_OK : no_room(f, st);
+    }
+    if (!rc && f->validation && !ft_path_exists(f->validation))
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s:%zu: validation: %s does not exist", f->path,
+                     yaml_federation_line(f->path, "validation", f->yaml->validation, 1), f->validation);
     return rc;
 }
 
@@ -232,6 +280,8 @@ static ft_code make_sets(ft_federation *f, ft_status *st)
     ft_code rc = ft_token_set_containing(&f->delimiters, f->tokenizer, sentence_ends, 2, st);
     if (!rc)
         rc = ft_token_set_word_starts(&f->word_starts, f->tokenizer, st);
+    if (!rc)
+        rc = ft_lexicon_new(&f->lexicon, f->tokenizer, st);
     return rc;
 }
 
@@ -250,6 +300,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
         rc = take_limits(f, st);
     if (!rc)
         rc = take_precision(f, st);
+    if (!rc)
+        rc = take_evidence(f, st);
     if (!rc && f->yaml->store) {
         f->store = ft_path_join(f->folder, f->yaml->store);
         rc = f->store ? FT_OK : no_room(f, st);

@@ -49,6 +49,14 @@ ft_engine_options ft_federation_engine(const ft_federation *f);
 const char *ft_federation_chat_template(const ft_federation *f);
 ft_federation_limits ft_federation_get_limits(const ft_federation *f);
 const ft_model *ft_federation_model(const ft_federation *f);
+/* Path of the public text that `validation` names; NULL: none. */
+const char *ft_federation_validation(const ft_federation *f);
+/* Experts' usual shares over that text: as they were kept beside the store ("STORE.usual.json"), where model, tokenizer
+ * and text are still the same, else measured with the engine and kept. *measured: 1 when that was needed. Without a
+ * text nothing happens. Before the first trace is made, by one thread.
+ *   FT_ERR_NOT_FOUND, FT_ERR_FORMAT, FT_ERR_IO  the text cannot be read, or the result not be kept */
+FT_CHECKED ft_code ft_federation_measure(ft_federation *f, ft_engine *e, int *measured, ft_status *st);
+const ft_usual *ft_federation_usual(const ft_federation *f); /* NULL: not known */
 const ft_tokenizer *ft_federation_tokenizer(const ft_federation *f);
 /* "scripture,2": owners' names or expert numbers to a bit set; FT_ERR_ARG names what is neither. */
 FT_CHECKED ft_code ft_federation_experts(const ft_federation *f, const char *list, uint64_t *bits, ft_status *st);

@@ -1,7 +1,7 @@
 #include "tracer/ft_trace.h"
 
 #include "base/ft_utf8.h"
-#include "tracer/tracer_internal.h"
+#include "tracer/trace_maker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +9,17 @@
 /* Relevance is score / (0.18 * characters of the response), as OLMoTrace's page has it. */
 static const double relevance_per_character = 0.18, relevance_high = 0.7, relevance_medium = 0.5;
 
-/* What the steps of one trace share. */
-typedef struct maker {
-    const ft_trace_scope *scope;
-    const ft_trace_input *input;
-    const ft_trace_options *options;
-    flat_indexes flat;
-    ft_spans spans;
-    text_map text; /* of the response; empty without a tokenizer */
-    found_list found;
-    size_t experts;
-    double *shares;      /* [experts], scratch */
-    size_t shown_tokens; /* of MAX_SHOWN_TOKENS */
-    size_t characters;
-    int failed; /* memory ran out while JSON was made */
-} maker;
+/* Text that one trace shows, in tokens; a document weighs some sixty without its text. */
+enum { MAX_SHOWN_TOKENS = 16000000, DOCUMENT_TOKENS = 64 };
 
 ft_trace_options ft_trace_options_default(const ft_trace_scope *scope)
 {
-    ft_trace_options o = {
-        .rules = ft_span_rules_default(), .max_documents = 10, .snippet_tokens = 80, .sample_seed = 1};
+    ft_trace_options o = {.rules = ft_span_rules_default(),
+                          .max_documents = 10,
+                          .snippet_tokens = 80,
+                          .document_tokens = 500,
+                          .document_places = 1,
+                          .sample_seed = 1};
     o.rules.delimiters = &scope->delimiters;
     o.rules.word_starts = &scope->word_starts;
     return o;
@@ -36,20 +27,24 @@ ft_trace_options ft_trace_options_default(const ft_trace_scope *scope)
 
 /* --- Shares ------------------------------------------------------------------- */
 
-/* Of response tokens [start, end); null where no routing says anything. */
-static json_t *shares_json(maker *m, size_t start, size_t end)
+int has_shares(trace_maker *m, size_t start, size_t end)
 {
     const ft_routing *r = m->input->routing;
     double sum = 0;
     if (!r || !m->experts)
-        return json_null();
+        return 0;
     ft_routing_shares(r, m->input->prompt_count + start, m->input->prompt_count + end, m->shares);
     for (size_t e = 0; e < m->experts; e++)
         sum += m->shares[e];
-    return sum > 0 ? json_numbers(m->shares, m->experts) : json_null();
+    return sum > 0;
 }
 
-static json_t *experts_json(maker *m)
+json_t *shares_json(trace_maker *m, size_t start, size_t end)
+{
+    return has_shares(m, start, end) ? json_numbers(m->shares, m->experts) : json_null();
+}
+
+static json_t *experts_json(trace_maker *m)
 {
     json_t *list = json_array(), *shares = shares_json(m, 0, m->input->response_count);
     char fallback[FT_EXPERT_NAME];
@@ -70,7 +65,7 @@ static json_t *experts_json(maker *m)
 /* --- Text and tokens ----------------------------------------------------------- */
 
 /* {"text", "ids"}; text is null without a tokenizer. */
-static json_t *text_json(maker *m, const uint32_t *ids, size_t n, ft_code *rc, ft_status *st)
+static json_t *text_json(trace_maker *m, const uint32_t *ids, size_t n, ft_code *rc, ft_status *st)
 {
     json_t *out = json_object();
     ft_buffer text = {0};
@@ -84,7 +79,7 @@ static json_t *text_json(maker *m, const uint32_t *ids, size_t n, ft_code *rc, f
 }
 
 /* Sets start_byte … end_char of the places [from, to), or null without text. */
-static void put_places(maker *m, json_t *out, size_t from, size_t to, size_t from_char, size_t to_char)
+static void put_places(trace_maker *m, json_t *out, size_t from, size_t to, size_t from_char, size_t to_char)
 {
     const int text = m->scope->tokenizer != NULL;
     put(out, "start_byte", text ? json_size(from) : json_null(), &m->failed);
@@ -93,12 +88,12 @@ static void put_places(maker *m, json_t *out, size_t from, size_t to, size_t fro
     put(out, "end_char", text ? json_size(to_char) : json_null(), &m->failed);
 }
 
-static json_t *slice_json(const maker *m, size_t from, size_t to)
+static json_t *slice_json(const trace_maker *m, size_t from, size_t to)
 {
     return m->scope->tokenizer ? json_stringn_nocheck(m->text.text.data + from, to - from) : json_null();
 }
 
-static json_t *tokens_json(maker *m)
+static json_t *tokens_json(trace_maker *m)
 {
     static const boundary none;
     json_t *list = json_array();
@@ -115,7 +110,7 @@ static json_t *tokens_json(maker *m)
     return list;
 }
 
-static json_t *matches_json(const maker *m)
+static json_t *matches_json(const trace_maker *m)
 {
     json_t *list = json_array();
     for (size_t i = 0; list && i < m->spans.n; i++)
@@ -127,6 +122,17 @@ static json_t *matches_json(const maker *m)
 }
 
 /* --- Spans ---------------------------------------------------------------------- */
+
+void put_stretch(trace_maker *m, json_t *out, size_t start, size_t end)
+{
+    const int text = m->scope->tokenizer != NULL;
+    const boundary a = text ? m->text.at[start] : (boundary){0};
+    const boundary b = text ? m->text.at[end] : (boundary){0};
+    put(out, "start", json_size(start), &m->failed);
+    put(out, "end", json_size(end), &m->failed);
+    put_places(m, out, a.floor, b.ceil, a.floor_char, b.ceil_char);
+    put(out, "text", slice_json(m, a.floor, b.ceil), &m->failed);
+}
 
 typedef struct owner_count {
     const char *name;
@@ -140,17 +146,16 @@ static int most_first(const void *x, const void *y)
 }
 
 /* Whose indexes hold the span, and how often. */
-static ft_code put_owners(maker *m, json_t *out, const ft_span *span, ft_status *st)
+static ft_code put_owners(trace_maker *m, json_t *out, size_t number, ft_status *st)
 {
     const ft_trace_scope *scope = m->scope;
     owner_count *counts = ft_alloc_array(scope->owner_count, sizeof(*counts));
     if (!counts)
         return ft_fail(st, FT_ERR_MEM, "trace: no room for %zu owners", scope->owner_count);
-    for (size_t o = 0; o < scope->owner_count; o++) {
-        const ft_index_set own = {scope->owners[o].indexes, scope->owners[o].index_count};
-        counts[o] = (owner_count){scope->owners[o].name,
-                                  ft_query_count(own, m->input->response + span->start, span->end - span->start)};
-    }
+    for (size_t o = 0; o < scope->owner_count; o++)
+        counts[o].name = scope->owners[o].name;
+    for (size_t i = 0; i < m->flat.count; i++)
+        counts[m->flat.owners[i]].count += m->spans.index_counts[number * m->flat.count + i];
     if (scope->owner_count)
         qsort(counts, scope->owner_count, sizeof(*counts), most_first);
     json_t *names = json_array(), *by_name = json_object();
@@ -164,54 +169,49 @@ static ft_code put_owners(maker *m, json_t *out, const ft_span *span, ft_status 
     return FT_OK;
 }
 
-static const char *relevance_of(const maker *m, double score)
+const char *relevance_of(const trace_maker *m, double score)
 {
     const double r = m->characters ? score / (relevance_per_character * (double)m->characters) : 0;
     return r >= relevance_high ? "high" : r >= relevance_medium ? "medium" : "low";
 }
 
-/* Text that one trace shows, in tokens; a document weighs some sixty without its snippet. */
-enum { MAX_SHOWN_TOKENS = 8000000, DOCUMENT_TOKENS = 64 };
+ft_code show_tokens(trace_maker *m, size_t tokens, ft_status *st)
+{
+    m->shown_tokens += tokens;
+    if (m->shown_tokens <= MAX_SHOWN_TOKENS)
+        return FT_OK;
+    return ft_fail(st, FT_ERR_LIMIT,
+                   "the documents' snippets and texts are more than a trace holds; ask for fewer documents, shorter "
+                   "snippets and texts, a density above 0, or trace a shorter text");
+}
 
-static ft_code span_json(maker *m, json_t *list, size_t number, size_t *next_found, ft_status *st)
+static ft_code span_json(trace_maker *m, json_t *list, size_t number, size_t *next_found, ft_status *st)
 {
     const ft_span *span = &m->spans.spans[number];
-    const int text = m->scope->tokenizer != NULL;
-    const boundary a = text ? m->text.at[span->start] : (boundary){0};
-    const boundary b = text ? m->text.at[span->end] : (boundary){0};
     json_t *out = json_object(), *documents = json_array();
-    put(out, "start", json_size(span->start), &m->failed);
-    put(out, "end", json_size(span->end), &m->failed);
-    put_places(m, out, a.floor, b.ceil, a.floor_char, b.ceil_char);
-    put(out, "text", slice_json(m, a.floor, b.ceil), &m->failed);
+    const size_t first = *next_found;
+    put_stretch(m, out, span->start, span->end);
     put(out, "count", json_size(span->count), &m->failed);
     put(out, "unigram_logprob_sum", json_real(span->unigram_logprob_sum), &m->failed);
-    ft_code rc = put_owners(m, out, span, st);
+    ft_code rc = put_owners(m, out, number, st);
     put(out, "shares", shares_json(m, span->start, span->end), &m->failed);
+    if (!rc)
+        rc = put_evidence(m, out, number, st);
     for (; !rc && *next_found < m->found.count && m->found.items[*next_found].span == number; ++*next_found) {
-        const found *f = &m->found.items[*next_found];
-        m->shown_tokens += DOCUMENT_TOKENS + m->options->snippet_tokens;
-        if (m->shown_tokens > MAX_SHOWN_TOKENS) {
-            rc = ft_fail(st, FT_ERR_LIMIT,
-                         "the documents' snippets are more than a trace holds; ask for fewer documents, shorter "
-                         "snippets, a density above 0, or trace a shorter text");
-            break;
-        }
-        json_t *d = document_json(f, m->scope, &m->flat, span, m->options->snippet_tokens, st);
-        if (!d) {
+        rc = show_tokens(m, DOCUMENT_TOKENS + m->options->snippet_tokens, st);
+        json_t *d = rc ? NULL : document_json(m, &m->found.items[*next_found], st);
+        if (!rc && !d)
             rc = FT_ERR_MEM;
-            break;
-        }
-        if (m->scope->tokenizer)
-            put(d, "relevance", json_string(relevance_of(m, f->score)), &m->failed);
-        m->failed |= json_array_append_new(documents, d) != 0;
+        m->failed |= !rc && json_array_append_new(documents, d) != 0;
     }
+    /* More occurrences than documents: a sample, or one document that holds it several times. */
+    put(out, "sampled", json_boolean(span->count > *next_found - first), &m->failed);
     put(out, "docs", documents, &m->failed);
     m->failed |= json_array_append_new(list, out) != 0;
     return rc;
 }
 
-static json_t *spans_json(maker *m, ft_code *rc, ft_status *st)
+static json_t *spans_json(trace_maker *m, ft_code *rc, ft_status *st)
 {
     json_t *list = json_array();
     size_t next_found = 0;
@@ -220,99 +220,28 @@ static json_t *spans_json(maker *m, ft_code *rc, ft_status *st)
     return list;
 }
 
-/* --- Documents over spans --------------------------------------------------------- */
-
-/* A found document with its place in the spans' JSON. */
-typedef struct merged {
-    size_t index, span, rank; /* docs[rank] of spans[span] */
-    uint64_t number;
-    double score;
-} merged;
-
-static int by_document(const void *x, const void *y)
-{
-    const merged *p = x, *q = y;
-    if (p->index != q->index)
-        return p->index < q->index ? -1 : 1;
-    if (p->number != q->number)
-        return p->number < q->number ? -1 : 1;
-    return (p->span > q->span) - (p->span < q->span);
-}
-
-static int by_score(const void *x, const void *y)
-{
-    const merged *p = x, *q = y;
-    return p->score != q->score ? (p->score > q->score ? -1 : 1) : by_document(x, y);
-}
-
-static json_t *merged_json(maker *m, const merged *group, size_t count, const merged *best, const json_t *spans)
-{
-    static const char *const kept[] = {"owner", "id", "document", "source", "score", "relevance"};
-    const json_t *docs = json_object_get(json_array_get(spans, best->span), "docs");
-    const json_t *doc = json_array_get(docs, best->rank);
-    json_t *out = json_object(), *numbers = json_array();
-    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-        put(out, kept[i], json_incref(json_object_get(doc, kept[i])), &m->failed);
-    for (size_t i = 0; i < count; i++)
-        m->failed |= json_array_append_new(numbers, json_size(group[i].span)) != 0;
-    put(out, "spans", numbers, &m->failed);
-    return out;
-}
-
-/* Each document once, with its best score; best first. */
-static json_t *documents_json(maker *m, const json_t *spans)
-{
-    const size_t n = m->found.count;
-    merged *all = ft_alloc_array(n, sizeof(*all)), *heads = ft_alloc_array(n, sizeof(*heads));
-    json_t *list = json_array();
-    size_t groups = 0;
-    m->failed |= !all || !heads;
-    for (size_t i = 0, rank = 0; !m->failed && i < n; i++) {
-        const found *f = &m->found.items[i];
-        rank = i && m->found.items[i - 1].span == f->span ? rank + 1 : 0;
-        all[i] = (merged){f->index, f->span, rank, f->document.number, f->score};
-    }
-    if (!m->failed && n)
-        qsort(all, n, sizeof(*all), by_document);
-    /* A head stands for a group: `span` and `rank` become the group's place in `all` and its size. */
-    for (size_t i = 0, size = 0; !m->failed && i < n; i += size) {
-        heads[groups] = (merged){all[i].index, i, 0, all[i].number, all[i].score};
-        for (size = 0; i + size < n && all[i + size].index == all[i].index && all[i + size].number == all[i].number;
-             size++)
-            if (all[i + size].score > heads[groups].score)
-                heads[groups].score = all[i + size].score;
-        heads[groups++].rank = size;
-    }
-    if (!m->failed && groups)
-        qsort(heads, groups, sizeof(*heads), by_score);
-    for (size_t g = 0; !m->failed && g < groups; g++) {
-        const merged *group = &all[heads[g].span], *best = group;
-        while (best->score < heads[g].score)
-            best++;
-        m->failed |= json_array_append_new(list, merged_json(m, group, heads[g].rank, best, spans)) != 0;
-    }
-    free(all);
-    free(heads);
-    return list;
-}
-
 /* --- The whole ----------------------------------------------------------------------- */
 
-static ft_code prepare(maker *m, ft_status *st)
+static ft_code prepare(trace_maker *m, ft_status *st)
 {
     const ft_trace_input *in = m->input;
     ft_code rc = flat_indexes_make(&m->flat, m->scope, st);
+    m->lexicon = m->scope->lexicon;
+    if (!rc && !m->lexicon && m->scope->tokenizer) {
+        rc = ft_lexicon_new(&m->own_lexicon, m->scope->tokenizer, st);
+        m->lexicon = m->own_lexicon;
+    }
     if (!rc) {
         const ft_index_set set = {m->flat.indexes, m->flat.count};
         rc = ft_spans_find(set, in->response, in->response_count, &m->options->rules, &m->spans, st);
     }
     if (!rc && m->scope->tokenizer) {
-        rc = text_map_make(&m->text, m->scope->tokenizer, in->response, in->response_count, 0, st);
+        rc = text_map_make(&m->text, m->lexicon, in->response, in->response_count, 0, st);
         if (!rc)
             m->characters = ft_utf8_count(m->text.text.data, m->text.text.size);
     }
     if (!rc)
-        rc = find_documents(&m->found, m->scope, &m->flat, &m->spans, in, m->options, st);
+        rc = find_documents(m, st);
     m->experts = in->routing       ? in->routing->experts
                  : m->scope->model ? ft_model_get_config(m->scope->model)->experts
                                    : 0;
@@ -322,7 +251,18 @@ static ft_code prepare(maker *m, ft_status *st)
     return rc;
 }
 
-static json_t *assemble(maker *m, ft_code *rc, ft_status *st)
+/* What spans and documents follow from, beside the indexes. */
+static json_t *options_json(const trace_maker *m)
+{
+    const ft_trace_options *o = m->options;
+    return json_pack("{s:I,s:I,s:b,s:f,s:s,s:I,s:I,s:I,s:I}", "min_len", (json_int_t)o->rules.min_len, "max_cnt",
+                     (json_int_t)o->rules.max_cnt, "enforce_bow", o->rules.word_starts != NULL, "density",
+                     o->rules.density, "rank", o->rules.rank == FT_RANK_LENGTH ? "length" : "unigram", "max_documents",
+                     (json_int_t)o->max_documents, "snippet_tokens", (json_int_t)o->snippet_tokens, "document_tokens",
+                     (json_int_t)o->document_tokens, "sample_seed", (json_int_t)o->sample_seed);
+}
+
+static json_t *assemble(trace_maker *m, ft_code *rc, ft_status *st)
 {
     const ft_trace_input *in = m->input;
     json_t *t = json_object();
@@ -338,8 +278,15 @@ static json_t *assemble(maker *m, ft_code *rc, ft_status *st)
     put(t, "experts", experts_json(m), &m->failed);
     json_t *spans = spans_json(m, rc, st);
     put(t, "spans", spans, &m->failed);
+    json_t *documents = NULL;
     if (!*rc && !m->failed)
-        put(t, "documents", documents_json(m, spans), &m->failed);
+        *rc = documents_json(m, spans, &documents, st);
+    if (!*rc && !m->failed) {
+        put(t, "documents", documents, &m->failed);
+        put(t, "merged_spans", merged_spans_json(m, documents), &m->failed);
+    }
+    put(t, "options", options_json(m), &m->failed);
+    put(t, "evidence", evidence_json(m), &m->failed);
     put(t, "provenance", provenance_json(m->scope, in), &m->failed);
     put(t, "routing", in->routing && m->experts ? ft_routing_json(m->scope, in->routing, in->without) : json_null(),
         &m->failed);
@@ -349,7 +296,7 @@ static json_t *assemble(maker *m, ft_code *rc, ft_status *st)
 ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input, const ft_trace_options *options,
                       json_t **out, ft_status *st)
 {
-    maker m = {.scope = scope, .input = input, .options = options};
+    trace_maker m = {.scope = scope, .input = input, .options = options};
     *out = NULL;
     ft_code rc = prepare(&m, st);
     json_t *trace = rc ? NULL : assemble(&m, &rc, st);
@@ -364,5 +311,6 @@ ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input, 
     text_map_release(&m.text);
     ft_spans_release(&m.spans);
     flat_indexes_release(&m.flat);
+    ft_lexicon_free(m.own_lexicon);
     return rc;
 }

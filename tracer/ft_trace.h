@@ -10,7 +10,11 @@
 #include "base/ft_json.h"
 #include "model/ft_engine.h"
 #include "text/ft_tokenizer.h"
+#include "tracer/ft_causal.h"
+#include "tracer/ft_evidence.h"
+#include "tracer/ft_lexicon.h"
 #include "tracer/ft_spans.h"
+#include "tracer/ft_usual.h"
 
 FT_API_BEGIN
 
@@ -29,14 +33,20 @@ typedef struct ft_trace_scope {
     const ft_model *model;         /* NULL: no routing */
     const ft_owner *owners;
     size_t owner_count;
+    const ft_lexicon *lexicon;       /* of the tokenizer; NULL: made anew for each trace */
+    const ft_thresholds *thresholds; /* of verdicts; NULL: the defaults */
+    const ft_usual *usual;           /* experts' usual shares; NULL, or of 0 tokens: not known */
     ft_token_set delimiters, word_starts;
 } ft_trace_scope;
 
 typedef struct ft_trace_options {
     ft_span_rules rules;
-    size_t max_documents;  /* a span; 10 */
-    size_t snippet_tokens; /* around the match; 80 */
-    uint64_t sample_seed;  /* which occurrences are shown where there are more */
+    size_t max_documents;   /* a span; 10 */
+    size_t snippet_tokens;  /* around the match; 80 */
+    size_t document_tokens; /* of a document's text, around its best match; 500 */
+    int document_places;    /* 1: where matches lie in the whole document, in bytes and characters; costs reading
+                               each document up to its match */
+    uint64_t sample_seed;   /* which occurrences are shown where there are more */
     /* Asked now and then while documents are read; non-zero ends the work with
      * FT_ERR_CANCELLED. NULL: never. */
     int (*stop)(void *context);
@@ -49,8 +59,9 @@ typedef struct ft_trace_input {
     size_t prompt_count;
     const uint32_t *response;
     size_t response_count;
-    const ft_routing *routing; /* of prompt + response as one timeline; NULL: none */
-    uint64_t without;          /* experts that took no part */
+    const ft_routing *routing;      /* of prompt + response as one timeline; NULL: none */
+    uint64_t without;               /* experts that took no part */
+    const ft_causal_result *causal; /* of the same timeline; NULL: none */
 } ft_trace_input;
 
 /* Spans, documents ranked by BM25, owners, shares; the whole routing where there is

@@ -1,16 +1,15 @@
-/* Which documents a span stands in, ranked; and what is shown of each. */
+/* Which documents a span stands in, ranked. */
 #include "base/ft_random.h"
 #include "tracer/ft_bm25.h"
-#include "tracer/tracer_internal.h"
+#include "tracer/trace_maker.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    WINDOW_TOKENS = 250,          /* on each side of the match: what BM25 reads, as OLMoTrace's page asks for */
-    MAX_FOUND = 1000000,          /* documents in one trace */
-    MAX_METADATA_BYTES = 64 << 10 /* larger metadata is left out of the trace */
+    WINDOW_TOKENS = 250, /* on each side of the match: what BM25 reads, as OLMoTrace's page asks for */
+    MAX_FOUND = 1000000  /* documents in one trace */
 };
 
 ft_code flat_indexes_make(flat_indexes *out, const ft_trace_scope *scope, ft_status *st)
@@ -129,9 +128,14 @@ static uint64_t span_seed(uint64_t seed, const uint32_t *ids, size_t n)
 }
 
 /* One document of each index in turn, until there are enough or no more. */
-static ft_code find_span_documents(found_list *out, const flat_indexes *flat, size_t span, const uint32_t *ids,
-                                   size_t n, const ft_trace_options *options, draw *draws, ft_status *st)
+static ft_code find_span_documents(trace_maker *m, size_t span, draw *draws, ft_status *st)
 {
+    const flat_indexes *flat = &m->flat;
+    const ft_trace_options *options = m->options;
+    found_list *out = &m->found;
+    const uint32_t *ids = m->input->response + m->spans.spans[span].start;
+    const size_t n = m->spans.spans[span].end - m->spans.spans[span].start;
+    const uint64_t *counts = m->spans.index_counts + span * flat->count;
     const size_t first = out->count;
     const uint64_t patience = 8 * (uint64_t)options->max_documents + 64;
     ft_random random;
@@ -139,7 +143,8 @@ static ft_code find_span_documents(found_list *out, const flat_indexes *flat, si
     ft_code rc = FT_OK;
     memset(draws, 0, flat->count * sizeof(*draws));
     for (size_t i = 0; !rc && i < flat->count; i++)
-        rc = draw_start(&draws[i], flat->indexes[i], ids, n, patience, &random, st);
+        if (counts[i])
+            rc = draw_start(&draws[i], flat->indexes[i], ids, n, patience, &random, st);
     for (int more = 1; !rc && more;) {
         more = 0;
         for (size_t i = 0; !rc && i < flat->count; i++) {
@@ -160,24 +165,7 @@ static ft_code find_span_documents(found_list *out, const flat_indexes *flat, si
 
 /* --- Scoring ------------------------------------------------------------------ */
 
-/* The text of tokens [from, to) of a document. */
-static ft_code window_text(text_map *out, const ft_tokenizer *t, const ft_index *ix, const ft_doc_ref *document,
-                           uint64_t from, uint64_t to, ft_status *st)
-{
-    const size_t n = (size_t)(to - from);
-    size_t copied = 0;
-    uint32_t *ids = ft_alloc_array(n, sizeof(*ids));
-    if (!ids)
-        return ft_fail(st, FT_ERR_MEM, "trace: no room for %zu tokens of a document", n);
-    ft_index_document_tokens(ix, document, from, n, ids, &copied);
-    const unsigned flags = (from > 0 ? TEXT_TRIM_START : 0u) | (to < document->length ? TEXT_TRIM_END : 0u);
-    const ft_code rc = text_map_make(out, t, ids, copied, flags, st);
-    free(ids);
-    return rc;
-}
-
-static void window_around(const found *f, size_t match_tokens, size_t before, size_t after, uint64_t *from,
-                          uint64_t *to)
+void window_around(const found *f, size_t match_tokens, size_t before, size_t after, uint64_t *from, uint64_t *to)
 {
     const uint64_t end = f->position + match_tokens;
     *from = f->position > before ? f->position - before : 0;
@@ -195,38 +183,51 @@ static ft_code make_query(ft_buffer *query, const ft_tokenizer *t, const ft_trac
     return rc;
 }
 
-/* FT_ERR_CANCELLED when the caller asks to stop; asked at every 64th step. */
-static ft_code go_on(const ft_trace_options *options, size_t step, ft_status *st)
+ft_code go_on(const ft_trace_options *options, size_t step, ft_status *st)
 {
     if (step % 64 == 0 && options->stop && options->stop(options->stop_context))
         return ft_fail(st, FT_ERR_CANCELLED, "trace: stopped before it was finished");
     return FT_OK;
 }
 
-static ft_code score_all(found_list *l, const ft_trace_scope *scope, const flat_indexes *flat, const ft_spans *spans,
-                         const ft_trace_input *input, const ft_trace_options *options, ft_status *st)
+/* Gives the ranker every window, as tokens. */
+static ft_code rank_windows(const trace_maker *m, ft_ranker *ranker, ft_status *st)
 {
+    size_t longest = 0, copied;
+    for (size_t s = 0; s < m->spans.count; s++)
+        longest = m->spans.spans[s].end - m->spans.spans[s].start > longest
+                      ? m->spans.spans[s].end - m->spans.spans[s].start
+                      : longest;
+    uint32_t *ids = ft_alloc_array(longest + 2 * (size_t)WINDOW_TOKENS, sizeof(*ids));
+    ft_code rc = ids ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu tokens of a document", longest);
+    for (size_t i = 0; !rc && i < m->found.count; i++) {
+        const found *f = &m->found.items[i];
+        const ft_span *span = &m->spans.spans[f->span];
+        uint64_t from, to;
+        window_around(f, span->end - span->start, WINDOW_TOKENS, WINDOW_TOKENS, &from, &to);
+        rc = go_on(m->options, i, st);
+        if (!rc) {
+            ft_index_document_tokens(m->flat.indexes[f->index], &f->document, from, (size_t)(to - from), ids, &copied);
+            rc = ft_ranker_add_tokens(ranker, m->lexicon, ids, copied, st);
+        }
+    }
+    free(ids);
+    return rc;
+}
+
+static ft_code score_all(trace_maker *m, ft_status *st)
+{
+    found_list *l = &m->found;
     ft_buffer query = {0};
     ft_ranker *ranker = NULL;
     double *scores = ft_alloc_array(l->count, sizeof(*scores));
     ft_code rc = scores ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu scores", l->count);
     if (!rc)
-        rc = make_query(&query, scope->tokenizer, input, st);
+        rc = make_query(&query, m->scope->tokenizer, m->input, st);
     if (!rc)
         rc = ft_ranker_new(&ranker, (ft_text_view){query.data, query.size}, st);
-    for (size_t i = 0; !rc && i < l->count; i++) {
-        const found *f = &l->items[i];
-        const ft_span *span = &spans->spans[f->span];
-        uint64_t from, to;
-        text_map text = {0};
-        window_around(f, span->end - span->start, WINDOW_TOKENS, WINDOW_TOKENS, &from, &to);
-        rc = go_on(options, i, st);
-        if (!rc)
-            rc = window_text(&text, scope->tokenizer, flat->indexes[f->index], &f->document, from, to, st);
-        if (!rc)
-            rc = ft_ranker_add(ranker, (ft_text_view){text.text.data, text.text.size}, st);
-        text_map_release(&text);
-    }
+    if (!rc)
+        rc = rank_windows(m, ranker, st);
     if (!rc) {
         ft_ranker_scores(ranker, scores);
         for (size_t i = 0; i < l->count; i++)
@@ -250,125 +251,26 @@ static int best_first(const void *x, const void *y)
     return (p->document.number > q->document.number) - (p->document.number < q->document.number);
 }
 
-ft_code find_documents(found_list *out, const ft_trace_scope *scope, const flat_indexes *flat, const ft_spans *spans,
-                       const ft_trace_input *input, const ft_trace_options *options, ft_status *st)
+ft_code find_documents(trace_maker *m, ft_status *st)
 {
-    memset(out, 0, sizeof(*out));
-    if (spans->count && options->max_documents > MAX_FOUND / spans->count)
+    found_list *out = &m->found;
+    const size_t spans = m->spans.count;
+    if (spans && m->options->max_documents > MAX_FOUND / spans)
         return ft_fail(st, FT_ERR_LIMIT,
                        "%zu spans with %zu documents each are more than a trace holds; ask for fewer documents, "
                        "a density above 0, or trace a shorter text",
-                       spans->count, options->max_documents);
-    draw *draws = ft_alloc_array(flat->count, sizeof(*draws));
-    ft_code rc = draws ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu indexes", flat->count);
-    for (size_t s = 0; !rc && options->max_documents && s < spans->count; s++) {
-        const ft_span *span = &spans->spans[s];
-        rc = go_on(options, s, st);
+                       spans, m->options->max_documents);
+    draw *draws = ft_alloc_array(m->flat.count, sizeof(*draws));
+    ft_code rc = draws ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu indexes", m->flat.count);
+    for (size_t s = 0; !rc && m->options->max_documents && s < spans; s++) {
+        rc = go_on(m->options, s, st);
         if (!rc)
-            rc = find_span_documents(out, flat, s, input->response + span->start, span->end - span->start, options,
-                                     draws, st);
+            rc = find_span_documents(m, s, draws, st);
     }
     free(draws);
-    if (!rc && scope->tokenizer && out->count)
-        rc = score_all(out, scope, flat, spans, input, options, st);
-    if (rc)
-        found_list_release(out);
-    else if (out->count)
+    if (!rc && m->lexicon && out->count)
+        rc = score_all(m, st);
+    if (!rc && out->count)
         qsort(out->items, out->count, sizeof(*out->items), best_first);
     return rc;
-}
-
-/* --- Showing ------------------------------------------------------------------ */
-
-static json_t *parse_metadata(const ft_doc_ref *document)
-{
-    json_t *metadata = NULL;
-    if (document->metadata_bytes <= MAX_METADATA_BYTES &&
-        ft_json_parse(&metadata, document->metadata, document->metadata_bytes, "metadata", NULL) == FT_OK &&
-        json_is_object(metadata))
-        return metadata;
-    json_decref(metadata);
-    return json_object();
-}
-
-/* The recorded id; infini-gram keeps it in the metadata, or else file and line. */
-static json_t *document_id(const ft_doc_ref *document, const json_t *metadata)
-{
-    const json_t *inner = json_object_get(metadata, "metadata"), *id = json_object_get(inner, "id");
-    const json_t *path = json_object_get(metadata, "path"), *line = json_object_get(metadata, "linenum");
-    if (document->id_bytes)
-        return ft_json_text(document->id, document->id_bytes);
-    if (json_is_string(id))
-        return json_deep_copy(id);
-    if (json_is_string(path) && json_is_integer(line))
-        return json_sprintf("%s:%" JSON_INTEGER_FORMAT, json_string_value(path), json_integer_value(line));
-    return json_sprintf("document %" PRIu64, document->number);
-}
-
-json_t *trace_document_id(const ft_doc_ref *document)
-{
-    json_t *metadata = parse_metadata(document), *id = metadata ? document_id(document, metadata) : NULL;
-    json_decref(metadata);
-    return id;
-}
-
-static json_t *document_source(const json_t *metadata, json_t *id)
-{
-    json_t *source = json_object_get(metadata, "source");
-    if (!json_is_string(source))
-        source = json_object_get(json_object_get(metadata, "metadata"), "source");
-    return json_is_string(source) ? json_incref(source) : json_incref(id);
-}
-
-static ft_code put_snippet(json_t *out, const found *f, const ft_tokenizer *t, const ft_index *ix, size_t match_tokens,
-                           size_t snippet_tokens, int *failed, ft_status *st)
-{
-    static const char *const names[] = {"snippet", "match_start_byte", "match_end_byte", "match_start_char",
-                                        "match_end_char"};
-    if (!t) {
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-            put(out, names[i], json_null(), failed);
-        return FT_OK;
-    }
-    uint64_t from, to;
-    window_around(f, match_tokens, snippet_tokens / 2, snippet_tokens - snippet_tokens / 2, &from, &to);
-    text_map text;
-    const ft_code rc = window_text(&text, t, ix, &f->document, from, to, st);
-    if (rc)
-        return rc;
-    const size_t start = (size_t)(f->position - from) < text.n ? (size_t)(f->position - from) : text.n;
-    const size_t end = match_tokens < text.n - start ? start + match_tokens : text.n;
-    put(out, names[0], json_stringn_nocheck(text.text.data, text.text.size), failed);
-    put(out, names[1], json_size(text.at[start].floor), failed);
-    put(out, names[2], json_size(text.at[end].ceil), failed);
-    put(out, names[3], json_size(text.at[start].floor_char), failed);
-    put(out, names[4], json_size(text.at[end].ceil_char), failed);
-    text_map_release(&text);
-    return FT_OK;
-}
-
-json_t *document_json(const found *f, const ft_trace_scope *scope, const flat_indexes *flat, const ft_span *span,
-                      size_t snippet_tokens, ft_status *st)
-{
-    int failed = 0;
-    json_t *out = json_object(), *metadata = parse_metadata(&f->document);
-    json_t *id = document_id(&f->document, metadata);
-    put(out, "owner", json_string_nocheck(scope->owners[f->owner].name), &failed);
-    put(out, "id", json_incref(id), &failed);
-    put(out, "document", json_size(f->document.number), &failed);
-    put(out, "source", document_source(metadata, id), &failed);
-    put(out, "metadata", metadata, &failed);
-    put(out, "position", json_size(f->position), &failed);
-    put(out, "length", json_size(f->document.length), &failed);
-    put(out, "score", scope->tokenizer ? json_real(f->score) : json_null(), &failed);
-    put(out, "relevance", json_null(), &failed);
-    const ft_code rc = put_snippet(out, f, scope->tokenizer, flat->indexes[f->index], span->end - span->start,
-                                   snippet_tokens, &failed, st);
-    json_decref(id);
-    if (!rc && !failed)
-        return out;
-    json_decref(out);
-    if (!rc)
-        (void)ft_fail(st, FT_ERR_MEM, "trace: no room for a document");
-    return NULL;
 }

@@ -18,12 +18,13 @@ typedef struct text_map {
     ft_buffer text;
     boundary *at; /* [n + 1] */
     size_t n;
+    size_t trimmed; /* bytes left out at the start: the rest of a character that began before */
 } text_map;
 
 /* Characters that the first or last token cuts at the outer edge are left out
  * (not shown as U+FFFD) where the flag is given. */
 enum { TEXT_TRIM_START = 1, TEXT_TRIM_END = 2 };
-FT_CHECKED ft_code text_map_make(text_map *out, const ft_tokenizer *t, const uint32_t *ids, size_t n, unsigned flags,
+FT_CHECKED ft_code text_map_make(text_map *out, const ft_lexicon *l, const uint32_t *ids, size_t n, unsigned flags,
                                  ft_status *st);
 void text_map_release(text_map *m);
 
@@ -50,19 +51,11 @@ typedef struct flat_indexes {
 FT_CHECKED ft_code flat_indexes_make(flat_indexes *out, const ft_trace_scope *scope, ft_status *st);
 void flat_indexes_release(flat_indexes *f);
 
-/* Up to max_documents documents of every span, scored against prompt and response. */
-FT_CHECKED ft_code find_documents(found_list *out, const ft_trace_scope *scope, const flat_indexes *flat,
-                                  const ft_spans *spans, const ft_trace_input *input, const ft_trace_options *options,
-                                  ft_status *st);
 void found_list_release(found_list *l);
 
 /* The id that a trace has of a document: the recorded one, or what stands for it. A string; NULL when
  * memory is out. */
 json_t *trace_document_id(const ft_doc_ref *document);
-
-/* JSON of one found document, without score and relevance; NULL with *st set. */
-json_t *document_json(const found *f, const ft_trace_scope *scope, const flat_indexes *flat, const ft_span *span,
-                      size_t snippet_tokens, ft_status *st);
 
 /* --- JSON -------------------------------------------------------------------- */
 

@@ -98,6 +98,8 @@ export class DocumentPanel {
     if (Number.isFinite(span.count)) facts.push(`${times(span.count)} in all corpora`);
     if (Number.isFinite(span.unigram_logprob_sum)) facts.push(`unigram log-probability ${span.unigram_logprob_sum.toFixed(1).replace("-", "−")}`);
     parts.push(el("p", { class: "facts" }, facts.join(" · ")));
+    if (span.verdict) parts.push(this.#verdict(span));
+    if (span.evidence) parts.push(el("h3", {}, "Evidence"), this.#evidence(span.evidence));
     if (span.shares) parts.push(el("h3", {}, trace && !trace.finish_reason ? "Experts at work as it was read" : "Experts at work while it was written"), this.#shares(span.shares, trace));
     if (!docs) parts.push(el("p", { class: "hint" }, "Its documents come when the text is complete."));
     else {
@@ -106,6 +108,26 @@ export class DocumentPanel {
       parts.push(el("ol", { class: "documents" }, ...docs.map((doc) => this.#document(doc))));
     }
     return parts;
+  }
+
+  #verdict(span) {
+    const named = (span.verdict_owners ?? []).map((name) => this.#owner(name));
+    return el("p", { class: "verdict", title: span.verdict_rule ?? "" }, el("strong", {}, span.verdict), ...named);
+  }
+
+  /* One line for each owner that something speaks for: what its corpus holds, its expert's share against the usual
+   * one, what the span loses without the expert. */
+  #evidence(evidence) {
+    const list = el("ul", { class: "evidence" });
+    for (const { owner, verbatim, routing, causal } of evidence) {
+      const facts = [];
+      if (verbatim?.count) facts.push(`word for word × ${number(verbatim.count)}`);
+      else if (verbatim?.length > 1) facts.push(`${plural(verbatim.length, "token")} of it`);
+      if (routing && routing.share >= 0.005) facts.push(`share ${percent(routing.share)}${routing.usual === null ? "" : `, usually ${percent(routing.usual)}`}`);
+      if (causal) facts.push(`${causal.loss.toFixed(1).replace("-", "−")} nats less without it`);
+      if (facts.length) list.append(el("li", {}, this.#owner(owner), ` ${facts.join(" · ")}`));
+    }
+    return list;
   }
 
   #owner(name, suffix = "") {

@@ -4,6 +4,7 @@
  * Work goes in five steps: options, opening what they name, one generation step
  * after another with what is new shown in between, the trace, and the result. */
 #include "api/cli/cli.h"
+#include "api/cli/cli_evidence.h"
 #include "api/cli/cli_model_args.h"
 #include "api/cli/cli_render.h"
 
@@ -47,6 +48,8 @@ static const char help[] =
     "                       in a federation; separated by commas\n"
     "  --trace              find the spans that stand in the owners' corpora, with documents\n"
     "                       and each expert's share; kept in the federation's store\n"
+    "  --causal             with the trace: how much less probable each span is without each\n"
+    "                       expert, by one more pass over the text for each of them\n"
     "  --trace-prompt       the same for prompt and completion together\n"
     "  --documents N        documents shown for each span (default 3; --json has all)\n"
     "  --compute TYPE       float32: exact (default); bfloat16: bfloat16 weights times inputs\n"
@@ -67,7 +70,7 @@ typedef struct generate {
     long long new_tokens; /* -1: the default */
     long long threads, documents;
     ft_sampling sampling;
-    int seeded, ignore_end_of_text, json, trace, trace_prompt;
+    int seeded, ignore_end_of_text, json, trace, trace_prompt, causal;
     const char *stop[FT_MAX_STOPS];
     size_t stop_count;
     uint64_t without;
@@ -114,6 +117,8 @@ static int take_option(generate *g, const char *name, const char *value)
         g->without_list = value;
     } else if (!strcmp(name, "trace")) {
         g->trace = 1;
+    } else if (!strcmp(name, "causal")) {
+        g->trace = g->causal = 1;
     } else if (!strcmp(name, "trace-prompt")) {
         g->trace = g->trace_prompt = 1;
     } else if (!strcmp(name, "documents")) {
@@ -363,18 +368,27 @@ static ft_code make_trace(const generate *g, json_t **trace, ft_status *st)
     if (now.count)
         memcpy(all + g->count, now.ids, now.count * sizeof(*all));
     const size_t before = g->trace_prompt ? 0 : g->count;
+    const ft_engine_options from = g->federation ? ft_federation_engine(g->federation) : (ft_engine_options){0};
+    const ft_engine_options how = cli_engine_options(&g->how, &from);
+    const cli_timeline line = {.ids = all, .first = before, .count = total, .without = g->without};
+    ft_causal *pass = NULL;
+    ft_code rc = g->federation ? cli_measure_usual(g->federation, g->pool, &how, st) : FT_OK;
+    if (!rc && g->causal)
+        rc = cli_find_causes(g->model, g->pool, &how, &line, &pass, st);
+    const ft_causal_result causes = pass ? ft_causal_get(pass) : (ft_causal_result){0};
     const ft_trace_input in = {.prompt = all,
                                .prompt_count = before,
                                .response = all + before,
                                .response_count = total - before,
                                .routing = routing.experts ? &routing : NULL,
-                               .without = g->without};
+                               .without = g->without,
+                               .causal = pass ? &causes : NULL};
     const ft_trace_options o = ft_trace_options_default(&g->scope);
-    ft_code rc = ft_trace_make(&g->scope, &in, &o, trace, st);
+    if (!rc)
+        rc = ft_trace_make(&g->scope, &in, &o, trace, st);
+    ft_causal_free(pass);
     free(all);
     const char *model = g->federation ? ft_federation_name(g->federation) : ft_model_folder(g->model);
-    const ft_engine_options from = g->federation ? ft_federation_engine(g->federation) : (ft_engine_options){0};
-    const ft_engine_options how = cli_engine_options(&g->how, &from);
     if (!rc)
         rc = ft_trace_set_engine(*trace, g->model, &how, st);
     if (!rc)
@@ -478,10 +492,10 @@ static int run(generate *g)
 int cli_generate(int argc, char **argv)
 {
     static const cli_option options[] = {
-        {"prompt", 'p', 1}, {"ids", 0, 1},    {"new-tokens", 'n', 1}, {"temperature", 0, 1}, {"top-k", 0, 1},
-        {"top-p", 0, 1},    {"min-p", 0, 1},  {"seed", 0, 1},         {"stop", 0, 1},        {"ignore-eos", 0, 0},
-        {"without", 0, 1},  {"trace", 0, 0},  {"trace-prompt", 0, 0}, {"documents", 0, 1},   {"threads", 0, 1},
-        {"json", 0, 0},     {"help", 'h', 0}, CLI_ENGINE_OPTIONS,     {NULL, 0, 0}};
+        {"prompt", 'p', 1}, {"ids", 0, 1},   {"new-tokens", 'n', 1}, {"temperature", 0, 1}, {"top-k", 0, 1},
+        {"top-p", 0, 1},    {"min-p", 0, 1}, {"seed", 0, 1},         {"stop", 0, 1},        {"ignore-eos", 0, 0},
+        {"without", 0, 1},  {"trace", 0, 0}, {"trace-prompt", 0, 0}, {"causal", 0, 0},      {"documents", 0, 1},
+        {"threads", 0, 1},  {"json", 0, 0},  {"help", 'h', 0},       CLI_ENGINE_OPTIONS,    {NULL, 0, 0}};
     cli_args a = {.subcommand = "generate", .options = options, .argc = argc, .argv = argv};
     generate g = {.new_tokens = -1, .documents = 3, .sampling = {.top_p = 1}};
     const char *name, *value;

@@ -1,5 +1,6 @@
 /* flextrace trace: spans, documents and owners of given texts or tokens. */
 #include "api/cli/cli.h"
+#include "api/cli/cli_evidence.h"
 #include "api/cli/cli_render.h"
 
 #include "base/ft_file.h"
@@ -49,6 +50,8 @@ static const char help[] =
     "      --text TEXT            trace this text and show the result; --json for one JSON object\n"
     "      --prompt TEXT          goes with --text\n"
     "      --documents N          documents shown for each span with --text (default 3)\n"
+    "      --causal               how much less probable each span is without each expert, by one more\n"
+    "                             pass of the model for each of them; a row asks with \"causal\": true\n"
     "      --threads N            for the model (default: all processors)\n"
     "\n"
     "Examples:\n"
@@ -59,7 +62,7 @@ static const char help[] =
 static const cli_option options[] = {
     {"index", 'i', 1},     {"owner", 0, 1}, {"tokenizer", 't', 1}, {"model", 'm', 1},  {"bow", 0, 1},
     {"infini-gram", 0, 1}, {"eot", 0, 1},   {"text", 0, 1},        {"prompt", 'p', 1}, {"documents", 0, 1},
-    {"threads", 0, 1},     {"json", 0, 0},  {"help", 'h', 0},      {NULL, 0, 0},
+    {"threads", 0, 1},     {"json", 0, 0},  {"causal", 0, 0},      {"help", 'h', 0},   {NULL, 0, 0},
 };
 
 /* What the command was asked for, and all that it opened. */
@@ -68,7 +71,7 @@ typedef struct tracing {
     char *named[MAX_INDEXES];                            /* copies of --owner's values */
     size_t path_count;
     const char *federation_path, *tokenizer_path, *model_path, *bow_path, *text, *prompt;
-    int infini_version, json;
+    int infini_version, json, causal;
     long long end_of_text, threads, documents;
 
     ft_federation *federation;
@@ -227,6 +230,10 @@ static ft_code open_all(tracing *t, ft_status *st)
         rc = ft_encoder_new(&t->encoder, t->scope.tokenizer, st);
     if (!rc && t->scope.model)
         rc = ft_pool_new(&t->pool, (unsigned)t->threads, st);
+    if (!rc && t->federation) {
+        const ft_engine_options how = ft_federation_engine(t->federation);
+        rc = cli_measure_usual(t->federation, t->pool, &how, st);
+    }
     return rc;
 }
 
@@ -255,6 +262,7 @@ static void close_all(tracing *t)
 typedef struct request {
     uint32_t *prompt, *response;
     size_t prompt_count, response_count;
+    int causal;
     ft_trace_options options;
     ft_token_set delimiters;
 } request;
@@ -316,6 +324,7 @@ static ft_code read_rules(tracing *t, const json_t *row, request *r, ft_status *
     ft_span_rules *rules = &r->options.rules;
     int64_t min_len = (int64_t)rules->min_len, max_cnt = (int64_t)rules->max_cnt;
     int64_t documents = (int64_t)r->options.max_documents, snippet = (int64_t)r->options.snippet_tokens;
+    int64_t text = (int64_t)r->options.document_tokens, seed = (int64_t)r->options.sample_seed;
     int enforce_bow = 1;
     const char *rank = "unigram";
     ft_code rc = ft_json_get_int(row, "min_len", 0, INT64_C(1) << 40, &min_len, st);
@@ -331,6 +340,12 @@ static ft_code read_rules(tracing *t, const json_t *row, request *r, ft_status *
         rc = ft_json_get_int(row, "max_documents", 0, 1000, &documents, st);
     if (!rc)
         rc = ft_json_get_int(row, "snippet_tokens", 0, 100000, &snippet, st);
+    if (!rc)
+        rc = ft_json_get_int(row, "document_tokens", 0, 100000, &text, st);
+    if (!rc)
+        rc = ft_json_get_int(row, "sample_seed", 0, INT64_MAX, &seed, st);
+    if (!rc)
+        rc = ft_json_get_bool(row, "document_places", &r->options.document_places, st);
     if (!rc && strcmp(rank, "unigram") != 0 && strcmp(rank, "length") != 0)
         rc = ft_fail(st, FT_ERR_ARG, "'rank' must be \"unigram\" or \"length\", not \"%.40s\"", rank);
     if (!rc && enforce_bow && !t->has_bow && !t->scope.tokenizer)
@@ -343,6 +358,8 @@ static ft_code read_rules(tracing *t, const json_t *row, request *r, ft_status *
     rules->word_starts = !enforce_bow ? NULL : t->has_bow ? &t->bow : &t->scope.word_starts;
     r->options.max_documents = (size_t)documents;
     r->options.snippet_tokens = (size_t)snippet;
+    r->options.document_tokens = (size_t)text;
+    r->options.sample_seed = (uint64_t)seed;
     return rc;
 }
 
@@ -365,10 +382,28 @@ static ft_code read_with_model(tracing *t, const request *r, ft_session **sessio
     return rc;
 }
 
+/* What is lost without each expert; *ids is the timeline that it reads. */
+static ft_code find_causes(const tracing *t, const request *r, uint32_t **ids, ft_causal **out, ft_status *st)
+{
+    const size_t count = r->prompt_count + r->response_count;
+    const ft_engine_options how = t->federation ? ft_federation_engine(t->federation) : (ft_engine_options){0};
+    *ids = ft_alloc_array(count, sizeof(**ids));
+    if (!*ids)
+        return ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (r->prompt_count)
+        memcpy(*ids, r->prompt, r->prompt_count * sizeof(**ids));
+    memcpy(*ids + r->prompt_count, r->response, r->response_count * sizeof(**ids));
+    const cli_timeline line = {.ids = *ids, .first = r->prompt_count, .count = count};
+    return cli_find_causes(t->scope.model, t->pool, &how, &line, out, st);
+}
+
 static ft_code trace_request(tracing *t, const request *r, json_t **out, ft_status *st)
 {
     ft_session *session = NULL;
+    ft_causal *pass = NULL;
+    uint32_t *timeline = NULL;
     ft_routing routing;
+    ft_causal_result causes;
     ft_trace_input in = {.prompt = r->prompt,
                          .prompt_count = r->prompt_count,
                          .response = r->response,
@@ -377,10 +412,18 @@ static ft_code trace_request(tracing *t, const request *r, json_t **out, ft_stat
     if (t->scope.model && ft_model_get_config(t->scope.model)->experts && r->prompt_count + r->response_count) {
         rc = read_with_model(t, r, &session, &routing, st);
         in.routing = &routing;
+        if (!rc && (t->causal || r->causal) && r->response_count)
+            rc = find_causes(t, r, &timeline, &pass, st);
+    }
+    if (pass) {
+        causes = ft_causal_get(pass);
+        in.causal = &causes;
     }
     if (!rc)
         rc = ft_trace_make(&t->scope, &in, &r->options, out, st);
+    ft_causal_free(pass);
     ft_session_close(session);
+    free(timeline);
     return rc;
 }
 
@@ -399,6 +442,8 @@ static json_t *trace_row(void *context, const json_t *row, ft_status *st)
         rc = read_delimiters(t, row, &r, st);
     if (!rc)
         rc = read_rules(t, row, &r, st);
+    if (!rc)
+        rc = ft_json_get_bool(row, "causal", &r.causal, st);
     if (!rc)
         rc = trace_request(t, &r, &out, st);
     request_release(&r);
@@ -483,6 +528,8 @@ static int take_option(tracing *t, const char *name, const char *value)
         t->prompt = value;
     else if (!strcmp(name, "json"))
         t->json = 1;
+    else if (!strcmp(name, "causal"))
+        t->causal = 1;
     else if (!strcmp(name, "infini-gram")) {
         if (!cli_integer("trace", name, value, 4, 5, &version))
             return CLI_USAGE;

@@ -1,0 +1,62 @@
+/* trace_maker: one trace being made, and what its steps share.
+ *
+ *   ft_trace.c         the whole: tokens, spans, experts
+ *   trace_documents.c  which documents a span stands in, ranked
+ *   trace_shown.c      what is shown of a document
+ *   trace_merged.c     documents over spans, spans over overlaps
+ *   trace_evidence.c   evidence and verdict of a span */
+#ifndef FT_TRACE_MAKER_H
+#define FT_TRACE_MAKER_H
+#include "tracer/tracer_internal.h"
+
+/* What the steps of one trace share. */
+typedef struct trace_maker {
+    const ft_trace_scope *scope;
+    const ft_trace_input *input;
+    const ft_trace_options *options;
+    const ft_lexicon *lexicon; /* NULL without a tokenizer */
+    ft_lexicon *own_lexicon;   /* where the scope has none */
+    flat_indexes flat;
+    ft_spans spans;
+    text_map text; /* of the response; empty without a tokenizer */
+    found_list found;
+    size_t experts;
+    double *shares;      /* [experts], scratch */
+    size_t shown_tokens; /* of the text that it may show */
+    size_t characters;
+    int failed; /* memory ran out while JSON was made */
+} trace_maker;
+
+/* Up to max_documents documents of every span, scored against prompt and response, into m->found. */
+FT_CHECKED ft_code find_documents(trace_maker *m, ft_status *st);
+/* Tokens [*from, *to) of the document: the match with so many before and after it. */
+void window_around(const found *f, size_t match_tokens, size_t before, size_t after, uint64_t *from, uint64_t *to);
+/* FT_ERR_CANCELLED when the caller asks to stop; asked at every 64th step. */
+FT_CHECKED ft_code go_on(const ft_trace_options *options, size_t step, ft_status *st);
+
+/* Sets start, end, start_byte … end_char and text of a stretch of the response; null without a tokenizer. */
+void put_stretch(trace_maker *m, json_t *out, size_t start, size_t end);
+/* Shares of mixing weight over response tokens [start, end); null where no routing says anything. */
+json_t *shares_json(trace_maker *m, size_t start, size_t end);
+/* Puts them into m->shares; 0 where there are none. */
+int has_shares(trace_maker *m, size_t start, size_t end);
+/* Counts text that will be shown; FT_ERR_LIMIT when a trace would hold too much. */
+FT_CHECKED ft_code show_tokens(trace_maker *m, size_t tokens, ft_status *st);
+const char *relevance_of(const trace_maker *m, double score); /* "high", "medium", "low" */
+
+/* JSON of one found document; NULL with *st set. */
+json_t *document_json(trace_maker *m, const found *f, ft_status *st);
+/* Sets "text", "text_position" and "matches" of a merged document: the group's places, the text
+ * around `best`. */
+FT_CHECKED ft_code put_document_text(trace_maker *m, json_t *out, const found *const *group, size_t count,
+                                     const found *best, ft_status *st);
+/* Each document once, with its best score; best first. */
+FT_CHECKED ft_code documents_json(trace_maker *m, const json_t *spans, json_t **out, ft_status *st);
+/* Spans that overlap as one. */
+json_t *merged_spans_json(trace_maker *m, const json_t *documents);
+/* Sets "evidence" and the verdict of a span. */
+FT_CHECKED ft_code put_evidence(trace_maker *m, json_t *out, size_t number, ft_status *st);
+/* The trace's own "evidence": thresholds and usual shares. */
+json_t *evidence_json(trace_maker *m);
+
+#endif
