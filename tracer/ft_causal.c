@@ -186,10 +186,11 @@ static size_t next_chunk(const ft_causal *c, int *scored)
 {
     const size_t left = to_read(c) - c->read, batch = ft_engine_batch_tokens(c->engine);
     const size_t before = c->first && c->first - 1 > c->read ? c->first - 1 - c->read : 0;
-    size_t most = batch / c->group_count;
+    const size_t sessions = c->group_count ? c->group_count : 1;
+    size_t most = batch / sessions;
     *scored = !before;
     if (*scored) {
-        const size_t fit = LOGITS_BYTES / sizeof(float) / c->vocab / c->group_count;
+        const size_t fit = LOGITS_BYTES / sizeof(float) / c->vocab / sessions;
         most = fit < most ? fit : most;
     }
     most = most ? most : 1;

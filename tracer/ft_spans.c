@@ -404,7 +404,7 @@ ft_code ft_span_tracker_append(ft_span_tracker *t, const uint32_t *ids, size_t n
     ft_code rc = ft_size_add(t->n, n, &all, st);
     if (!rc)
         rc = grow(t, all, st);
-    if (rc || !n)
+    if (rc || !n || !t->ids)
         return rc;
     memcpy(t->ids + t->n, ids, n * sizeof(*ids));
     look_up(t, n);

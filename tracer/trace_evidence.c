@@ -204,7 +204,7 @@ ft_code put_evidence(trace_maker *m, json_t *out, size_t number, ft_status *st)
     const int room = c.parties && c.evidence && c.layer_shares && named && list;
     if (room) {
         c.count = list_parties(m, c.parties);
-        if (has_shares(m, c.span->start, c.span->end)) {
+        if (r && has_shares(m, c.span->start, c.span->end)) {
             c.shares = m->shares;
             find_layer_shares(&c, r);
         }

@@ -80,7 +80,8 @@ static ft_code read_stretch(trace_maker *m, const found *f, size_t around, stret
 static int find_match(const trace_maker *m, const stretch *s, const found *f, boundary *start, boundary *end)
 {
     const size_t n = m->spans.spans[f->span].end - m->spans.spans[f->span].start;
-    if (f->position < s->from || f->position - s->from > s->text.n || n > s->text.n - (size_t)(f->position - s->from))
+    if (!s->text.at || f->position < s->from || f->position - s->from > s->text.n ||
+        n > s->text.n - (size_t)(f->position - s->from))
         return 0;
     *start = s->text.at[f->position - s->from];
     *end = s->text.at[f->position - s->from + n];
