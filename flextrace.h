@@ -24,6 +24,8 @@
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_receipt_make     a signed statement of a trace   tracer/ft_receipt.h
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
+ *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
+ *   ft_erase            documents out of all of it      tracer/ft_erasure.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
 #ifndef FLEXTRACE_H
 #define FLEXTRACE_H
@@ -53,5 +55,7 @@
 #include "tracer/ft_keyring.h"
 #include "tracer/ft_replay.h"
 #include "tracer/ft_store.h"
+#include "tracer/ft_audit.h"
+#include "tracer/ft_erasure.h"
 #include "tracer/ft_trace.h"
 #endif

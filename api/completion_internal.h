@@ -110,7 +110,7 @@ typedef struct ft_item {
     uint32_t end_token; /* the end-of-text token that ended it; FT_NO_ID: none */
     ft_routing routing; /* its own copy, from the final call on */
     uint8_t *routing_ids;
-    float *routing_weights;
+    float *routing_weights, *routing_probs; /* probs: NULL unless the store keeps them */
 
     /* The worker's. */
     size_t sent_tokens, sent_text;

@@ -93,8 +93,16 @@ static ft_code keep_routing(ft_item *item, const ft_generation *g, ft_status *st
         memcpy(item->routing_ids, r.expert_ids, n * sizeof(*item->routing_ids));
         memcpy(item->routing_weights, r.weights, n * sizeof(*item->routing_weights));
     }
+    /* Every expert's probability only where the store keeps them. */
+    const size_t probabilities = r.tokens * r.layers * r.experts;
+    if (r.probs && ft_federation_store_options(item->job->server->federation).routing == FT_ROUTING_PROBABILITIES) {
+        item->routing_probs = ft_alloc_array(probabilities, sizeof(*item->routing_probs));
+        if (!item->routing_probs)
+            return ft_fail(st, FT_ERR_MEM, "no room for the routing of %zu tokens", r.tokens);
+        memcpy(item->routing_probs, r.probs, probabilities * sizeof(*item->routing_probs));
+    }
     item->routing = r;
-    item->routing.probs = NULL;
+    item->routing.probs = item->routing_probs;
     item->routing.expert_ids = item->routing_ids;
     item->routing.weights = item->routing_weights;
     return FT_OK;
@@ -560,6 +568,7 @@ void ft_job_free(ft_job *job)
         ft_buffer_release(&item->text);
         free(item->routing_ids);
         free(item->routing_weights);
+        free(item->routing_probs);
         ft_span_tracker_free(item->tracker);
         free(item->live);
         json_decref(item->trace);

@@ -61,12 +61,30 @@ ft_snapshot *ft_server_snapshot(ft_server *s)
     return ft_federation_snapshot(s->federation);
 }
 
+/* Deletes what the federation no longer keeps, a little at a time, once a second while there is some. */
+static void retain(ft_server *s)
+{
+    enum { AT_ONCE = 256 };
+    const ft_retention keep = ft_federation_retention(s->federation);
+    const double now = ft_seconds_now();
+    struct timespec wall;
+    size_t deleted = 0;
+    ft_status st = {0};
+    if (!s->store || (!keep.max_age_ms && !keep.max_bytes) || now < s->retain_at)
+        return;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    if (ft_store_retain(s->store, &keep, (uint64_t)wall.tv_sec * 1000, AT_ONCE, &deleted, &st))
+        ft_server_log(s, "retention: %s", st.msg);
+    s->retain_at = now + (deleted ? 1 : 60);
+}
+
 /* On a worker, since an index may open slowly. So the quick routes are a quarter of a
  * second behind at most, and what was removed leaves the disk though nobody asks. */
 static void look_for_new(ft_work *work)
 {
     ft_server *s = (ft_server *)(void *)((char *)work - offsetof(ft_server, look));
     ft_federation_refresh(s->federation, tell, s);
+    retain(s);
     atomic_store(&s->looking, 0);
 }
 
@@ -238,9 +256,10 @@ static ft_code open_parts(ft_server *s, ft_status *st)
                                       .compute = engine.compute,
                                       .kv_type = engine.kv_type,
                                       .kv_bytes = engine.kv_bytes};
+    const ft_store_options keep = ft_federation_store_options(s->federation);
     s->engine = engine;
     if (!rc && ft_federation_store(s->federation))
-        rc = ft_store_open(&s->store, ft_federation_store(s->federation), 0, st);
+        rc = ft_store_open_with(&s->store, ft_federation_store(s->federation), &keep, st);
     if (!rc)
         rc = ft_keyring_open(&s->keys, s->federation, st);
     if (!rc && s->model)

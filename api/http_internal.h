@@ -217,6 +217,7 @@ struct ft_server {
 
     ft_work look; /* for new indexes, by the clock: also while nobody asks */
     atomic_int looking;
+    double retain_at; /* when the store is next looked through for what is too old; of whoever is `looking` */
 
     pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */
     ft_job *jobs;

@@ -357,6 +357,8 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, co
         if (rc)
             return rc;
     }
+    if (json_object_set_new(*trace, "key", json_string(q->key)))
+        return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
     if (!o->store || !s->store)
         return FT_OK;
     char id[FT_TRACE_ID], location[64];

@@ -21,6 +21,13 @@ ft_handler ft_route_completions, ft_route_chat;
 ft_handler ft_route_traces, ft_route_trace_new, ft_route_trace;
 /* route_receipts.c */
 ft_handler ft_route_keys, ft_route_receipt, ft_route_receipt_salt;
+/* route_routing.c */
+ft_handler ft_route_trace_routing, ft_route_routing;
+/* route_compliance.c */
+ft_handler ft_route_outputs, ft_route_verbatim, ft_route_experts_used, ft_route_optouts_proved, ft_route_usage,
+    ft_route_access, ft_route_store_verify;
+/* route_takedowns.c */
+ft_handler ft_route_takedown_new, ft_route_takedowns, ft_route_takedown, ft_route_takedown_verify;
 /* face_attribution.c, face_documents.c */
 ft_handler ft_route_indexes, ft_route_attribution, ft_route_documents, ft_route_document, ft_route_count;
 /* face_infinigram.c */

@@ -71,7 +71,8 @@ static const char good[] = "name: house\n"
                            "  - name: silent\n"
                            "limits:\n"
                            "  request_bytes: 5000\n"
-                           "  max_running: 2\n";
+                           "  max_running: 2\n"
+                           "traces: {routing: exact, max_days: 30, min_days: 7, max_bytes: 1000000}\n";
 
 /* --- What opens ------------------------------------------------------------------------ */
 
@@ -85,6 +86,10 @@ static void a_federation_opens_with_model_owners_and_indexes(void **state)
     assert_string_equal(ft_federation_listen(f), "127.0.0.1:8080");
     assert_string_equal(ft_federation_store(f), ft_test_path("kept"));
     const ft_federation_limits limits = ft_federation_get_limits(f);
+    const ft_retention keep = ft_federation_retention(f);
+    assert_true(keep.max_age_ms == 30 * UINT64_C(86400000) && keep.min_age_ms == 7 * UINT64_C(86400000) &&
+                keep.max_bytes == 1000000);
+    assert_int_equal(ft_federation_store_options(f).routing, FT_ROUTING_EXACT);
     assert_true(limits.request_bytes == 5000 && limits.request_seconds == 90 && limits.max_running == 2 &&
                 limits.max_waiting == 64 && limits.connections == 256);
     ft_snapshot *s = ft_federation_snapshot(f);
@@ -146,6 +151,10 @@ static void an_unknown_key_is_an_error_with_its_own_line(void **state)
     refused("model: model\n# a comment\n\nowners:\n  - name: a\n    expert: 1\n\n    idnex: [one]\n",
             "federation.yaml:8:", "'idnex'");
     refused("model: model\nlimits:\n  max_running: 1\n  speed: 3\n", "federation.yaml:4:", "'speed'");
+    refused("model: model\ntraces:\n  max_days: 1\n  speed: 3\n", "federation.yaml:4:", "'speed'");
+    refused("model: model\ntraces:\n  routing: some\n", "federation.yaml:3:", "'some'");
+    refused("model: model\ntraces:\n  max_days: 0\n", "federation.yaml:3:", "max_days");
+    refused("model: model\ntraces:\n  max_days: 5\n  min_days: 6\n", "federation.yaml:4:", "min_days");
     refused("model: model\nname: speed\nlimits: {max_running: 1,\n  speed: 3}\n", "federation.yaml:4:", "'speed'");
 }
 

@@ -468,6 +468,8 @@ static void a_given_text_is_traced_to_its_owner_and_kept_after_a_restart(void **
 {
     (void)state;
     need_server();
+    stop_server();
+    start_server("traces: {routing: exact}\n");
     char body[600];
     snprintf(body, sizeof(body),
              "{\"text\":\"He said: %s, and %s.\",\"routing\":true,\"store\":true,\"options\":{"

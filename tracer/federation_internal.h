@@ -24,6 +24,10 @@ typedef struct yaml_key {
 typedef struct yaml_evidence {
     double *verbatim_tokens, *verbatim_nats, *routing_excess, *routing_ratio, *causal_nats, *causal_nats_per_token;
 } yaml_evidence;
+typedef struct yaml_traces {
+    char *routing;
+    int64_t *min_days, *max_days, *max_bytes;
+} yaml_traces;
 
 typedef struct yaml_federation {
     char *name, *listen, *model, *store, *validation, *chat_template, *compute, *kv_type, *signing_key;
@@ -34,6 +38,7 @@ typedef struct yaml_federation {
     yaml_limits *limits;
     int64_t *validation_tokens;
     yaml_evidence *evidence;
+    yaml_traces *traces;
 } yaml_federation;
 
 /* Reads the file; every message starts with "PATH:LINE:". The caller frees *out
@@ -85,6 +90,8 @@ struct ft_federation {
     ft_usual usual; /* tokens 0 until ft_federation_usual */
     ft_token_set delimiters, word_starts;
     ft_federation_limits limits;
+    ft_store_options store_options;
+    ft_retention retention;
     ft_engine_options engine;
     index_slot *slots; /* owner by owner */
     size_t slot_count;

@@ -45,6 +45,14 @@ static const cyaml_schema_field_t evidence_fields[] = {
     NUMBER(verbatim_tokens), NUMBER(verbatim_nats),         NUMBER(routing_excess), NUMBER(routing_ratio),
     NUMBER(causal_nats),     NUMBER(causal_nats_per_token), CYAML_FIELD_END,
 };
+#define KEEP(field) CYAML_FIELD_INT_PTR(#field, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_traces, field)
+static const cyaml_schema_field_t trace_fields[] = {
+    CYAML_FIELD_STRING_PTR("routing", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_traces, routing, 1, 20),
+    KEEP(min_days),
+    KEEP(max_days),
+    KEEP(max_bytes),
+    CYAML_FIELD_END,
+};
 #define PATH(field, flag) CYAML_FIELD_STRING_PTR(#field, CYAML_FLAG_POINTER | (flag), yaml_federation, field, 1, 4095)
 static const cyaml_schema_field_t federation_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, name, 1, 200),
@@ -66,6 +74,7 @@ static const cyaml_schema_field_t federation_fields[] = {
     CYAML_FIELD_SEQUENCE("owners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, owners, &owner_schema, 0,
                          MAX_OWNERS),
     CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, limits, limit_fields),
+    CYAML_FIELD_MAPPING_PTR("traces", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, traces, trace_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t federation_schema = {

@@ -61,14 +61,15 @@ static ft_code find_file(ft_federation *f, const char *path, ft_status *st)
     return f->folder ? FT_OK : no_room(f, st);
 }
 
-static ft_code take_limit(const ft_federation *f, const char *name, const int64_t *from, int64_t most, uint64_t *to,
-                          ft_status *st)
+static ft_code take_limit(const ft_federation *f, const char *section, const char *name, const int64_t *from,
+                          int64_t most, uint64_t *to, ft_status *st)
 {
     char text[30];
     if (from && (*from < 1 || *from > most)) {
         snprintf(text, sizeof(text), "%" PRId64, *from);
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s must be from 1 to %" PRId64 ", not %s", f->path,
-                       yaml_federation_line(f->path, name, text, 1), name, most, text);
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: %s%s%s must be from 1 to %" PRId64 ", not %s", f->path,
+                       yaml_federation_line(f->path, name, text, 1), section ? section : "", section ? ": " : "", name,
+                       most, text);
     }
     if (from)
         *to = (uint64_t)*from;
@@ -80,17 +81,17 @@ static ft_code take_limits(ft_federation *f, ft_status *st)
     static const yaml_limits none;
     const yaml_limits *y = f->yaml->limits ? f->yaml->limits : &none;
     uint64_t bytes = 1 << 20, seconds = 90, running = 32, waiting = 64, connections = 256, kv = 0;
-    ft_code rc = take_limit(f, "request_bytes", y->request_bytes, INT64_C(1) << 30, &bytes, st);
+    ft_code rc = take_limit(f, "limits", "request_bytes", y->request_bytes, INT64_C(1) << 30, &bytes, st);
     if (!rc)
-        rc = take_limit(f, "request_seconds", y->request_seconds, 86400, &seconds, st);
+        rc = take_limit(f, "limits", "request_seconds", y->request_seconds, 86400, &seconds, st);
     if (!rc)
-        rc = take_limit(f, "max_running", y->max_running, 1024, &running, st);
+        rc = take_limit(f, "limits", "max_running", y->max_running, 1024, &running, st);
     if (!rc)
-        rc = take_limit(f, "max_waiting", y->max_waiting, 65536, &waiting, st);
+        rc = take_limit(f, "limits", "max_waiting", y->max_waiting, 65536, &waiting, st);
     if (!rc)
-        rc = take_limit(f, "connections", y->connections, 65536, &connections, st);
+        rc = take_limit(f, "limits", "connections", y->connections, 65536, &connections, st);
     if (!rc)
-        rc = take_limit(f, "kv_bytes", y->kv_bytes, INT64_C(1) << 46, &kv, st);
+        rc = take_limit(f, "limits", "kv_bytes", y->kv_bytes, INT64_C(1) << 46, &kv, st);
     f->engine.kv_bytes = (size_t)kv;
     f->limits =
         (ft_federation_limits){bytes, (unsigned)seconds, (unsigned)running, (unsigned)waiting, (unsigned)connections};
@@ -129,7 +130,7 @@ static ft_code take_evidence(ft_federation *f, ft_status *st)
     t->verbatim_tokens = (uint64_t)tokens;
     uint64_t most = DEFAULT_VALIDATION_TOKENS;
     if (!rc)
-        rc = take_limit(f, "validation_tokens", f->yaml->validation_tokens, INT64_C(1) << 40, &most, st);
+        rc = take_limit(f, NULL, "validation_tokens", f->yaml->validation_tokens, INT64_C(1) << 40, &most, st);
     f->validation_tokens = (size_t)most;
     if (!rc && f->yaml->validation) {
         f->validation = ft_path_join(f->folder, f->yaml->validation);
@@ -157,6 +158,31 @@ static ft_code take_precision(ft_federation *f, ft_status *st)
     if (ft_engine_options_override(&f->engine, NULL, kv_type, 0, &why))
         return refuse_name(f, "kv_type", kv_type, &why, st);
     return FT_OK;
+}
+
+static ft_code take_traces(ft_federation *f, ft_status *st)
+{
+    static const yaml_traces none;
+    static const uint64_t day_ms = 86400 * UINT64_C(1000);
+    enum { MOST_DAYS = 36500 };
+    const yaml_traces *y = f->yaml->traces ? f->yaml->traces : &none;
+    uint64_t least = 0, most = 0, bytes = 0;
+    ft_status why = {0};
+    if (y->routing && ft_routing_form_read(y->routing, &f->store_options.routing, &why))
+        return refuse_name(f, "routing", y->routing, &why, st);
+    ft_code rc = take_limit(f, "traces", "min_days", y->min_days, MOST_DAYS, &least, st);
+    if (!rc)
+        rc = take_limit(f, "traces", "max_days", y->max_days, MOST_DAYS, &most, st);
+    if (!rc)
+        rc = take_limit(f, "traces", "max_bytes", y->max_bytes, INT64_C(1) << 46, &bytes, st);
+    if (!rc && most && least > most) {
+        char text[30];
+        snprintf(text, sizeof(text), "%" PRIu64, least);
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: traces: min_days must not be above max_days", f->path,
+                       yaml_federation_line(f->path, "min_days", text, 1));
+    }
+    f->retention = (ft_retention){.max_age_ms = most * day_ms, .min_age_ms = least * day_ms, .max_bytes = bytes};
+    return rc;
 }
 
 /* The line of an owner's name; of the second owner with that name where nth is 2. */
@@ -302,6 +328,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
         rc = take_precision(f, st);
     if (!rc)
         rc = take_evidence(f, st);
+    if (!rc)
+        rc = take_traces(f, st);
     if (!rc && f->yaml->store) {
         f->store = ft_path_join(f->folder, f->yaml->store);
         rc = f->store ? FT_OK : no_room(f, st);
@@ -344,6 +372,24 @@ const char *ft_federation_chat_template(const ft_federation *f)
 const char *ft_federation_store(const ft_federation *f)
 {
     return f->store;
+}
+
+ft_store_options ft_federation_store_options(const ft_federation *f)
+{
+    return f->store_options;
+}
+
+ft_retention ft_federation_retention(const ft_federation *f)
+{
+    return f->retention;
+}
+
+const char *ft_federation_index_folder(const ft_federation *f, const char *owner, size_t number)
+{
+    for (size_t i = 0; i < f->slot_count; i++)
+        if (!strcmp(f->slots[i].owner->name, owner) && number-- == 0)
+            return f->slots[i].folder;
+    return NULL;
 }
 
 ft_federation_limits ft_federation_get_limits(const ft_federation *f)

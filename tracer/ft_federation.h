@@ -21,6 +21,7 @@
 #ifndef FT_FEDERATION_H
 #define FT_FEDERATION_H
 #include "model/ft_engine.h"
+#include "tracer/ft_store.h"
 #include "tracer/ft_trace.h"
 
 FT_API_BEGIN
@@ -43,6 +44,11 @@ void ft_federation_close(ft_federation *f);
 const char *ft_federation_name(const ft_federation *f);
 const char *ft_federation_listen(const ft_federation *f); /* "127.0.0.1:8080" by default */
 const char *ft_federation_store(const ft_federation *f);  /* folder; NULL: none */
+/* What federation.yaml says under `traces`: how the store keeps routing, and for how long it keeps traces. */
+ft_store_options ft_federation_store_options(const ft_federation *f);
+ft_retention ft_federation_retention(const ft_federation *f);
+/* Folders of an owner's indexes, in their order: the number-th, or NULL behind the last. */
+const char *ft_federation_index_folder(const ft_federation *f, const char *owner, size_t number);
 /* compute, kv_type and limits: kv_bytes; the rest is zero. */
 ft_engine_options ft_federation_engine(const ft_federation *f);
 /* Name of a chat template (ft_chat_template.h); NULL: the checkpoint's own. */

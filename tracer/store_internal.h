@@ -1,14 +1,228 @@
-/* How traces and routing look inside the store; docs/store.md draws it. */
+/* What the store's files share, and nobody else sees; docs/store.md draws what lies on disk.
+ *
+ *   ft_store.c        opening, growing, ids, errors
+ *   store_write.c     group commit: operations that wait, and who writes them
+ *   store_notes.c     small facts by name
+ *   store_read.c      traces and routing by id, lists, sizes
+ *   store_pack.c      values: frames with checksums
+ *   store_routing.c   routing as bytes
+ *   store_summary.c   what is known of a trace without reading it, and its keys
+ *   store_query.c     filters, pages, walks
+ *   store_keep.c      retention, removal, compaction
+ *   store_chain.c     log and ledger
+ *   store_verify.c    the check of all that
+ *   store_examine.c   the pages of data.mdb
+ *   store_migrate.c   from earlier schemas */
 #ifndef FT_STORE_INTERNAL_H
 #define FT_STORE_INTERNAL_H
 #include "tracer/ft_store.h"
+
+#include <lmdb.h>
+#include <pthread.h>
+
+enum {
+    SCHEMA_VERSION = 2,
+    ID_BYTES = FT_TRACE_ID - 1,
+    STORE_ID = 16, /* an id's 128 bits: in keys of our own */
+    STORE_KEY = 1 + 8 + 1 + STORE_ID,
+    STORE_BATCH_BYTES = 32 << 20 /* of values in one transaction */
+};
+
+struct store_op;
+
+struct ft_store {
+    MDB_env *env;
+    MDB_dbi meta, traces, routing, summaries, keys, ledger, log;
+    char *folder;
+    ft_store_options options;
+    uint32_t schema;
+    int lock; /* descriptor of the file "lock" */
+
+    /* Readers share it for the length of a transaction; whoever changes the map's size, or the file, has it alone. */
+    pthread_rwlock_t map;
+
+    pthread_mutex_t queue_lock;
+    pthread_cond_t moved; /* an operation is done, or nobody writes any more */
+    struct store_op *first, **last;
+    int writing;
+};
+
+/* --- ft_store.c ------------------------------------------------------------------------------ */
+
+ft_code store_fail(const ft_store *s, int error, const char *doing, ft_status *st);
+/* Opens the environment and its databases on s->folder; and closes them. With the map's lock held alone, or
+ * before anybody else has the handle. */
+ft_code store_attach(ft_store *s, ft_status *st);
+void store_detach(ft_store *s);
+/* The lock on the store's folder, shared or alone; 0, or -1 with errno. */
+int store_lock(const ft_store *s, int alone, int wait);
+/* A read transaction, with the map's lock shared until store_read_end. */
+ft_code store_read_begin(ft_store *s, MDB_txn **txn, const char *doing, ft_status *st);
+void store_read_end(ft_store *s, MDB_txn *txn);
+/* A larger map, while no transaction of ours is open; MDB_MAP_FULL at the ceiling. */
+int store_grow(ft_store *s);
+/* A write transaction; takes over the size that another process gave the map. */
+int store_write_begin(ft_store *s, MDB_txn **txn);
+
+ft_code store_check_id(const ft_store *s, const char *id, ft_code code, ft_status *st);
+void store_id_pack(const char *id, unsigned char out[STORE_ID]);
+void store_id_unpack(const unsigned char id[STORE_ID], char out[FT_TRACE_ID]);
+/* The least (last 0) or greatest id of a millisecond. */
+void store_id_of_time(uint64_t milliseconds, int last, unsigned char out[STORE_ID]);
+uint64_t store_id_time(const unsigned char id[STORE_ID]);
+
+static inline MDB_val store_value(const void *bytes, size_t n)
+{
+    return (MDB_val){n, (void *)(uintptr_t)bytes};
+}
+
+/* --- store_write.c ----------------------------------------------------------------------------- */
+
+typedef enum store_op_kind { OP_PUT, OP_REDACT, OP_REMOVE, OP_LOG, OP_NOTE } store_op_kind;
+
+/* One change. PUT and REDACT have bytes for the trace and its summary, PUT those of routing too (size 0: none). */
+typedef struct store_op {
+    struct store_op *next; /* waits behind it; */
+    struct store_op *with; /* or belongs to it: the two are in one transaction */
+    store_op_kind kind;
+    char id[FT_TRACE_ID];
+    ft_buffer trace, routing, summary;
+    const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes */
+    size_t text_bytes;
+    const char *note; /* OP_NOTE: its key in "meta" */
+    int keep;         /* OP_NOTE: what is there already stays */
+    int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
+    ft_code rc;
+    ft_status st;
+} store_op;
+
+/* Hands `op` (and those `with` it) over and waits until they are synced. */
+ft_code store_commit(ft_store *s, store_op *op, ft_status *st);
+void store_op_release(store_op *op);
+/* Keeps everybody else from writing: from the moment it returns until it is given back. */
+void store_writer_take(ft_store *s);
+void store_writer_give(ft_store *s);
+/* One PUT made ready: `packed` stands for routing where that is NULL. */
+ft_code store_op_put(const ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
+                     const void *packed, size_t packed_bytes, ft_status *st);
+
+/* --- store_pack.c -------------------------------------------------------------------------------- */
+
+/* Appends n bytes as one zstd frame that carries its size and a checksum. */
+ft_code frame_append(ft_buffer *out, const void *bytes, size_t n, ft_status *st);
+/* The content of the frame that fills bytes[0..n), NUL-terminated; the caller frees *out. */
+ft_code frame_read(char **out, size_t *size, const void *bytes, size_t n, const char *id, ft_status *st);
 
 /* JSON without its "id" being touched; with `apart` the routing's "ids" and
  * "weights", which are stored beside it, are left out. */
 FT_CHECKED ft_code pack_trace(ft_buffer *out, const json_t *trace, int apart, ft_status *st);
 FT_CHECKED ft_code unpack_trace(json_t **out, const ft_buffer *value, const char *id, ft_status *st);
 
-FT_CHECKED ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_status *st);
-FT_CHECKED ft_code unpack_routing(ft_stored_routing *out, const ft_buffer *value, const char *id, ft_status *st);
+/* --- store_routing.c ------------------------------------------------------------------------------ */
+
+FT_CHECKED ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st);
+FT_CHECKED ft_code unpack_routing(ft_stored_routing *out, const void *bytes, size_t n, const char *id, ft_status *st);
+
+/* --- store_summary.c ------------------------------------------------------------------------------- */
+
+typedef struct summary_head {
+    uint64_t key;            /* hash of the name; 0: none */
+    uint32_t tokens, prompt; /* of response and prompt */
+    uint32_t places;         /* spans × documents */
+    uint16_t spans, owners, experts, without;
+    uint32_t reserved;
+} summary_head;
+typedef struct summary_span {
+    uint64_t owners; /* bit i: the i-th of `owners` */
+    uint32_t start, end, first_place, places;
+    uint32_t verdict; /* number of its name; 0: none */
+    uint32_t reserved;
+} summary_span;
+typedef struct summary_place {
+    uint64_t document; /* hash of its id */
+    uint32_t owner;    /* number in `owners` */
+    uint32_t span;
+} summary_place;
+typedef struct summary_expert {
+    uint32_t id;
+    float share; /* over the response; 0 where it took no part */
+} summary_expert;
+
+/* Arrays in one block; owners and without are hashes of names. */
+typedef struct summary {
+    summary_head head;
+    uint64_t *owners, *without;
+    summary_span *spans;
+    summary_place *places;
+    summary_expert *experts;
+    void *memory;
+} summary;
+
+FT_CHECKED ft_code summary_of(summary *out, const json_t *trace, ft_status *st);
+void summary_release(summary *m);
+/* The value: head and arrays, then the row as a frame. */
+FT_CHECKED ft_code summary_pack(ft_buffer *out, const json_t *trace, ft_status *st);
+/* `bytes` need no alignment. */
+FT_CHECKED ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, ft_status *st);
+FT_CHECKED ft_code summary_read_row(json_t **out, const void *bytes, size_t n, const char *id, ft_status *st);
+uint64_t summary_hash(const char *name); /* never 0 */
+uint32_t summary_verdict(const char *name);
+const char *span_verdict(const json_t *span); /* its name; NULL: it has none */
+
+/* Keys of a trace: kind, what, class, id. A class is a threshold that its longest span (its share) reaches: a
+ * trace stands in every class up to its own, so that a question for long spans walks few keys. */
+typedef enum key_kind {
+    KEY_KEY = 1, /* who asked */
+    KEY_OWNER,   /* a span stands in an owner's index; classes of tokens */
+    KEY_DOCUMENT,
+    KEY_VERDICT,
+    KEY_SPAN, /* any span */
+    KEY_EXPERT, /* classes of shares */
+    KEY_WITHOUT
+} key_kind;
+enum { KEY_CLASSES = 9 };
+unsigned key_class_of_tokens(uint32_t tokens); /* the highest class whose threshold it reaches; tokens >= 1 */
+unsigned key_class_of_share(double share);
+void key_write(unsigned char out[STORE_KEY], key_kind kind, uint64_t what, unsigned class,
+               const unsigned char id[STORE_ID]);
+/* Calls `each` for every key, until it returns non-zero, which is then the result. */
+typedef int key_visit(void *context, const unsigned char key[STORE_KEY]);
+int summary_keys(const summary *m, const unsigned char id[STORE_ID], key_visit *each, void *context);
+
+/* --- store_query.c ---------------------------------------------------------------------------------- */
+
+/* Calls `each` inside a read transaction for every trace that fits, oldest first; a new transaction now and then.
+ * `value` is the summary's; `m` is what it holds. */
+typedef ft_code summary_visit(void *context, const char *id, const summary *m, MDB_val value, ft_status *st);
+FT_CHECKED ft_code store_walk_summaries(ft_store *s, const ft_store_filter *filter, summary_visit *each, void *context,
+                                        ft_status *st);
+
+/* --- store_chain.c ---------------------------------------------------------------------------------- */
+
+typedef enum ledger_kind { LEDGER_STORED = 1, LEDGER_REDACTED, LEDGER_REMOVED } ledger_kind;
+typedef struct ledger_line {
+    unsigned char previous[FT_DIGEST_BYTES]; /* BLAKE2b-256 of the line before */
+    unsigned char id[STORE_ID];
+    unsigned char digest[FT_DIGEST_BYTES]; /* of the trace as stored; zero where it was removed */
+    uint64_t time_ms;
+    uint64_t kind;
+} ledger_line;
+
+ft_digest chain_hash(const void *bytes, size_t n); /* BLAKE2b-256 */
+/* Of a trace's three values; each may be empty. */
+ft_digest trace_digest(MDB_val trace, MDB_val routing, MDB_val row);
+/* Each gives an LMDB error, or 0. */
+int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID], const ft_digest *digest);
+int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n);
+int chain_heads(ft_store *s, MDB_txn *txn, ft_store_heads *out);
+void chain_number(uint64_t n, unsigned char out[8]);
+uint64_t chain_number_of(const MDB_val *key);
+uint64_t store_now_ms(void);
+
+/* --- store_migrate.c --------------------------------------------------------------------------------- */
+
+FT_CHECKED ft_code store_migrate(ft_store *s, ft_status *st);
+/* Writes the schema's number. */
+int store_set_schema(ft_store *s, MDB_txn *txn);
 
 #endif

@@ -77,6 +77,10 @@ json_t *json_numbers(const double *values, size_t n);
 /* "provenance" (trace_provenance.c): tokenizer, indexes and routing; NULL when memory is out. */
 json_t *provenance_json(const ft_trace_scope *scope, const ft_trace_input *input);
 
+/* RFC 3339, whole seconds; null for 0. */
+json_t *audit_time(uint64_t ms);
+uint64_t audit_now_ms(void);
+
 /* Base64 of the routing's chosen ids (int32) and weights (float32), set as "ids"
  * and "weights" of the object. 0 when memory is out. */
 int routing_json_fill(json_t *object, const ft_routing *r);

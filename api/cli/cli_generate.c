@@ -411,7 +411,8 @@ static ft_code keep_trace(const generate *g, json_t **trace, ft_status *st)
     char id[FT_TRACE_ID];
     const ft_routing routing = ft_generation_routing(g->generation);
     ft_trace_id_new(id);
-    ft_code rc = ft_store_open(&store, folder, 0, st);
+    const ft_store_options options = ft_federation_store_options(g->federation);
+    ft_code rc = ft_store_open_with(&store, folder, &options, st);
     if (!rc)
         rc = ft_trace_stamp(trace, id, st);
     if (!rc)

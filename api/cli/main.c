@@ -6,6 +6,7 @@
 #include <string.h>
 
 cli_command cli_attack;
+cli_command cli_audit;
 cli_command cli_chat;
 cli_command cli_corpus;
 cli_command cli_eval;
@@ -29,6 +30,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"attack", cli_attack, "what a model gives away of its training data"},
+    {"audit", cli_audit, "stored traces: export, compliance, whether anything was altered"},
     {"chat", cli_chat, "a conversation in the terminal"},
     {"corpus", cli_corpus, "the documents of files and folders, as JSON lines"},
     {"eval", cli_eval, "systems of a recipe trained and measured: bits per byte, choices, shares"},

@@ -1,0 +1,340 @@
+/* flextrace audit: what is stored, whether it is whole, who asked. */
+#include "api/cli/cli_audit_internal.h"
+#include "base/ft_file.h"
+#include "tracer/ft_erasure.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+cli_command cli_audit;
+
+ft_code cli_store_open(cli_store *out, const char *path, ft_status *st)
+{
+    char *file = ft_path_join(path, "data.mdb");
+    *out = (cli_store){0};
+    ft_code rc = file ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!rc && ft_path_exists(file)) {
+        rc = ft_store_open(&out->store, path, 0, st);
+    } else if (!rc) {
+        rc = ft_federation_open(&out->federation, path, st);
+        const char *folder = rc ? NULL : ft_federation_store(out->federation);
+        const ft_store_options options = rc ? (ft_store_options){0} : ft_federation_store_options(out->federation);
+        if (!rc)
+            rc = folder ? ft_store_open_with(&out->store, folder, &options, st)
+                        : ft_fail(st, FT_ERR_ARG, "%s: this federation names no store", path);
+    }
+    free(file);
+    if (rc)
+        cli_store_close(out);
+    return rc;
+}
+
+void cli_store_close(cli_store *s)
+{
+    ft_store_close(s->store);
+    ft_federation_close(s->federation);
+    *s = (cli_store){0};
+}
+
+int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, const char *value)
+{
+    long long number;
+    ft_status st = {0};
+    const struct {
+        const char *name;
+        const char **to;
+    } texts[] = {{"owner", &f->owner}, {"document", &f->document}, {"verdict", &f->verdict}, {"key", &f->key}, {"without", &f->without}};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+        if (!strcmp(name, texts[i].name)) {
+            *texts[i].to = value;
+            return 1;
+        }
+    if (!strcmp(name, "from") || !strcmp(name, "to")) {
+        if (ft_audit_time_read(value, name[0] == 'f' ? &f->from_ms : &f->to_ms, &st) == FT_OK)
+            return 1;
+        (void)cli_usage(verb, "--%s: %s", name, st.msg);
+        return -1;
+    }
+    if (!strcmp(name, "min-share"))
+        return cli_number(verb, name, value, 0, 1, &f->min_share) ? 1 : -1;
+    if (strcmp(name, "expert") != 0 && strcmp(name, "min-tokens") != 0)
+        return 0;
+    if (!cli_integer(verb, name, value, 0, name[0] == 'e' ? 63 : INT32_MAX, &number))
+        return -1;
+    if (name[0] == 'e')
+        f->expert = (int)number;
+    else
+        f->min_tokens = (uint32_t)number;
+    return 1;
+}
+
+/* --- verify ------------------------------------------------------------------------------------------------ */
+
+static const char verify_help[] =
+    "Usage: flextrace audit verify STORE|FEDERATION [--head FILE] [--json]\n\n"
+    "Checks the pages of data.mdb (where no other process has it open), every line of the log and\n"
+    "of the ledger, every trace against the ledger, every key. Exit 1: something was altered.\n"
+    "      --head FILE         what `audit head` printed earlier: no line before may have changed\n"
+    "      --json              the report as JSON\n";
+
+static int read_head(const char *path, ft_store_heads *out, ft_status *st)
+{
+    json_t *v = NULL;
+    ft_code rc = ft_json_read_file(&v, path, 65536, st);
+    const char *log = json_string_value(json_object_get(v, "log")), *ledger = json_string_value(json_object_get(v, "ledger"));
+    if (!rc && (!log || !ledger))
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: not what `flextrace audit head` prints", path);
+    if (!rc)
+        rc = ft_digest_parse(&out->log, log, st);
+    if (!rc)
+        rc = ft_digest_parse(&out->ledger, ledger, st);
+    out->log_count = (uint64_t)json_integer_value(json_object_get(v, "log_lines"));
+    out->ledger_count = (uint64_t)json_integer_value(json_object_get(v, "ledger_lines"));
+    json_decref(v);
+    return rc == FT_OK;
+}
+
+static int print_report(json_t *report, int json)
+{
+    const int good = json_is_true(json_object_get(report, "good"));
+    const json_t *problems = json_object_get(report, "problems"), *p;
+    size_t i;
+    if (json) {
+        const int code = cli_print_json(report);
+        return code ? code : good ? CLI_OK : CLI_CHECK_FAILED;
+    }
+    json_array_foreach(problems, i, p)
+    {
+        printf("%s\n", json_string_value(p));
+    }
+    printf("%s: %lld traces, %lld lines in the log: %s\n", json_string_value(json_object_get(report, "store")),
+           (long long)json_integer_value(json_object_get(report, "traces")),
+           (long long)json_integer_value(json_object_get(json_object_get(report, "log"), "lines")),
+           good ? "whole" : "altered");
+    json_decref(report);
+    return good ? CLI_OK : CLI_CHECK_FAILED;
+}
+
+/* Where the path is a store's folder, its pages are examined before LMDB sees them. */
+static ft_code examine(const char *path, ft_status *st)
+{
+    char *file = ft_path_join(path, "data.mdb");
+    ft_code rc = file ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!rc && ft_path_exists(file))
+        rc = ft_store_examine(path, st);
+    free(file);
+    return rc == FT_ERR_LIMIT ? FT_OK : rc; /* in use */
+}
+
+static int verify(int argc, char **argv)
+{
+    static const cli_option options[] = {{"head", 0, 1}, {"json", 0, 0}, {"help", 'h', 0}, {0}};
+    cli_args a = {.subcommand = "audit verify", .options = options, .argc = argc, .argv = argv};
+    const char *name, *value, *path = NULL, *head = NULL;
+    int json = 0, more;
+    while ((more = cli_next(&a, &name, &value)) > 0) {
+        if (!name)
+            path = value;
+        else if (!strcmp(name, "head"))
+            head = value;
+        else if (!strcmp(name, "json"))
+            json = 1;
+        else {
+            fputs(verify_help, stdout);
+            return CLI_OK;
+        }
+    }
+    if (more < 0)
+        return CLI_USAGE;
+    if (!path)
+        return cli_usage("audit verify", "needs a STORE");
+    ft_status st = {0};
+    ft_store_heads known = {0};
+    cli_store s = {0};
+    json_t *report = NULL;
+    if (head && !read_head(head, &known, &st))
+        return cli_fail(&st);
+    ft_code rc = examine(path, &st);
+    if (rc == FT_ERR_FORMAT) {
+        (void)cli_fail(&st);
+        return CLI_CHECK_FAILED;
+    }
+    if (!rc)
+        rc = cli_store_open(&s, path, &st);
+    if (!rc)
+        rc = ft_store_verify(s.store, head ? &known : NULL, &report, &st);
+    cli_store_close(&s);
+    return rc ? cli_fail(&st) : print_report(report, json);
+}
+
+/* --- log, head ------------------------------------------------------------------------------------------------ */
+
+static ft_code print_line(void *context, uint64_t number, const char *line, size_t n, ft_status *st)
+{
+    (void)context;
+    (void)number;
+    (void)st;
+    fwrite(line, 1, n, stdout);
+    putchar('\n');
+    return FT_OK;
+}
+
+/* The one operand of a verb without options; NULL after printing. */
+static const char *only_path(const char *verb, const char *help, int argc, char **argv, int *code)
+{
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        fputs(help, stdout);
+        *code = CLI_OK;
+        return NULL;
+    }
+    if (argc == 2 && argv[1][0] != '-')
+        return argv[1];
+    *code = cli_usage(verb, "needs one STORE or FEDERATION");
+    return NULL;
+}
+
+static int print_log(int argc, char **argv)
+{
+    int code;
+    const char *path = only_path("audit log", "Usage: flextrace audit log STORE|FEDERATION\n\nPrints the log of who asked what, one JSON line each. \"prev\" is the SHA-256 of the line before, without its newline.\n",
+                                 argc, argv, &code);
+    cli_store s;
+    ft_status st = {0};
+    if (!path)
+        return code;
+    ft_code rc = cli_store_open(&s, path, &st);
+    if (!rc)
+        rc = ft_store_walk_log(s.store, 1, print_line, NULL, &st);
+    cli_store_close(&s);
+    return rc ? cli_fail(&st) : CLI_OK;
+}
+
+static int print_head(int argc, char **argv)
+{
+    int code;
+    const char *path = only_path("audit head", "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and ledger: kept elsewhere, they let `audit verify --head`\nfind a store that was put together anew.\n",
+                                 argc, argv, &code);
+    cli_store s;
+    ft_status st = {0};
+    ft_store_heads h = {0};
+    char log[FT_DIGEST_HEX], ledger[FT_DIGEST_HEX];
+    if (!path)
+        return code;
+    ft_code rc = cli_store_open(&s, path, &st);
+    if (!rc)
+        rc = ft_store_get_heads(s.store, &h, &st);
+    cli_store_close(&s);
+    if (rc)
+        return cli_fail(&st);
+    ft_digest_hex(&h.log, log);
+    ft_digest_hex(&h.ledger, ledger);
+    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log, "ledger_lines",
+                                    (json_int_t)h.ledger_count, "ledger", ledger));
+}
+
+/* --- compact, erase ----------------------------------------------------------------------------------------------- */
+
+static int compact(int argc, char **argv)
+{
+    int code;
+    const char *path = only_path("audit compact", "Usage: flextrace audit compact STORE|FEDERATION\n\nWrites the store anew: what was deleted or redacted is in no file of it afterwards. No other process may have it open.\n",
+                                 argc, argv, &code);
+    cli_store s;
+    ft_status st = {0};
+    ft_store_sizes sizes = {0};
+    if (!path)
+        return code;
+    ft_code rc = cli_store_open(&s, path, &st);
+    if (!rc)
+        rc = ft_store_compact(s.store, &st);
+    if (!rc)
+        rc = ft_store_get_sizes(s.store, &sizes, &st);
+    if (!rc)
+        printf("%s: %llu traces, %llu bytes\n", ft_store_folder(s.store), (unsigned long long)sizes.traces,
+               (unsigned long long)sizes.file_bytes);
+    cli_store_close(&s);
+    return rc ? cli_fail(&st) : CLI_OK;
+}
+
+static const char erase_help[] =
+    "Usage: flextrace audit erase FEDERATION --owner NAME --document ID… [OPTIONS]\n\n"
+    "Takes documents out of the owner's indexes and what past outputs repeat of them out of the store; prints the\n"
+    "certificate as JSON. A server that has the store open does this over HTTP instead (POST /v1/takedowns).\n"
+    "      --policy P          redact (default), delete the outputs, or list them only\n"
+    "      --min-tokens N      shorter spans stay (default 1)\n"
+    "      --no-compact        the bytes stay in the files until the next compaction\n"
+    "      --reason TEXT\n";
+
+static int erase(int argc, char **argv)
+{
+    static const cli_option options[] = {{"owner", 0, 1},      {"document", 0, 1}, {"policy", 0, 1}, {"min-tokens", 0, 1},
+                                         {"no-compact", 0, 0}, {"reason", 0, 1},   {"help", 'h', 0}, {0}};
+    static const char verb[] = "audit erase";
+    cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
+    const char *name, *value, *path = NULL, **ids = calloc((size_t)argc, sizeof(*ids));
+    ft_erasure e = {.compact = 1, .who = "local"};
+    ft_status st = {0};
+    long long number;
+    int more = 0, code = ids ? CLI_OK : CLI_SYSTEM;
+    while (code == CLI_OK && (more = cli_next(&a, &name, &value)) > 0) {
+        if (!name)
+            path = value;
+        else if (!strcmp(name, "owner"))
+            e.owner = value;
+        else if (!strcmp(name, "document"))
+            ids[e.document_count++] = value;
+        else if (!strcmp(name, "reason"))
+            e.reason = value;
+        else if (!strcmp(name, "no-compact"))
+            e.compact = 0;
+        else if (!strcmp(name, "policy"))
+            code = ft_erasure_policy_read(value, &e.policy, &st) ? cli_usage(verb, "%s", st.msg) : CLI_OK;
+        else if (!strcmp(name, "min-tokens")) {
+            code = cli_integer(verb, name, value, 1, INT32_MAX, &number) ? CLI_OK : CLI_USAGE;
+            e.min_tokens = code ? 0 : (uint32_t)number;
+        } else {
+            fputs(erase_help, stdout);
+            free(ids);
+            return CLI_OK;
+        }
+    }
+    if (code == CLI_OK && more < 0)
+        code = CLI_USAGE;
+    else if (code == CLI_OK && (!path || !e.owner || !e.document_count))
+        code = cli_usage(verb, "needs a FEDERATION, --owner and --document");
+    if (code == CLI_OK) {
+        cli_store s;
+        json_t *certificate = NULL;
+        e.documents = ids;
+        ft_code rc = cli_store_open(&s, path, &st);
+        if (!rc && !s.federation)
+            rc = ft_fail(&st, FT_ERR_ARG, "%s: a store alone has no indexes; name the federation", path);
+        if (!rc)
+            rc = ft_erase(s.federation, s.store, &e, &certificate, &st);
+        cli_store_close(&s);
+        code = rc ? cli_fail(&st) : cli_print_json(certificate);
+    }
+    free(ids);
+    return code;
+}
+
+static const cli_verb verbs[] = {
+    {"export", cli_audit_export, "traces as JSON lines, CSV or .npy"},
+    {"import", cli_audit_import, "JSON lines of an export, into another store"},
+    {"routing", cli_audit_routing, "routing of one trace as an array, of many in numbers"},
+    {"verify", verify, "whether anything was altered or removed"},
+    {"log", print_log, "who asked what"},
+    {"head", print_head, "the last hashes, to keep elsewhere"},
+    {"erase", erase, "documents out of indexes and past outputs, with a certificate"},
+    {"compact", compact, "the store's file anew, without what was deleted"},
+};
+
+int cli_audit(int argc, char **argv)
+{
+    return cli_run_verb("audit", "what a store of traces holds, and whether it is whole.", verbs,
+                        sizeof(verbs) / sizeof(verbs[0]),
+                        "  flextrace audit verify demo\n"
+                        "  flextrace audit export demo --from 2026-01-01 --format csv\n",
+                        argc, argv);
+}

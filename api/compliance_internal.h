@@ -1,0 +1,38 @@
+/* compliance_internal: questions about what is stored, over HTTP.
+ *
+ *   compliance_filter.c  a filter out of a URL; the log of who asked
+ *   compliance_csv.c     lines of comma-separated values
+ *   route_compliance.c   outputs, verbatim, experts, optouts, usage, access, verify
+ *   route_takedowns.c    erasure
+ *   route_routing.c      routing of one trace, and of many in numbers */
+#ifndef FT_COMPLIANCE_INTERNAL_H
+#define FT_COMPLIANCE_INTERNAL_H
+#include "api/routes_internal.h"
+#include "tracer/ft_audit.h"
+
+/* Reads from, to, owner, expert, document, key, verdict, min_tokens and min_share; strings are views of the request. 0
+ * after refusing it. */
+int ft_filter_read(ft_request *q, ft_store_filter *out);
+/* limit, after, before, order. */
+int ft_page_read(ft_request *q, ft_store_page *out);
+/* The number of an expert by its owner's name or its number; -1: there is none of that name. */
+int ft_expert_number(ft_request *q, const char *name);
+/* Whether the answer is to be CSV: ?format=csv, or Accept names text/csv. 0 after refusing another format: *csv tells. */
+int ft_format_read(ft_request *q, int *csv);
+/* Writes into the log who asked what, with the URL's parameters; 0 after refusing the request: what cannot be logged is
+ * not answered. */
+int ft_log_request(ft_request *q, const char *what);
+/* 0 after refusing: this server has no store. */
+int ft_needs_store(ft_request *q);
+
+/* --- CSV (RFC 4180) --------------------------------------------------------------------------------- */
+
+/* One value: a string as it is, a list with its elements joined by ";", null empty, others as JSON; quoted where it
+ * holds a quote, a comma, a semicolon of its own or a line's end. */
+FT_CHECKED ft_code ft_csv_value(ft_buffer *out, const json_t *value, int first, ft_status *st);
+/* The names, then a line for each object of the list with its members of those names; lines end in CR LF. */
+FT_CHECKED ft_code ft_csv_table(ft_buffer *out, const char *const *names, const json_t *list, ft_status *st);
+/* Answers with such a table. */
+void ft_answer_csv(ft_request *q, const char *const *names, const json_t *list);
+
+#endif

@@ -1,0 +1,280 @@
+/* /v1/compliance/…: which outputs, whose words, which expert, who was left out, who asked. docs/compliance.md. */
+#include "api/compliance_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Lists of outputs ------------------------------------------------------------------------------------ */
+
+/* Adds what the question asks of one row; returns the rows for CSV, where they are not the rows themselves. */
+typedef ft_code row_fn(ft_request *q, json_t *row, const ft_store_filter *filter, ft_status *st);
+
+typedef struct question {
+    const char *what; /* in the log */
+    row_fn *each;     /* may be NULL */
+    const char *const *columns;
+    int by_span; /* CSV has a line for each span */
+} question;
+
+static json_t *names_of(const json_t *documents)
+{
+    json_t *list = json_array();
+    const json_t *v;
+    size_t i;
+    json_array_foreach(documents, i, v)
+    {
+        const char *owner = json_string_value(json_object_get(v, "owner"));
+        const char *id = json_string_value(json_object_get(v, "id"));
+        (void)json_array_append_new(list, json_sprintf("%s/%s", owner ? owner : "", id ? id : ""));
+    }
+    return list;
+}
+
+/* One line a span, with its output's id, time and key. */
+static json_t *lines_by_span(const json_t *rows)
+{
+    json_t *lines = json_array();
+    const json_t *row, *span;
+    size_t i, k;
+    json_array_foreach(rows, i, row)
+    {
+        json_array_foreach(json_object_get(row, "spans"), k, span)
+        {
+            json_t *line = json_copy((json_t *)(uintptr_t)span);
+            static const char *const kept[] = {"id", "created", "key"};
+            for (size_t c = 0; c < 3; c++)
+                (void)json_object_set(line, kept[c], json_object_get(row, kept[c]));
+            (void)json_object_set_new(line, "tokens",
+                                      json_integer(json_integer_value(json_object_get(span, "end")) -
+                                                   json_integer_value(json_object_get(span, "start"))));
+            (void)json_object_set_new(line, "documents", names_of(json_object_get(span, "documents")));
+            (void)json_array_append_new(lines, line);
+        }
+    }
+    return lines;
+}
+
+static void answer_rows(ft_request *q, const question *ask, ft_store_rows *rows, int csv)
+{
+    const char *first = rows->first[0] ? rows->first : NULL, *last = rows->last[0] ? rows->last : NULL;
+    if (!csv) {
+        ft_answer_json(q, 200,
+                       json_pack("{s:s,s:O,s:s?,s:s?,s:b}", "object", "list", "data", rows->list, "first_id", first,
+                                 "last_id", last, "has_more", rows->more));
+        return;
+    }
+    json_t *lines = ask->by_span ? lines_by_span(rows->list) : json_incref(rows->list);
+    const json_t *row;
+    size_t i;
+    json_array_foreach(ask->by_span ? NULL : lines, i, row)
+    {
+        (void)json_object_set_new((json_t *)(uintptr_t)row, "spans",
+                                  json_integer((json_int_t)json_array_size(json_object_get(row, "spans"))));
+    }
+    ft_answer_header(q, "X-Has-More", rows->more ? "true" : "false");
+    if (last)
+        ft_answer_header(q, "X-Last-Id", last);
+    ft_answer_csv(q, ask->columns, lines);
+    json_decref(lines);
+}
+
+static void answer_question(ft_request *q, const question *ask, const ft_store_filter *filter)
+{
+    ft_store_page page;
+    ft_store_rows rows;
+    ft_status st = {0};
+    int csv;
+    if (!ft_page_read(q, &page) || !ft_format_read(q, &csv) || !ft_log_request(q, ask->what))
+        return;
+    ft_code rc = ft_store_query(q->server->store, filter, &page, &rows, &st);
+    if (rc) {
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    json_t *row;
+    size_t i;
+    json_array_foreach(rows.list, i, row)
+    {
+        if (!rc && ask->each)
+            rc = ask->each(q, row, filter, &st);
+    }
+    if (rc)
+        ft_refuse_status(q, NULL, &st);
+    else
+        answer_rows(q, ask, &rows, csv);
+    json_decref(rows.list);
+}
+
+static int needs(ft_request *q, const char *name, const char *value)
+{
+    if (!value || !*value)
+        ft_refuse(q, 400, "invalid-parameter", name, "'%s' is required", name);
+    return value && *value;
+}
+
+void ft_route_outputs(ft_request *q)
+{
+    static const char *const columns[] = {"id", "created", "key", "model", "finish_reason", "tokens", "prompt_tokens",
+                                          "spans", "without", NULL};
+    static const question ask = {"compliance.outputs", NULL, columns, 0};
+    ft_store_filter filter;
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter))
+        return;
+    filter.without = ft_request_query(q, "without");
+    answer_question(q, &ask, &filter);
+}
+
+static ft_code keep_spans(ft_request *q, json_t *row, const ft_store_filter *filter, ft_status *st)
+{
+    (void)q;
+    return ft_audit_keep_spans(row, filter, st);
+}
+
+void ft_route_verbatim(ft_request *q)
+{
+    static const char *const columns[] = {"id",      "created", "key",    "start",     "end",
+                                          "tokens",  "count",   "verdict", "owners", "documents", NULL};
+    static const question ask = {"compliance.verbatim", keep_spans, columns, 1};
+    ft_store_filter filter;
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) ||
+        (!filter.document && !needs(q, "owner", filter.owner)))
+        return;
+    filter.min_tokens = filter.min_tokens ? filter.min_tokens : 1;
+    answer_question(q, &ask, &filter);
+}
+
+static ft_code add_share(ft_request *q, json_t *row, const ft_store_filter *filter, ft_status *st)
+{
+    const json_t *e;
+    size_t i;
+    (void)q;
+    (void)st;
+    json_array_foreach(json_object_get(row, "experts"), i, e)
+    {
+        if (json_integer_value(json_object_get(e, "id")) == filter->expert)
+            (void)json_object_set(row, "share", json_object_get(e, "share"));
+    }
+    (void)json_object_set_new(row, "expert", json_integer(filter->expert));
+    return FT_OK;
+}
+
+void ft_route_experts_used(ft_request *q)
+{
+    static const char *const columns[] = {"id", "created", "key", "expert", "share", "tokens", NULL};
+    static const question ask = {"compliance.experts", add_share, columns, 0};
+    ft_store_filter filter;
+    if (ft_needs_store(q) && needs(q, "expert", ft_request_query(q, "expert")) && ft_filter_read(q, &filter))
+        answer_question(q, &ask, &filter);
+}
+
+/* The proof beside each row, and in the row itself for CSV. */
+static ft_code add_proof(ft_request *q, json_t *row, const ft_store_filter *filter, ft_status *st)
+{
+    json_t *proof = NULL;
+    const int expert = ft_expert_number(q, filter->without);
+    ft_code rc = ft_audit_took_part(q->server->store, json_string_value(json_object_get(row, "id")), expert, &proof, st);
+    if (rc == FT_ERR_NOT_FOUND)
+        return FT_OK;
+    if (!rc) {
+        (void)json_object_update(row, proof);
+        (void)json_object_set_new(row, "proof", proof);
+    }
+    return rc;
+}
+
+void ft_route_optouts_proved(ft_request *q)
+{
+    static const char *const columns[] = {"id",     "created", "key",    "without", "expert", "rows",
+                                          "places", "chosen",  "weight", "took_part", NULL};
+    static const question ask = {"compliance.optouts", add_proof, columns, 0};
+    ft_store_filter filter;
+    if (!ft_needs_store(q) || !needs(q, "owner", ft_request_query(q, "owner")) || !ft_filter_read(q, &filter))
+        return;
+    filter.without = filter.owner;
+    filter.owner = NULL;
+    if (ft_expert_number(q, filter.without) < 0) {
+        ft_refuse(q, 400, "invalid-parameter", "owner", "'owner': '%.100s' is no owner with an expert", filter.without);
+        return;
+    }
+    answer_question(q, &ask, &filter);
+}
+
+/* --- Usage ------------------------------------------------------------------------------------------------- */
+
+void ft_route_usage(ft_request *q)
+{
+    static const char *const columns[] = {"id", "spans", "outputs", "longest", NULL};
+    ft_store_filter filter;
+    ft_status st = {0};
+    json_t *report = NULL;
+    int64_t most = 20;
+    int csv;
+    if (!ft_needs_store(q) || !needs(q, "owner", ft_request_query(q, "owner")) || !ft_filter_read(q, &filter) ||
+        !ft_request_query_int(q, "documents", 0, 100000, &most) || !ft_format_read(q, &csv) ||
+        !ft_log_request(q, "compliance.usage"))
+        return;
+    if (ft_audit_usage(q->server->store, &filter, ft_expert_number(q, filter.owner), (size_t)most, &report, &st)) {
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    if (csv)
+        ft_answer_csv(q, columns, json_object_get(report, "documents"));
+    else
+        ft_answer_json(q, 200, json_incref(report));
+    json_decref(report);
+}
+
+/* --- The log ---------------------------------------------------------------------------------------------------- */
+
+void ft_route_access(ft_request *q)
+{
+    static const char *const columns[] = {"seq", "time", "who", "what", "request", "path", "parameters", "prev", NULL};
+    ft_store_filter filter;
+    ft_status st = {0};
+    int64_t limit = 20, after = 0;
+    json_t *lines = NULL;
+    uint64_t next;
+    int csv;
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || !ft_request_query_int(q, "limit", 1, 1000, &limit) ||
+        !ft_request_query_int(q, "after", 0, INT64_MAX - 1, &after) || !ft_format_read(q, &csv) ||
+        !ft_log_request(q, "compliance.access"))
+        return;
+    const ft_log_query ask = {.from = (uint64_t)after + 1,
+                              .from_ms = filter.from_ms,
+                              .to_ms = filter.to_ms,
+                              .who = filter.key,
+                              .prefix = ft_request_query(q, "what"),
+                              .limit = (size_t)limit};
+    if (ft_store_read_log(q->server->store, &ask, &lines, &next, &st)) {
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    const size_t n = json_array_size(lines);
+    const json_int_t last = next ? (json_int_t)next - 1 : json_integer_value(json_object_get(json_array_get(lines, n - 1), "seq"));
+    if (csv) {
+        char text[32];
+        snprintf(text, sizeof(text), "%lld", (long long)last);
+        ft_answer_header(q, "X-Has-More", next ? "true" : "false");
+        ft_answer_header(q, "X-Last-Id", text);
+        ft_answer_csv(q, columns, lines);
+    } else {
+        ft_answer_json(q, 200, json_pack("{s:s,s:O,s:I,s:b}", "object", "list", "data", lines, "last_seq", last, "has_more",
+                                         next != 0));
+    }
+    json_decref(lines);
+}
+
+void ft_route_store_verify(ft_request *q)
+{
+    json_t *report = NULL;
+    ft_status st = {0};
+    if (!ft_needs_store(q) || !ft_log_request(q, "compliance.verify"))
+        return;
+    if (ft_store_verify(q->server->store, NULL, &report, &st)) {
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    (void)json_object_del(report, "store"); /* a path of ours */
+    ft_answer_json(q, 200, report);
+}

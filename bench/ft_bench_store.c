@@ -1,0 +1,282 @@
+/* The store, measured: what a trace costs before the sync, what with it, how many bytes its routing takes, how long a question waits for its first
+ * page, how fast an export reads. One JSON object on standard output.
+ *
+ *     ft_bench_store FOLDER [TRACES]     default 1000000; FOLDER is made anew */
+#include "base/ft_file.h"
+#include "base/ft_random.h"
+#include "tracer/ft_store.h"
+#include "tracer/store_internal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { EXPERTS = 7, TOP_K = 5, LAYERS = 16, TOKENS = 500, ROUNDS = 200, WRITERS = 16, TOGETHER = 200 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void stop_on(ft_code rc, const ft_status *st)
+{
+    if (!rc)
+        return;
+    fprintf(stderr, "ft_bench_store: %s\n", st->msg);
+    exit(4);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile(double *values, size_t n, double q)
+{
+    qsort(values, n, sizeof(*values), by_value);
+    return values[(size_t)(q * (double)(n - 1))];
+}
+
+/* A response of `tokens` with spans and documents as a server stores it. */
+static json_t *make_trace(ft_random *r, const char *id, int tokens, int spans, int documents)
+{
+    static const char *const owners[] = {"public", "news", "law", "medicine", "scripture", "code"};
+    static const char *const verdicts[] = {"verbatim", "influenced", "shared", "public", "none"};
+    json_t *list = json_array(), *ids = json_array(), *found = json_array(), *experts = json_array();
+    ft_buffer text = {0};
+    for (int i = 0; i < tokens; i++) {
+        char word[16];
+        const int n = snprintf(word, sizeof(word), " w%d", (int)ft_random_below(r, 5000));
+        json_t *shares = json_array();
+        for (int e = 0; tokens > 50 && e < EXPERTS; e++)
+            json_array_append_new(shares, json_real(ft_random_unit(r)));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:i,s:o}", "id", (int)ft_random_below(r, 50000), "text", word, "start_byte",
+                                              (int)text.size, "end_byte", (int)text.size + n, "shares", shares));
+        json_array_append_new(ids, json_integer((json_int_t)ft_random_below(r, 50000)));
+        stop_on(ft_buffer_append(&text, word, (size_t)n, NULL), &(ft_status){0});
+    }
+    for (int i = 0; i < spans; i++) {
+        json_t *docs = json_array();
+        const char *owner = owners[ft_random_below(r, 6)];
+        const int start = (int)ft_random_below(r, (uint64_t)tokens), length = 3 + (int)ft_random_below(r, ft_random_below(r, 20) ? 10 : 120);
+        for (int d = 0; d < documents; d++)
+            json_array_append_new(docs, json_pack("{s:s,s:o,s:s}", "owner", owner, "id", json_sprintf("document %d", (int)ft_random_below(r, 200000)),
+                                                  "snippet", documents > 3 ? "some eighty tokens around the match, as a page would show them to its reader" : ""));
+        json_array_append_new(found, json_pack("{s:i,s:i,s:i,s:s,s:s,s:[s],s:o}", "start", start, "end", start + length, "count", 3, "text",
+                                               "of the span", "verdict", verdicts[ft_random_below(r, 5)], "owners", owner, "docs", docs));
+    }
+    for (int e = 0; e < EXPERTS; e++)
+        json_array_append_new(experts, json_pack("{s:i,s:s,s:f}", "id", e, "owner", e < 6 ? owners[e] : "seventh", "share", ft_random_unit(r) / 3));
+    json_t *t = json_pack("{s:o,s:s,s:[],s:{s:s,s:[i]},s:{s:s#,s:o},s:o,s:o,s:o}", "key", json_sprintf("key %d", (int)ft_random_below(r, 50)), "model",
+                          "bench", "without", "prompt", "text", "a prompt", "ids", 1, "response", "text", text.data, (int)text.size, "ids", ids, "tokens",
+                          list, "experts", experts, "spans", found);
+    ft_buffer_release(&text);
+    ft_status st = {0};
+    stop_on(t ? ft_trace_stamp(&t, id, &st) : FT_ERR_MEM, &st);
+    return t;
+}
+
+static uint8_t chosen[TOKENS * LAYERS * TOP_K];
+static float weights[TOKENS * LAYERS * TOP_K];
+
+static ft_routing make_routing(ft_random *r)
+{
+    for (size_t p = 0; p < TOKENS * LAYERS; p++) {
+        const unsigned first = (unsigned)ft_random_below(r, EXPERTS);
+        float total = 0;
+        for (unsigned k = 0; k < TOP_K; k++) {
+            chosen[p * TOP_K + k] = (uint8_t)((first + k * 3) % EXPERTS);
+            total += weights[p * TOP_K + k] = (float)(ft_random_unit(r) / (k + 1));
+        }
+        for (unsigned k = 0; k < TOP_K; k++)
+            weights[p * TOP_K + k] /= total;
+    }
+    return (ft_routing){TOKENS, LAYERS, EXPERTS, TOP_K, NULL, chosen, weights};
+}
+
+/* --- Writing -------------------------------------------------------------------------------------- */
+
+static void measure_writes(ft_store *s, ft_random *r)
+{
+    static double before[ROUNDS], whole[ROUNDS];
+    size_t bytes = 0;
+    const ft_routing routing = make_routing(r);
+    ft_status st = {0};
+    for (int i = 0; i < ROUNDS; i++) {
+        char id[FT_TRACE_ID];
+        store_op op;
+        ft_trace_id_new(id);
+        json_t *t = make_trace(r, id, TOKENS, 25, 10);
+        double from = now();
+        stop_on(store_op_put(s, &op, id, t, &routing, NULL, 0, &st), &st);
+        before[i] = now() - from;
+        bytes = op.routing.size;
+        stop_on(store_commit(s, &op, &st), &st);
+        whole[i] = now() - from;
+        store_op_release(&op);
+        json_decref(t);
+    }
+    printf("\"write_before_sync_ms\":%.4f,\"write_and_sync_ms\":%.4f,\"routing_bytes_per_token\":%.3f,\"routing_bytes_per_choice\":%.4f,",
+           1e3 * quantile(before, ROUNDS, 0.5), 1e3 * quantile(whole, ROUNDS, 0.5), (double)bytes / TOKENS,
+           (double)bytes / (TOKENS * LAYERS * TOP_K));
+}
+
+typedef struct writer {
+    ft_store *s;
+    uint64_t seed;
+    double took[TOGETHER];
+} writer;
+
+static void *write_many(void *context)
+{
+    writer *w = context;
+    ft_random r;
+    ft_random_init(&r, w->seed);
+    for (int i = 0; i < TOGETHER; i++) {
+        char id[FT_TRACE_ID];
+        ft_status st = {0};
+        ft_trace_id_new(id);
+        json_t *t = make_trace(&r, id, 20, 3, 3);
+        store_op op;
+        stop_on(store_op_put(w->s, &op, id, t, NULL, NULL, 0, &st), &st);
+        const double from = now();
+        stop_on(store_commit(w->s, &op, &st), &st);
+        w->took[i] = now() - from;
+        store_op_release(&op);
+        json_decref(t);
+    }
+    return NULL;
+}
+
+static void measure_group(ft_store *s)
+{
+    static writer writers[WRITERS];
+    static double all[WRITERS * TOGETHER];
+    pthread_t threads[WRITERS];
+    const double from = now();
+    for (int i = 0; i < WRITERS; i++) {
+        writers[i] = (writer){.s = s, .seed = 100 + (uint64_t)i};
+        if (pthread_create(&threads[i], NULL, write_many, &writers[i]) != 0)
+            exit(4);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(threads[i], NULL);
+        memcpy(all + i * TOGETHER, writers[i].took, sizeof(writers[i].took));
+    }
+    const double rate = WRITERS * TOGETHER / (now() - from);
+    printf("\"group_commit_p50_ms\":%.3f,\"group_commit_p99_ms\":%.3f,\"group_traces_per_second\":%.0f,", 1e3 * quantile(all, WRITERS * TOGETHER, 0.5),
+           1e3 * quantile(all, WRITERS * TOGETHER, 0.99), rate);
+}
+
+/* --- A million ------------------------------------------------------------------------------------------ */
+
+static void fill(ft_store *s, ft_random *r, size_t traces)
+{
+    enum { AT_ONCE = 500 };
+    static store_op ops[AT_ONCE];
+    const double from = now();
+    for (size_t done = 0; done < traces; done += AT_ONCE) {
+        ft_status st = {0};
+        for (int i = 0; i < AT_ONCE; i++) {
+            char id[FT_TRACE_ID];
+            ft_trace_id_new(id);
+            json_t *t = make_trace(r, id, 20, 3, 2);
+            stop_on(store_op_put(s, &ops[i], id, t, NULL, NULL, 0, &st), &st);
+            ops[i].with = i + 1 < AT_ONCE ? &ops[i + 1] : NULL;
+            json_decref(t);
+        }
+        stop_on(store_commit(s, ops, &st), &st);
+        for (int i = 0; i < AT_ONCE; i++)
+            store_op_release(&ops[i]);
+        if (done % 100000 == 0)
+            fprintf(stderr, "# %zu traces, %.0f s\n", done, now() - from);
+    }
+}
+
+static void measure_pages(ft_store *s)
+{
+    static const struct {
+        const char *name;
+        ft_store_filter filter;
+    } asks[] = {
+        {"all", {.expert = -1}},
+        {"owner", {.expert = -1, .owner = "law"}},
+        {"document", {.expert = -1, .document = "document 77"}},
+        {"owner_100_tokens", {.expert = -1, .owner = "law", .min_tokens = 100}},
+        {"key_expert_share", {.key = "key 7", .expert = 3, .min_share = 0.3}},
+        {"owner_verdict_key", {.expert = -1, .owner = "news", .verdict = "shared", .key = "key 9"}},
+        {"nothing_fits", {.expert = -1, .owner = "law", .verdict = "verbatim", .key = "key 7", .min_tokens = 122}},
+        {"unknown_document", {.expert = -1, .document = "no such"}},
+    };
+    double worst = 0;
+    printf("\"first_page_ms\":{");
+    for (size_t i = 0; i < sizeof(asks) / sizeof(*asks); i++) {
+        static double took[50];
+        for (int k = 0; k < 50; k++) {
+            ft_store_rows rows;
+            ft_status st = {0};
+            const ft_store_page page = {.limit = 20};
+            const double from = now();
+            stop_on(ft_store_query(s, &asks[i].filter, &page, &rows, &st), &st);
+            took[k] = now() - from;
+            json_decref(rows.list);
+        }
+        const double median = 1e3 * quantile(took, 50, 0.5);
+        worst = median > worst ? median : worst;
+        printf("%s\"%s\":%.3f", i ? "," : "", asks[i].name, median);
+    }
+    printf("},\"first_page_worst_ms\":%.3f,", worst);
+}
+
+typedef struct reader {
+    ft_store *s;
+    ft_buffer text;
+    uint64_t bytes, count;
+} reader;
+
+static ft_code read_one(void *context, const char *id, json_t *row, ft_status *st)
+{
+    reader *r = context;
+    (void)row;
+    ft_buffer_reset(&r->text);
+    const ft_code rc = ft_store_get_text(r->s, id, &r->text, st);
+    r->bytes += r->text.size;
+    r->count++;
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs("Usage: ft_bench_store FOLDER [TRACES]\n", stderr);
+        return 2;
+    }
+    const size_t traces = argc > 2 ? (size_t)strtoull(argv[2], NULL, 10) : 1000000;
+    ft_status st = {0};
+    ft_store *s;
+    ft_random r;
+    ft_random_init(&r, 1);
+    stop_on(ft_folder_remove(argv[1], &st), &st);
+    stop_on(ft_store_open(&s, argv[1], 0, &st), &st);
+    printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,\"traces\":%zu,", LAYERS, TOP_K, EXPERTS, TOKENS, traces);
+    measure_writes(s, &r);
+    measure_group(s);
+    fill(s, &r, traces);
+    measure_pages(s);
+    reader x = {.s = s};
+    const ft_store_filter all = ft_store_filter_all();
+    const double from = now();
+    stop_on(ft_store_walk(s, &all, 0, read_one, &x, &st), &st);
+    printf("\"export_traces_per_second\":%.0f,", (double)x.count / (now() - from));
+    ft_store_sizes sizes;
+    stop_on(ft_store_get_sizes(s, &sizes, &st), &st);
+    printf("\"file_bytes\":%llu,\"stored\":%llu}\n", (unsigned long long)sizes.file_bytes, (unsigned long long)sizes.traces);
+    ft_buffer_release(&x.text);
+    ft_store_close(s);
+    return 0;
+}

@@ -1,0 +1,296 @@
+/* What docs/compliance.md promises, asked over HTTP as an auditor would, and of the command line. */
+#include "base/ft_buffer.h"
+#include "base/ft_file.h"
+#include "tests/ft_test_http.h"
+#include "tracer/ft_store.h"
+
+static char made[4][FT_TRACE_ID]; /* of scripture's text; the last two without its expert */
+
+static int make_traces(void **state)
+{
+    if (open_all(state) || !server)
+        return 0;
+    for (int i = 0; i < 4; i++) {
+        char body[2000];
+        snprintf(body, sizeof(body), "{\"text\":\"%s. \\\"Yes\\\", he said, and no more.\",\"prompt\":\"Speak:\",\"routing\":true,\"store\":true%s}",
+                 ft_test_scripture, i < 2 ? "" : ",\"without\":[\"scripture\"]");
+        json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
+        snprintf(made[i], sizeof(made[i]), "%s", text_at(t, "id"));
+        json_decref(t);
+    }
+    return 0;
+}
+
+static json_t *get(const char *path, int status)
+{
+    return ft_http_json(at, "GET", path, NULL, status);
+}
+
+static size_t rows_of(const json_t *list)
+{
+    return json_array_size(json_object_get(list, "data"));
+}
+
+static const json_t *row_at(const json_t *list, size_t i)
+{
+    return json_array_get(json_object_get(list, "data"), i);
+}
+
+static void verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *list = get("/v1/compliance/verbatim?owner=scripture&document=gen-1&min_tokens=5", 200);
+    assert_int_equal(rows_of(list), 4);
+    assert_string_equal(text_at(row_at(list, 3), "id"), made[0]);
+    const json_t *spans = json_object_get(row_at(list, 0), "spans");
+    assert_true(json_array_size(spans) > 0);
+    assert_true(json_integer_value(json_object_get(json_object_get(row_at(list, 0), "matched"), "longest")) >= 5);
+    json_decref(list);
+    list = get("/v1/compliance/verbatim?document=gen-1&min_tokens=5000", 200);
+    assert_int_equal(rows_of(list), 0);
+    assert_true(json_is_false(json_object_get(list, "has_more")));
+    json_decref(list);
+    json_decref(get("/v1/compliance/verbatim?min_tokens=5", 400));
+    json_decref(get("/v1/compliance/verbatim?owner=scripture&from=yesterday", 400));
+    json_decref(get("/v1/compliance/verbatim?owner=scripture&after=trc_x", 400));
+    json_decref(get("/v1/compliance/verbatim?owner=scripture&order=up", 400));
+    json_decref(get("/v1/compliance/verbatim?owner=scripture&format=xml", 400));
+    list = get("/v1/compliance/verbatim?owner=scripture&to=2001-01-01", 200);
+    assert_int_equal(rows_of(list), 0);
+    json_decref(list);
+}
+
+static void pages_follow_each_other_by_after(void **state)
+{
+    (void)state;
+    need_server();
+    char path[200] = "/v1/compliance/outputs?owner=scripture&limit=1";
+    for (int i = 3; i >= 0; i--) {
+        json_t *list = get(path, 200);
+        assert_int_equal(rows_of(list), 1);
+        assert_string_equal(text_at(row_at(list, 0), "id"), made[i]);
+        assert_int_equal(json_is_true(json_object_get(list, "has_more")), i > 0);
+        snprintf(path, sizeof(path), "/v1/compliance/outputs?owner=scripture&limit=1&after=%s", text_at(list, "last_id"));
+        json_decref(list);
+    }
+}
+
+static void csv_quotes_what_needs_it(void **state)
+{
+    (void)state;
+    need_server();
+    ft_reply r = ft_http(at, "GET", "/v1/compliance/verbatim?owner=scripture&limit=2", "Accept: text/csv\r\n", NULL);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(ft_reply_header(&r, "Content-Type"), "text/csv"));
+    assert_string_equal(ft_reply_header(&r, "X-Has-More"), "true");
+    assert_int_equal(strncmp(r.body, "id,created,key,start,end,tokens,count,verdict,owners,documents\r\n", 64), 0);
+    assert_non_null(strstr(r.body, "scripture/gen-1"));
+    ft_reply_release(&r);
+    json_decref(get("/v1/compliance/usage?owner=%22a,b%22%0A", 200));
+    r = ft_http(at, "GET", "/v1/compliance/access?format=csv&what=compliance.usage&limit=1", NULL, NULL);
+    assert_int_equal(r.status, 200);
+    assert_non_null(strstr(r.body, "\"{\"\"owner\"\":\"\"\\\"\"a,b\\\"\"\\n\"\"}\""));
+    ft_reply_release(&r);
+}
+
+static void experts_tell_their_share_and_opt_outs_are_proved_by_the_routing(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *list = get("/v1/compliance/experts?expert=scripture", 200);
+    assert_int_equal(rows_of(list), 2);
+    assert_string_equal(text_at(row_at(list, 1), "id"), made[0]);
+    assert_true(json_number_value(json_object_get(row_at(list, 0), "share")) > 0);
+    json_decref(list);
+    json_decref(get("/v1/compliance/experts?expert=nobody", 400));
+    list = get("/v1/compliance/optouts?owner=scripture&key=local", 200);
+    assert_int_equal(rows_of(list), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *proof = json_object_get(row_at(list, i), "proof");
+        assert_int_equal(json_integer_value(json_object_get(proof, "chosen")), 0);
+        assert_true(json_number_value(json_object_get(proof, "weight")) == 0);
+        assert_true(json_is_false(json_object_get(proof, "took_part")));
+        assert_true(json_integer_value(json_object_get(proof, "places")) > 100);
+    }
+    json_decref(list);
+}
+
+static void usage_counts_what_an_owner_gave(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *u = get("/v1/compliance/usage?owner=scripture", 200);
+    assert_int_equal(json_integer_value(json_object_get(u, "outputs")), 4);
+    assert_int_equal(json_integer_value(json_object_get(u, "outputs_with_spans")), 4);
+    assert_int_equal(json_integer_value(json_object_get(u, "opted_out")), 2);
+    const json_t *top = json_array_get(json_object_get(u, "documents"), 0);
+    assert_string_equal(text_at(top, "id"), "gen-1");
+    assert_int_equal(json_integer_value(json_object_get(top, "outputs")), 4);
+    const double share = json_number_value(json_object_get(json_object_get(u, "routing"), "share"));
+    assert_true(share > 0 && share < 1);
+    json_decref(u);
+}
+
+static void routing_comes_as_an_array_and_in_numbers(void **state)
+{
+    (void)state;
+    need_server();
+    char path[200];
+    snprintf(path, sizeof(path), "/v1/traces/%s/routing?format=npy", made[0]);
+    ft_reply r = ft_http(at, "GET", path, NULL, NULL);
+    assert_int_equal(r.status, 200);
+    assert_memory_equal(r.body, "\x93NUMPY\x01\x00", 8);
+    unsigned long tokens, layers, experts;
+    assert_int_equal(sscanf(strstr(r.body + 10, "'shape'"), "'shape': (%lu, %lu, %lu)", &tokens, &layers, &experts), 3);
+    const size_t head = 10 + (unsigned char)r.body[8] + 256U * (unsigned char)r.body[9];
+    assert_int_equal(r.size, head + tokens * layers * experts * 4);
+    for (size_t p = 0; p < tokens * layers; p++) { /* each place's weights are those of its k experts */
+        float sum = 0, w;
+        for (size_t e = 0; e < experts; e++) {
+            memcpy(&w, r.body + head + (p * experts + e) * 4, 4);
+            sum += w;
+        }
+        assert_true(sum > 0 && sum <= 1.02F);
+    }
+    ft_reply_release(&r);
+    snprintf(path, sizeof(path), "/v1/traces/%s/routing", made[0]);
+    r = ft_http(at, "GET", path, NULL, NULL);
+    size_t lines = 0;
+    for (const char *p = r.body; (p = strchr(p, '\n')) != NULL; p++)
+        lines++;
+    assert_int_equal(lines, tokens);
+    ft_reply_release(&r);
+    json_t *study = get("/v1/routing?owner=scripture&bucket=3600&token_ids=1", 200);
+    assert_int_equal(json_integer_value(json_object_get(study, "traces")), 4);
+    double sum = 0;
+    for (size_t e = 0; e < experts; e++)
+        sum += json_number_value(json_array_get(json_object_get(study, "share"), e));
+    assert_true(sum > 0.999 && sum < 1.001);
+    assert_true(json_array_size(json_object_get(study, "drift")) >= 1);
+    json_decref(study);
+    json_decref(get("/v1/traces/trc_00000000000000000000000000/routing", 404));
+}
+
+static void the_log_says_who_asked_what_and_is_whole(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *log = get("/v1/compliance/access?what=compliance.&limit=1000", 200);
+    assert_true(rows_of(log) > 10);
+    const json_t *line = row_at(log, 0);
+    assert_string_equal(text_at(line, "who"), "local");
+    assert_string_equal(text_at(json_object_get(line, "parameters"), "document"), "gen-1");
+    json_decref(log);
+    json_t *report = get("/v1/compliance/verify", 200);
+    assert_true(json_is_true(json_object_get(report, "good")));
+    json_decref(report);
+}
+
+static size_t occurrences(const char *file, const char *bytes)
+{
+    size_t n, found = 0;
+    char *whole = ft_test_read(file, &n);
+    for (char *p = whole; p && (p = memmem(p, n - (size_t)(p - whole), bytes, strlen(bytes))) != NULL; p++)
+        found++;
+    free(whole);
+    return found;
+}
+
+/* Last: it takes the document away. */
+static void a_takedown_hides_redacts_erases_and_certifies(void **state)
+{
+    (void)state;
+    need_server();
+    char path[200];
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"nobody\",\"documents\":[\"x\"]}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[]}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"not there\"]}", 404));
+    json_t *c = ft_http_json(at, "POST", "/v1/takedowns",
+                             "{\"owner\":\"scripture\",\"documents\":[\"gen-1\"],\"reason\":\"asked to\"}", 201);
+    assert_int_equal(json_array_size(json_object_get(c, "outputs")), 4);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(c, "documents"), 0), "found")), 1);
+    assert_true(json_is_string(json_object_get(c, "erased")));
+    const json_t *index = json_array_get(json_object_get(c, "indexes"), 0);
+    assert_string_not_equal(text_at(index, "root_before"), text_at(index, "root_after"));
+    snprintf(path, sizeof(path), "/v1/takedowns/%s", text_at(c, "id"));
+    json_t *again = get(path, 200);
+    assert_true(json_equal(again, c));
+    json_decref(again);
+    strcat(path, "/verify");
+    json_t *left = get(path, 200);
+    assert_true(json_is_true(json_object_get(left, "clean")));
+    json_decref(left);
+    json_decref(c);
+    json_decref(get("/v1/takedowns/tkd_none", 404));
+    json_t *list = get("/v1/takedowns", 200);
+    assert_int_equal(rows_of(list), 1);
+    json_decref(list);
+    /* The output is there, its words are not, and positions stay. */
+    snprintf(path, sizeof(path), "/v1/traces/%s", made[0]);
+    json_t *t = get(path, 200);
+    const char *text = text_at(json_object_get(t, "response"), "text");
+    assert_null(strstr(text, "beginning God created the heaven"));
+    assert_non_null(strstr(text, "***"));
+    assert_true(json_is_string(json_object_get(t, "redacted")));
+    char *all = json_dumps(t, 0);
+    assert_null(strstr(all, "gen-1"));
+    assert_null(strstr(all, "God created the heaven"));
+    free(all);
+    json_decref(t);
+    list = get("/v1/compliance/verbatim?document=gen-1", 200);
+    assert_int_equal(rows_of(list), 0);
+    json_decref(list);
+    assert_int_equal(occurrences(ft_test_path("store/data.mdb"), "God created the heaven"), 0);
+    json_t *report = get("/v1/compliance/verify", 200);
+    assert_true(json_is_true(json_object_get(report, "good")));
+    json_decref(report);
+}
+
+/* The same store through the command line: out, into another one, and whole. */
+static void an_export_imported_elsewhere_is_the_same(void **state)
+{
+    (void)state;
+    need_server();
+    char command[8000], folder[1024], *out, *second, *err;
+    snprintf(folder, sizeof(folder), "%s", ft_test_path("store"));
+    snprintf(command, sizeof(command), "$FLEXTRACE audit export %s", folder);
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_non_null(strstr(out, "{\"exported\":4}\n"));
+    const char *file = ft_test_write("export.jsonl", out, strlen(out));
+    snprintf(command, sizeof(command), "$FLEXTRACE audit import %s.copy <%s && $FLEXTRACE audit verify %s.copy", folder, file, folder);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 0);
+    free(err);
+    snprintf(command, sizeof(command), "$FLEXTRACE audit export %s.copy", folder);
+    assert_int_equal(ft_test_shell(command, &second, NULL), 0);
+    assert_string_equal(out, second);
+    out[strlen(out) - 20] = '\0'; /* a cut file */
+    file = ft_test_write("cut.jsonl", out, strlen(out));
+    snprintf(command, sizeof(command), "$FLEXTRACE audit import %s.cut <%s", folder, file);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    free(err);
+    free(out);
+    free(second);
+    snprintf(command, sizeof(command), "$FLEXTRACE audit export %s --format csv --owner scripture && $FLEXTRACE audit export %s --format npy -o %s.npy && $FLEXTRACE audit routing %s --bucket 60", folder, folder, folder, folder);
+    assert_int_equal(ft_test_shell(command, &out, &err), 0);
+    assert_non_null(strstr(out, "\"coactivation\""));
+    free(out);
+    free(err);
+    assert_true(ft_path_exists(ft_test_path("store.npy/shares.npy")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document),
+        cmocka_unit_test(pages_follow_each_other_by_after),
+        cmocka_unit_test(csv_quotes_what_needs_it),
+        cmocka_unit_test(experts_tell_their_share_and_opt_outs_are_proved_by_the_routing),
+        cmocka_unit_test(usage_counts_what_an_owner_gave),
+        cmocka_unit_test(routing_comes_as_an_array_and_in_numbers),
+        cmocka_unit_test(the_log_says_who_asked_what_and_is_whole),
+        cmocka_unit_test(an_export_imported_elsewhere_is_the_same),
+        cmocka_unit_test(a_takedown_hides_redacts_erases_and_certifies),
+    };
+    return cmocka_run_group_tests(tests, make_traces, close_all);
+}

@@ -1,0 +1,268 @@
+/* What tracer/ft_store.h promises of questions: they agree with a plain scan, page by page, whatever is written. */
+#include "tests/store_fixture.h"
+
+#include <pthread.h>
+
+enum { TRACES = 400, FIRST_MS = 1700000000, STEP_MS = 977 };
+
+static json_t *made[TRACES];
+static char made_ids[TRACES][FT_TRACE_ID];
+static ft_store *store;
+
+static int make_store(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 11);
+    store = fixture_open(ft_test_path("query"));
+    for (unsigned i = 0; i < TRACES; i++) {
+        fixture_id(made_ids[i], FIRST_MS * UINT64_C(1000) + i * STEP_MS, i);
+        made[i] = fixture_trace(&r, made_ids[i]);
+        if (ft_store_put(store, made_ids[i], made[i], NULL, NULL) != FT_OK)
+            return 1;
+    }
+    return 0;
+}
+
+static int drop_store(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < TRACES; i++)
+        json_decref(made[i]);
+    ft_store_close(store);
+    return 0;
+}
+
+/* --- A filter, read off the trace itself ------------------------------------------------------------ */
+
+static int names_hold(const json_t *names, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(names); i++)
+        if (!strcmp(json_string_value(json_array_get(names, i)), name))
+            return 1;
+    return 0;
+}
+
+static int span_has(const json_t *span, const ft_store_filter *f)
+{
+    const json_int_t n =
+        json_integer_value(json_object_get(span, "end")) - json_integer_value(json_object_get(span, "start"));
+    int document = !f->document;
+    for (size_t i = 0; i < json_array_size(json_object_get(span, "docs")); i++) {
+        const json_t *d = json_array_get(json_object_get(span, "docs"), i);
+        document |= f->document && !strcmp(json_string_value(json_object_get(d, "id")), f->document) &&
+                    (!f->owner || !strcmp(json_string_value(json_object_get(d, "owner")), f->owner));
+    }
+    return document && n >= (json_int_t)f->min_tokens && (!f->owner || names_hold(json_object_get(span, "owners"), f->owner)) &&
+           (!f->verdict || !strcmp(json_string_value(json_object_get(span, "verdict")), f->verdict));
+}
+
+static int has(const json_t *trace, const char *id, const ft_store_filter *f)
+{
+    uint64_t ms;
+    ft_trace_id_time(id, &ms);
+    if (ms < f->from_ms || (f->to_ms && ms >= f->to_ms))
+        return 0;
+    if (f->key && strcmp(json_string_value(json_object_get(trace, "key")), f->key) != 0)
+        return 0;
+    if (f->without && !names_hold(json_object_get(trace, "without"), f->without))
+        return 0;
+    if (f->expert >= 0) {
+        const double share = json_number_value(
+            json_object_get(json_array_get(json_object_get(trace, "experts"), (size_t)f->expert), "share"));
+        if (!(share > 0) || (float)share < f->min_share)
+            return 0;
+    }
+    int span = !(f->owner || f->document || f->verdict || f->min_tokens);
+    for (size_t i = 0; i < json_array_size(json_object_get(trace, "spans")); i++)
+        span |= span_has(json_array_get(json_object_get(trace, "spans"), i), f);
+    return span;
+}
+
+static ft_store_filter random_filter(ft_random *r, char document[32])
+{
+    ft_store_filter f = ft_store_filter_all();
+    snprintf(document, 32, "doc %d", (int)ft_random_below(r, FIXTURE_DOCUMENTS + 1));
+    if (ft_random_below(r, 3) == 0)
+        f.owner = fixture_owners[ft_random_below(r, 4)];
+    if (ft_random_below(r, 4) == 0)
+        f.document = document;
+    if (ft_random_below(r, 4) == 0)
+        f.verdict = fixture_verdicts[ft_random_below(r, 5)];
+    if (ft_random_below(r, 3) == 0)
+        f.min_tokens = (uint32_t)ft_random_below(r, 90);
+    if (ft_random_below(r, 3) == 0)
+        f.key = fixture_keys[ft_random_below(r, 3)];
+    if (ft_random_below(r, 4) == 0)
+        f.without = fixture_owners[ft_random_below(r, 4)];
+    if (ft_random_below(r, 4) == 0) {
+        f.expert = (int)ft_random_below(r, FIXTURE_EXPERTS);
+        f.min_share = ft_random_below(r, 2) ? ft_random_unit(r) : 0;
+    }
+    if (ft_random_below(r, 2) == 0)
+        f.from_ms = FIRST_MS * UINT64_C(1000) + ft_random_below(r, TRACES * STEP_MS);
+    if (ft_random_below(r, 3) == 0)
+        f.to_ms = FIRST_MS * UINT64_C(1000) + ft_random_below(r, TRACES * STEP_MS);
+    return f;
+}
+
+/* Every filter, asked page by page in either direction, gives the traces of a scan, in order, each once. */
+static void pages_agree_with_a_scan_for_random_filters(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 5);
+    size_t found = 0;
+    for (int round = 0; round < 600; round++) {
+        char document[32], after[FT_TRACE_ID] = "";
+        const ft_store_filter f = random_filter(&r, document);
+        ft_store_page page = {.limit = 1 + ft_random_below(&r, 30), .ascending = round % 2};
+        size_t at = page.ascending ? 0 : TRACES;
+        for (int more = 1; more;) {
+            ft_store_rows rows;
+            ft_status st;
+            page.after = after[0] ? after : NULL;
+            assert_ok(ft_store_query(store, &f, &page, &rows, &st), st);
+            for (size_t i = 0; i < json_array_size(rows.list); i++) {
+                size_t want = page.ascending ? at : at - 1;
+                while (!has(made[want], made_ids[want], &f))
+                    want += page.ascending ? 1 : (size_t)-1;
+                assert_true(want < TRACES);
+                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, i), "id")), made_ids[want]);
+                at = page.ascending ? want + 1 : want;
+                found++;
+            }
+            assert_true(rows.more || json_array_size(rows.list) <= page.limit);
+            strcpy(after, rows.last);
+            more = rows.more;
+            json_decref(rows.list);
+        }
+        for (size_t i = page.ascending ? at : 0; i < (page.ascending ? TRACES : at); i++)
+            assert_false(has(made[i], made_ids[i], &f));
+    }
+    assert_true(found > 5000);
+}
+
+/* The page before a trace is the one that ends just ahead of it. */
+static void a_page_before_a_trace_is_the_one_that_leads_to_it(void **state)
+{
+    (void)state;
+    const ft_store_filter all = ft_store_filter_all();
+    ft_store_rows rows;
+    const ft_store_page page = {.limit = 3, .before = made_ids[10]};
+    assert_int_equal(ft_store_query(store, &all, &page, &rows, NULL), FT_OK);
+    assert_int_equal(json_array_size(rows.list), 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, i), "id")), made_ids[13 - i]);
+    assert_string_equal(rows.first, made_ids[13]);
+    assert_string_equal(rows.last, made_ids[11]);
+    json_decref(rows.list);
+    const ft_store_page both = {.limit = 3, .before = made_ids[10], .after = made_ids[9]};
+    assert_int_equal(ft_store_query(store, &all, &both, &rows, NULL), FT_ERR_ARG);
+    const ft_store_page bad = {.limit = 3, .after = "trc_nothing"};
+    ft_status st;
+    assert_int_equal(ft_store_query(store, &all, &bad, &rows, &st), FT_ERR_ARG);
+    assert_non_null(strstr(st.msg, "trc_nothing"));
+}
+
+static void *write_meanwhile(void *context)
+{
+    ft_random r;
+    ft_random_init(&r, 77);
+    for (int i = 0; i < 150; i++) {
+        char id[FT_TRACE_ID];
+        ft_trace_id_new(id);
+        json_t *t = fixture_trace(&r, id);
+        if (ft_store_put(context, id, t, NULL, NULL) != FT_OK)
+            return context;
+        json_decref(t);
+    }
+    return NULL;
+}
+
+/* Traces that come while somebody pages stand before the first page or do not show; none shows twice. */
+static void paging_misses_and_repeats_nothing_while_others_write(void **state)
+{
+    (void)state;
+    pthread_t writers[3];
+    ft_store *s = fixture_open(ft_test_path("concurrent"));
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(ft_store_put(s, made_ids[i], made[i], NULL, NULL), FT_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&writers[i], NULL, write_meanwhile, s), 0);
+    const ft_store_filter all = ft_store_filter_all();
+    for (int round = 0; round < 5; round++) {
+        char last[FT_TRACE_ID] = "";
+        size_t old = 0;
+        for (int more = 1; more;) {
+            ft_store_rows rows;
+            const ft_store_page page = {.limit = 7, .after = last[0] ? last : NULL};
+            assert_int_equal(ft_store_query(s, &all, &page, &rows, NULL), FT_OK);
+            for (size_t i = 0; i < json_array_size(rows.list); i++) {
+                const char *id = json_string_value(json_object_get(json_array_get(rows.list, i), "id"));
+                assert_true(!last[0] || strcmp(id, last) < 0);
+                strcpy(last, id);
+                old += strcmp(id, made_ids[199]) <= 0;
+            }
+            more = rows.more;
+            json_decref(rows.list);
+        }
+        assert_int_equal(old, 200);
+    }
+    for (int i = 0; i < 3; i++) {
+        void *failed;
+        pthread_join(writers[i], &failed);
+        assert_null(failed);
+    }
+    ft_store_sizes sizes;
+    assert_int_equal(ft_store_get_sizes(s, &sizes, NULL), FT_OK);
+    assert_int_equal(sizes.traces, 650);
+    ft_store_close(s);
+}
+
+/* What a trace stood under is gone with it, and what replaces it stands under its own. */
+static void removed_and_replaced_traces_leave_no_keys(void **state)
+{
+    (void)state;
+    ft_store *s = fixture_open(ft_test_path("replaced"));
+    for (unsigned i = 0; i < 60; i++)
+        assert_int_equal(ft_store_put(s, made_ids[i], made[i], NULL, NULL), FT_OK);
+    for (unsigned i = 0; i < 60; i += 3)
+        assert_int_equal(ft_store_remove(s, made_ids[i], NULL), FT_OK);
+    for (unsigned i = 1; i < 60; i += 3)
+        assert_int_equal(ft_store_put(s, made_ids[i], made[i + 100], NULL, NULL), FT_OK);
+    assert_int_equal(ft_store_remove(s, made_ids[0], NULL), FT_ERR_NOT_FOUND);
+    ft_random r;
+    ft_random_init(&r, 6);
+    for (int round = 0; round < 100; round++) {
+        char document[32];
+        ft_store_filter f = random_filter(&r, document);
+        f.from_ms = f.to_ms = 0;
+        ft_store_rows rows;
+        const ft_store_page page = {.limit = 100, .ascending = 1};
+        assert_int_equal(ft_store_query(s, &f, &page, &rows, NULL), FT_OK);
+        size_t n = 0;
+        for (unsigned i = 0; i < 60; i++)
+            if (i % 3 && has(made[i % 3 == 1 ? i + 100 : i], made_ids[i], &f))
+                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, n++), "id")), made_ids[i]);
+        assert_int_equal(json_array_size(rows.list), n);
+        json_decref(rows.list);
+    }
+    json_t *report;
+    assert_int_equal(ft_store_verify(s, NULL, &report, NULL), FT_OK);
+    assert_true(json_is_true(json_object_get(report, "good")));
+    assert_int_equal(json_integer_value(json_object_get(report, "traces")), 40);
+    json_decref(report);
+    ft_store_close(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pages_agree_with_a_scan_for_random_filters),
+        cmocka_unit_test(a_page_before_a_trace_is_the_one_that_leads_to_it),
+        cmocka_unit_test(paging_misses_and_repeats_nothing_while_others_write),
+        cmocka_unit_test(removed_and_replaced_traces_leave_no_keys),
+    };
+    return cmocka_run_group_tests(tests, make_store, drop_store);
+}

@@ -1,0 +1,323 @@
+#include "tracer/ft_erasure.h"
+
+#include "base/ft_buffer.h"
+#include "index/ft_index_update.h"
+#include "tracer/erasure_internal.h"
+#include "tracer/tracer_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+ft_code ft_erasure_policy_read(const char *name, ft_erasure_policy *out, ft_status *st)
+{
+    static const char *const names[] = {"redact", "delete", "list"};
+    for (size_t i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) {
+            *out = (ft_erasure_policy)i;
+            return FT_OK;
+        }
+    return ft_fail(st, FT_ERR_ARG, "a policy is 'redact', 'delete' or 'list', not '%.40s'", name);
+}
+
+static const char *policy_name(ft_erasure_policy p)
+{
+    return p == FT_ERASE_REDACT ? "redact" : p == FT_ERASE_DELETE ? "delete" : "list";
+}
+
+typedef struct worker {
+    ft_federation *f;
+    ft_store *s;
+    const ft_erasure *e;
+    erased what;
+    uint64_t *found, *tokens; /* of each document */
+    json_t *indexes, *outputs;
+    const ft_index *index; /* what `collect` reads */
+    ft_index_removal *removal;
+    size_t number;
+} worker;
+
+static void worker_release(worker *w)
+{
+    for (size_t i = 0; i < w->what.count; i++)
+        free(w->what.texts[i].ids);
+    free(w->what.texts);
+    free(w->found);
+    free(w->tokens);
+    json_decref(w->indexes);
+    json_decref(w->outputs);
+}
+
+static ft_code no_room(ft_status *st)
+{
+    return ft_fail(st, FT_ERR_MEM, "erasure: out of memory");
+}
+
+/* --- The indexes ---------------------------------------------------------------------------------------- */
+
+/* Keeps the document's tokens, and marks it for removal. */
+static ft_code collect(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    worker *w = context;
+    ft_code rc =
+        ft_array_grow((void **)&w->what.texts, &w->what.capacity, w->what.count + 1, sizeof(*w->what.texts), st);
+    if (rc)
+        return rc;
+    erased_text *t = &w->what.texts[w->what.count];
+    t->ids = ft_alloc_array((size_t)doc->length, sizeof(*t->ids));
+    if (!t->ids)
+        return no_room(st);
+    w->what.count++;
+    ft_index_document_tokens(w->index, doc, 0, (size_t)doc->length, t->ids, &t->count);
+    w->found[w->number]++;
+    w->tokens[w->number] += t->count;
+    return w->removal ? ft_index_removal_add(w->removal, doc, st) : FT_OK;
+}
+
+/* All of the owner's documents with these ids in one index. */
+static ft_code collect_all(worker *w, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (w->number = 0; !rc && w->number < w->e->document_count; w->number++) {
+        uint64_t how_many;
+        rc = ft_index_documents_by_id(w->index, w->e->documents[w->number], collect, w, &how_many, st);
+    }
+    return rc;
+}
+
+static void root_hex(const char *folder, char hex[FT_DIGEST_HEX])
+{
+    ft_index *ix;
+    hex[0] = '\0';
+    if (ft_index_open(&ix, folder, NULL) == FT_OK) {
+        const ft_index_info info = ft_index_get_info(ix);
+        ft_digest_hex(&info.root, hex);
+        ft_index_close(ix);
+    }
+}
+
+static ft_code remove_from(worker *w, const char *folder, ft_status *st)
+{
+    char before[FT_DIGEST_HEX], after[FT_DIGEST_HEX];
+    ft_index_removal_report report = {0};
+    if (ft_index_is_infinigram(folder)) /* nothing can be taken out of those */
+        return json_array_append_new(w->indexes, json_pack("{s:s,s:i,s:s}", "index", folder, "documents", 0, "kept",
+                                                           "an infini-gram folder cannot be changed"))
+                   ? no_room(st)
+                   : FT_OK;
+    root_hex(folder, before);
+    ft_code rc = ft_index_removal_begin(&w->removal, folder, 0, st);
+    if (!rc) {
+        w->index = ft_index_removal_index(w->removal);
+        rc = collect_all(w, st);
+    }
+    if (!rc)
+        rc = ft_index_removal_commit(w->removal, &report, st);
+    ft_index_removal_end(w->removal);
+    w->removal = NULL;
+    if (rc)
+        return rc;
+    root_hex(folder, after);
+    return json_array_append_new(w->indexes, json_pack("{s:s,s:I,s:s,s:s}", "index", folder, "documents",
+                                                       (json_int_t)report.documents, "root_before", before, "root_after",
+                                                       after))
+               ? no_room(st)
+               : FT_OK;
+}
+
+static ft_code remove_all(worker *w, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    const char *folder;
+    for (size_t i = 0; !rc && (folder = ft_federation_index_folder(w->f, w->e->owner, i)) != NULL; i++)
+        rc = remove_from(w, folder, st);
+    if (!rc)
+        ft_federation_refresh(w->f, NULL, NULL);
+    return rc;
+}
+
+static ft_code compact_all(const worker *w, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    const char *folder;
+    for (size_t i = 0; !rc && (folder = ft_federation_index_folder(w->f, w->e->owner, i)) != NULL; i++)
+        if (!ft_index_is_infinigram(folder))
+            rc = ft_index_compact(folder, &(ft_index_compact_options){0}, NULL, st);
+    ft_federation_refresh(w->f, NULL, NULL);
+    if (!rc && w->s && w->e->policy != FT_ERASE_LIST)
+        rc = ft_store_compact(w->s, st);
+    return rc;
+}
+
+/* --- The store --------------------------------------------------------------------------------------------- */
+
+static ft_code redact_one(void *context, const char *id, json_t *row, ft_status *st)
+{
+    worker *w = context;
+    json_t *trace = NULL;
+    ft_buffer text = {0};
+    size_t spans = 0, tokens = 0;
+    (void)row;
+    ft_code rc = ft_store_get_text(w->s, id, &text, st);
+    if (rc == FT_ERR_NOT_FOUND) /* deleted meanwhile */
+        return FT_OK;
+    if (!rc)
+        rc = ft_json_parse(&trace, text.data, text.size, id, st);
+    if (!rc)
+        rc = redact_trace(trace, &w->what, &spans, &tokens, st);
+    if (!rc && spans) {
+        if (w->e->policy == FT_ERASE_REDACT)
+            rc = ft_store_redact(w->s, id, trace, st);
+        else if (w->e->policy == FT_ERASE_DELETE)
+            rc = ft_store_remove(w->s, id, st);
+        if (!rc && json_array_append_new(w->outputs, json_pack("{s:s,s:I,s:I}", "id", id, "spans", (json_int_t)spans,
+                                                               "tokens", (json_int_t)tokens)))
+            rc = no_room(st);
+    }
+    json_decref(trace);
+    ft_buffer_release(&text);
+    return rc;
+}
+
+static ft_code redact_all(worker *w, ft_status *st)
+{
+    ft_store_filter of_owner = ft_store_filter_all();
+    of_owner.owner = w->e->owner;
+    return w->s ? ft_store_walk(w->s, &of_owner, 0, redact_one, w, st) : FT_OK;
+}
+
+/* --- The certificate ---------------------------------------------------------------------------------------- */
+
+static void takedown_id(char out[FT_TRACE_ID])
+{
+    ft_trace_id_new(out);
+    memcpy(out, "tkd_", 4);
+}
+
+static json_t *documents_json(const worker *w)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < w->e->document_count; i++)
+        (void)json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "id", w->e->documents[i], "found",
+                                                    (json_int_t)w->found[i], "tokens", (json_int_t)w->tokens[i]));
+    return list;
+}
+
+static int anything(const worker *w)
+{
+    uint64_t all = json_array_size(w->outputs);
+    for (size_t i = 0; i < w->e->document_count; i++)
+        all += w->found[i];
+    return all > 0;
+}
+
+typedef struct times {
+    uint64_t accepted, hidden, redacted, erased;
+} times;
+
+static ft_code certify(const worker *w, const times *t, json_t **out, ft_status *st)
+{
+    char id[FT_TRACE_ID];
+    takedown_id(id);
+    *out = json_pack("{s:s,s:s,s:s,s:o,s:s?,s:s,s:I,s:o,s:o,s:o,s:o,s:O,s:O,s:[s,s,s]}", "object", "takedown", "id", id,
+                     "owner", w->e->owner, "documents", documents_json(w), "reason", w->e->reason, "policy",
+                     policy_name(w->e->policy), "min_tokens", (json_int_t)(w->e->min_tokens ? w->e->min_tokens : 1),
+                     "accepted", audit_time(t->accepted), "hidden", audit_time(t->hidden), "redacted",
+                     audit_time(t->redacted), "erased", audit_time(t->erased), "indexes", w->indexes, "outputs",
+                     w->outputs, "does_not_reach", "trained weights", "receipts already handed out",
+                     "copies and exports made before");
+    if (!*out)
+        return no_room(st);
+    return w->s ? ft_store_log(w->s, w->e->who ? w->e->who : "local", "takedown",
+                               json_pack("{s:O}", "certificate", *out), st)
+                : FT_OK;
+}
+
+ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st)
+{
+    worker w = {.f = f, .s = s, .e = e, .what.e = e, .indexes = json_array(), .outputs = json_array()};
+    times t = {.accepted = audit_now_ms()};
+    *certificate = NULL;
+    ft_snapshot *now = ft_federation_snapshot(f);
+    ft_code rc = ft_trace_owner(ft_snapshot_scope(now), e->owner)
+                     ? FT_OK
+                     : ft_fail(st, FT_ERR_ARG, "there is no owner '%.200s'", e->owner);
+    ft_snapshot_release(now);
+    w.found = ft_alloc_array(e->document_count, sizeof(*w.found));
+    w.tokens = ft_alloc_array(e->document_count, sizeof(*w.tokens));
+    if (!rc && (!w.found || !w.tokens || !w.indexes || !w.outputs))
+        rc = no_room(st);
+    if (!rc)
+        rc = remove_all(&w, st);
+    t.hidden = audit_now_ms();
+    if (!rc)
+        rc = redact_all(&w, st);
+    if (!rc && !anything(&w))
+        rc = ft_fail(st, FT_ERR_NOT_FOUND, "no index of '%.200s' has any of these documents, and no output cites one",
+                     e->owner);
+    if (e->policy != FT_ERASE_LIST && s)
+        t.redacted = audit_now_ms();
+    if (!rc && e->compact) {
+        rc = compact_all(&w, st);
+        t.erased = audit_now_ms();
+    }
+    if (!rc)
+        rc = certify(&w, &t, certificate, st);
+    if (rc) {
+        json_decref(*certificate);
+        *certificate = NULL;
+    }
+    worker_release(&w);
+    return rc;
+}
+
+/* --- What is left -------------------------------------------------------------------------------------------- */
+
+static uint64_t left_in_indexes(const ft_trace_scope *scope, const char *owner, const char *id)
+{
+    uint64_t n = 0;
+    const ft_owner *o = ft_trace_owner(scope, owner);
+    for (size_t i = 0; o && i < o->index_count; i++) {
+        ft_doc_ref doc;
+        n += ft_index_document_by_id(o->indexes[i], id, &doc, NULL) == FT_OK;
+    }
+    return n;
+}
+
+static ft_code count_one(void *context, const char *id, json_t *row, ft_status *st)
+{
+    (void)id;
+    (void)row;
+    (void)st;
+    ++*(json_int_t *)context;
+    return FT_OK;
+}
+
+ft_code ft_erasure_check(ft_federation *f, ft_store *s, const json_t *certificate, json_t **out, ft_status *st)
+{
+    const char *owner = json_string_value(json_object_get(certificate, "owner"));
+    const json_t *documents = json_object_get(certificate, "documents"), *one;
+    json_int_t left = 0, outputs = 0;
+    size_t i;
+    ft_code rc = owner ? FT_OK : ft_fail(st, FT_ERR_FORMAT, "the certificate names no owner");
+    *out = NULL;
+    ft_federation_refresh(f, NULL, NULL);
+    ft_snapshot *now = ft_federation_snapshot(f);
+    json_array_foreach(documents, i, one)
+    {
+        const char *id = json_string_value(json_object_get(one, "id"));
+        ft_store_filter filter = ft_store_filter_all();
+        filter.owner = owner;
+        filter.document = id;
+        if (rc || !id)
+            continue;
+        left += (json_int_t)left_in_indexes(ft_snapshot_scope(now), owner, id);
+        if (s)
+            rc = ft_store_walk(s, &filter, 0, count_one, &outputs, st);
+    }
+    ft_snapshot_release(now);
+    if (rc)
+        return rc;
+    *out = json_pack("{s:O?,s:b,s:I,s:I}", "id", json_object_get(certificate, "id"), "clean", !left && !outputs,
+                     "documents_in_indexes", left, "outputs_that_cite", outputs);
+    return *out ? FT_OK : no_room(st);
+}

@@ -1,0 +1,412 @@
+/* Questions. Every condition of a filter is a stream of ids in order, out of the keys; a trace fits when all
+ * streams have it. They are walked together: each jumps to the first id at or beyond the furthest of the others
+ * (a leapfrog join), so that the rarest sets the pace. What must hold for one and the same span is then looked up
+ * in the summary.
+ * Source  Veldhuizen, "Leapfrog Triejoin", ICDT 2014, section 3.1. */
+#include "base/ft_buffer.h"
+#include "tracer/store_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MOST_STREAMS = 8,
+    PAGE_STEPS = 20000,  /* a page ends after so many moves of a cursor */
+    CHUNK_STEPS = 200000 /* a walk takes a new snapshot after so many */
+};
+
+typedef struct stream {
+    MDB_cursor *cursor;
+    unsigned char prefix[STORE_KEY - STORE_ID];
+    size_t prefix_bytes; /* 0: the summaries themselves */
+    int placed;
+    unsigned char at[STORE_ID];
+} stream;
+
+typedef struct search {
+    const ft_store_filter *filter;
+    stream streams[MOST_STREAMS];
+    size_t count;
+    int down;                     /* newest first */
+    unsigned char next[STORE_ID]; /* where to go on */
+    unsigned char end[STORE_ID];  /* the last that may fit */
+    size_t steps;
+    int over, wants_span;
+    uint64_t key, owner, document, without;
+    uint32_t verdict;
+} search;
+
+ft_store_filter ft_store_filter_all(void)
+{
+    return (ft_store_filter){.expert = -1};
+}
+
+/* The id after (before) it; 0 where there is none. */
+static int step_id(unsigned char id[STORE_ID], int down)
+{
+    for (int i = STORE_ID - 1; i >= 0; i--) {
+        id[i] = (unsigned char)(id[i] + (down ? -1 : 1));
+        if (id[i] != (down ? 0xff : 0))
+            return 1;
+    }
+    return 0;
+}
+
+/* < 0: a comes before b in the order of the search. */
+static int order(const search *q, const unsigned char *a, const unsigned char *b)
+{
+    const int c = memcmp(a, b, STORE_ID);
+    return q->down ? -c : c;
+}
+
+/* --- One stream --------------------------------------------------------------------------------------- */
+
+/* Takes the cursor's entry; 0 where it is no more of this stream. */
+static int take(stream *t, const MDB_val *key)
+{
+    if (key->mv_size != t->prefix_bytes + STORE_ID || memcmp(key->mv_data, t->prefix, t->prefix_bytes) != 0)
+        return 0;
+    memcpy(t->at, (const unsigned char *)key->mv_data + t->prefix_bytes, STORE_ID);
+    return 1;
+}
+
+static int seek(stream *t, const unsigned char target[STORE_ID], int down)
+{
+    unsigned char bytes[STORE_KEY];
+    memcpy(bytes, t->prefix, t->prefix_bytes);
+    memcpy(bytes + t->prefix_bytes, target, STORE_ID);
+    MDB_val key = store_value(bytes, t->prefix_bytes + STORE_ID), value;
+    int error = mdb_cursor_get(t->cursor, &key, &value, MDB_SET_RANGE);
+    if (!down || (!error && take(t, &key) && memcmp(t->at, target, STORE_ID) == 0))
+        return error;
+    return mdb_cursor_get(t->cursor, &key, &value, error == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+}
+
+/* Moves to the first id at or beyond `target`; MDB_NOTFOUND behind the last. */
+static int advance(search *q, stream *t, const unsigned char target[STORE_ID])
+{
+    MDB_val key, value;
+    int error = 0;
+    if (t->placed && order(q, t->at, target) >= 0)
+        return 0;
+    q->steps++;
+    if (t->placed) { /* mostly it is the next one */
+        error = mdb_cursor_get(t->cursor, &key, &value, q->down ? MDB_PREV : MDB_NEXT);
+        if (error || !take(t, &key))
+            return error ? error : MDB_NOTFOUND;
+        if (order(q, t->at, target) >= 0)
+            return 0;
+        q->steps++;
+    }
+    error = seek(t, target, q->down);
+    if (!error)
+        error = mdb_cursor_get(t->cursor, &key, &value, MDB_GET_CURRENT);
+    if (error)
+        return error;
+    t->placed = take(t, &key);
+    return t->placed ? 0 : MDB_NOTFOUND;
+}
+
+static void add_stream(search *q, key_kind kind, uint64_t what, unsigned class)
+{
+    static const unsigned char no_id[STORE_ID];
+    unsigned char key[STORE_KEY];
+    stream *t = &q->streams[q->count++];
+    key_write(key, kind, what, class, no_id);
+    t->prefix_bytes = STORE_KEY - STORE_ID;
+    memcpy(t->prefix, key, t->prefix_bytes);
+}
+
+/* --- All of them ---------------------------------------------------------------------------------------- */
+
+static void prepare(search *q, const ft_store_filter *f, int down)
+{
+    *q = (search){.filter = f, .down = down};
+    const unsigned class = key_class_of_tokens(f->min_tokens ? f->min_tokens : 1);
+    q->wants_span = f->owner || f->document || f->verdict || f->min_tokens;
+    q->key = f->key ? summary_hash(f->key) : 0;
+    q->owner = f->owner ? summary_hash(f->owner) : 0;
+    q->document = f->document ? summary_hash(f->document) : 0;
+    q->without = f->without ? summary_hash(f->without) : 0;
+    q->verdict = summary_verdict(f->verdict);
+    if (f->key)
+        add_stream(q, KEY_KEY, q->key, 0);
+    if (f->owner)
+        add_stream(q, KEY_OWNER, q->owner, class);
+    if (f->document)
+        add_stream(q, KEY_DOCUMENT, q->document, class);
+    if (f->verdict)
+        add_stream(q, KEY_VERDICT, q->verdict, class);
+    if (f->without)
+        add_stream(q, KEY_WITHOUT, q->without, 0);
+    if (f->expert >= 0)
+        add_stream(q, KEY_EXPERT, (uint64_t)f->expert, key_class_of_share(f->min_share));
+    if (f->min_tokens && !f->owner && !f->document && !f->verdict)
+        add_stream(q, KEY_SPAN, 0, class);
+    if (!q->count)
+        q->streams[q->count++].prefix_bytes = 0;
+}
+
+/* Where it begins and ends: the filter's time, and `after` (NULL: none). */
+static void bound(search *q, const unsigned char *after)
+{
+    unsigned char low[STORE_ID], high[STORE_ID];
+    store_id_of_time(q->filter->from_ms, 0, low);
+    memset(high, 0xff, sizeof(high));
+    if (q->filter->to_ms)
+        store_id_of_time(q->filter->to_ms - 1, 1, high);
+    memcpy(q->next, q->down ? high : low, STORE_ID);
+    memcpy(q->end, q->down ? low : high, STORE_ID);
+    if (!after || order(q, after, q->next) < 0)
+        return;
+    memcpy(q->next, after, STORE_ID);
+    q->over = !step_id(q->next, q->down);
+}
+
+static int open_streams(search *q, const ft_store *s, MDB_txn *txn)
+{
+    int error = 0;
+    for (size_t i = 0; !error && i < q->count; i++) {
+        stream *t = &q->streams[i];
+        t->placed = 0;
+        error = mdb_cursor_open(txn, t->prefix_bytes ? s->keys : s->summaries, &t->cursor);
+    }
+    return error;
+}
+
+static void close_streams(search *q)
+{
+    for (size_t i = 0; i < q->count; i++)
+        if (q->streams[i].cursor) {
+            mdb_cursor_close(q->streams[i].cursor);
+            q->streams[i].cursor = NULL;
+        }
+}
+
+/* q->next becomes the first id from there on that all streams have. */
+static int meet(search *q)
+{
+    for (size_t agreed = 0, i = 0; agreed < q->count; i = (i + 1) % q->count) {
+        stream *t = &q->streams[i];
+        const int error = advance(q, t, q->next);
+        if (error)
+            return error;
+        agreed = memcmp(t->at, q->next, STORE_ID) == 0 ? agreed + 1 : 1;
+        memcpy(q->next, t->at, STORE_ID);
+        if (order(q, q->next, q->end) > 0)
+            return MDB_NOTFOUND;
+    }
+    return 0;
+}
+
+/* --- What one trace must have -------------------------------------------------------------------------- */
+
+static int span_fits(const search *q, const summary *m, const summary_span *s)
+{
+    if (s->end < s->start || s->end - s->start < q->filter->min_tokens || (q->verdict && s->verdict != q->verdict))
+        return 0;
+    int owner = -1;
+    for (int i = 0; q->owner && i < m->head.owners; i++)
+        if (m->owners[i] == q->owner)
+            owner = i;
+    if (q->owner && (owner < 0 || !(s->owners >> owner & 1)))
+        return 0;
+    if (!q->document)
+        return 1;
+    for (uint32_t p = s->first_place; p < s->first_place + s->places; p++)
+        if (m->places[p].document == q->document && (!q->owner || m->places[p].owner == (uint32_t)owner))
+            return 1;
+    return 0;
+}
+
+static int fits(const search *q, const summary *m)
+{
+    int found = !q->wants_span;
+    for (size_t i = 0; !found && i < m->head.spans; i++)
+        found = span_fits(q, m, &m->spans[i]);
+    if (!found || q->filter->expert < 0)
+        return found;
+    for (size_t i = 0; i < m->head.experts; i++)
+        if (m->experts[i].id == (uint32_t)q->filter->expert)
+            return m->experts[i].share > 0 && (double)m->experts[i].share >= q->filter->min_share;
+    return 0;
+}
+
+/* Calls `each` for what fits, from q->next on, until it returns other than FT_OK, the end, or `steps`. On return
+ * q->next is what was not looked at yet; q->over says that there is nothing. */
+static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, void *context, ft_status *st)
+{
+    MDB_txn *txn = NULL;
+    ft_code rc = q->over ? FT_OK : store_read_begin(s, &txn, "query", st);
+    if (!txn)
+        return rc;
+    q->steps = 0;
+    int error = open_streams(q, s, txn);
+    while (!rc && !error && !q->over && q->steps < steps) {
+        char id[FT_TRACE_ID];
+        MDB_val key = store_value(q->next, STORE_ID), value;
+        summary m = {0};
+        error = meet(q);
+        if (error)
+            break;
+        store_id_unpack(q->next, id);
+        error = mdb_get(txn, s->summaries, &key, &value);
+        if (error)
+            break;
+        rc = summary_read(&m, value.mv_data, value.mv_size, id, st);
+        if (!rc && fits(q, &m))
+            rc = each(context, id, &m, value, st);
+        summary_release(&m);
+        if (!rc)
+            q->over = !step_id(q->next, q->down);
+        q->steps++;
+    }
+    q->over |= error == MDB_NOTFOUND;
+    close_streams(q);
+    store_read_end(s, txn);
+    return !rc && error && error != MDB_NOTFOUND ? store_fail(s, error, "query", st) : rc;
+}
+
+ft_code store_walk_summaries(ft_store *s, const ft_store_filter *filter, summary_visit *each, void *context,
+                             ft_status *st)
+{
+    search q;
+    prepare(&q, filter, 0);
+    bound(&q, NULL);
+    ft_code rc = FT_OK;
+    while (!rc && !q.over)
+        rc = run(&q, s, CHUNK_STEPS, each, context, st);
+    return rc;
+}
+
+/* --- Pages ------------------------------------------------------------------------------------------------ */
+
+typedef struct collector {
+    ft_store_rows *out;
+    size_t limit;
+} collector;
+
+static ft_code collect(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
+{
+    collector *c = context;
+    json_t *row;
+    (void)m;
+    if (json_array_size(c->out->list) == c->limit)
+        return FT_ERR_CANCELLED; /* there is one more */
+    ft_code rc = summary_read_row(&row, value.mv_data, value.mv_size, id, st);
+    if (!rc && json_array_append_new(c->out->list, row) != 0)
+        rc = ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
+    if (!rc)
+        memcpy(c->out->last, id, FT_TRACE_ID);
+    return rc;
+}
+
+static ft_code reverse(ft_store_rows *out, ft_status *st)
+{
+    json_t *turned = json_array();
+    char kept[FT_TRACE_ID];
+    for (size_t i = json_array_size(out->list); turned && i-- > 0;)
+        if (json_array_append(turned, json_array_get(out->list, i)) != 0)
+            return ft_fail(st, FT_ERR_MEM, "query: out of memory");
+    if (!turned)
+        return ft_fail(st, FT_ERR_MEM, "query: out of memory");
+    json_decref(out->list);
+    out->list = turned;
+    memcpy(kept, out->first, sizeof(kept));
+    memcpy(out->first, out->last, sizeof(kept));
+    memcpy(out->last, kept, sizeof(kept));
+    return FT_OK;
+}
+
+/* The id that a cursor of a caller stands for. */
+static ft_code cursor_id(const ft_store *s, const char *text, unsigned char out[STORE_ID], ft_status *st)
+{
+    uint64_t when;
+    if (!ft_trace_id_time(text, &when))
+        return ft_fail(st, FT_ERR_ARG, "%s: '%.60s' is not the id of a trace", s->folder, text);
+    store_id_pack(text, out);
+    return FT_OK;
+}
+
+ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_store_page *page, ft_store_rows *out,
+                       ft_status *st)
+{
+    unsigned char from[STORE_ID];
+    search q;
+    memset(out, 0, sizeof(*out));
+    if (page->after && page->before)
+        return ft_fail(st, FT_ERR_ARG, "a page comes after one trace or before one, not both");
+    const char *cursor = page->after ? page->after : page->before;
+    ft_code rc = cursor ? cursor_id(s, cursor, from, st) : FT_OK;
+    if (rc)
+        return rc;
+    out->list = json_array();
+    if (!out->list)
+        return ft_fail(st, FT_ERR_MEM, "query: out of memory");
+    prepare(&q, filter, !page->ascending == !page->before);
+    bound(&q, cursor ? from : NULL);
+    collector c = {out, page->limit};
+    rc = run(&q, s, PAGE_STEPS, collect, &c, st);
+    out->more = rc == FT_ERR_CANCELLED || !q.over;
+    if (!rc && !q.over && step_id(q.next, !q.down)) /* the last that was looked at */
+        store_id_unpack(q.next, out->last);
+    rc = rc == FT_ERR_CANCELLED ? FT_OK : rc;
+    if (!rc && json_array_size(out->list))
+        snprintf(out->first, sizeof(out->first), "%s", json_string_value(json_object_get(json_array_get(out->list, 0), "id")));
+    if (!rc && page->before)
+        rc = reverse(out, st);
+    if (rc) {
+        json_decref(out->list);
+        memset(out, 0, sizeof(*out));
+    }
+    return rc;
+}
+
+/* --- Walks -------------------------------------------------------------------------------------------------- */
+
+enum { WALK_AT_ONCE = 256 };
+typedef struct gathered {
+    char ids[WALK_AT_ONCE][FT_TRACE_ID];
+    json_t *rows[WALK_AT_ONCE];
+    size_t count;
+    int with_rows;
+} gathered;
+
+static ft_code gather(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
+{
+    gathered *g = context;
+    (void)m;
+    if (g->count == WALK_AT_ONCE)
+        return FT_ERR_CANCELLED;
+    g->rows[g->count] = NULL;
+    const ft_code rc = g->with_rows ? summary_read_row(&g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
+    if (!rc)
+        memcpy(g->ids[g->count++], id, FT_TRACE_ID);
+    return rc;
+}
+
+ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit, void *context,
+                      ft_status *st)
+{
+    search q;
+    gathered *g = calloc(1, sizeof(*g));
+    if (!g)
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
+    g->with_rows = with_rows;
+    prepare(&q, filter, 0);
+    bound(&q, NULL);
+    ft_code rc = FT_OK;
+    while (!rc && !q.over) {
+        g->count = 0;
+        rc = run(&q, s, CHUNK_STEPS, gather, g, st);
+        rc = rc == FT_ERR_CANCELLED ? FT_OK : rc;
+        for (size_t i = 0; i < g->count; i++) {
+            if (!rc)
+                rc = visit(context, g->ids[i], g->rows[i], st);
+            json_decref(g->rows[i]);
+        }
+    }
+    free(g);
+    return rc;
+}
