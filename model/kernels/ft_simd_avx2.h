@@ -157,4 +157,15 @@ FT_INLINE void lanes_store_half(uint16_t *p, lanes v, int is_bf16)
         h = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm_storeu_si128((__m128i *)p, h);
 }
+
+/* Pairs of bfloat16 in a lane's bits: the low one, and the high one, as float32. */
+FT_INLINE lanes lanes_shifted(lanes v)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 16));
+}
+
+FT_INLINE lanes lanes_upper(lanes v)
+{
+    return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000u)));
+}
 #endif

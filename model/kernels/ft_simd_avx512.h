@@ -143,4 +143,14 @@ FT_INLINE void lanes_store_half(uint16_t *p, lanes v, int is_bf16)
         h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm256_storeu_si256((__m256i *)p, h);
 }
+
+FT_INLINE lanes lanes_shifted(lanes v)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 16));
+}
+
+FT_INLINE lanes lanes_upper(lanes v)
+{
+    return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32((int)0xffff0000u)));
+}
 #endif

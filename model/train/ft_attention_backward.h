@@ -4,7 +4,8 @@
  *   dV = P^T dO;  dP = dO V^T;  dS = P (dP - sum_s P dP);  dQ = dS K / sqrt(D);  dK = dS^T Q / sqrt(D)
  *
  * P is not kept: the backward pass makes it again from S and the rows' log-sum-exp, block by
- * block of 64 queries. Several query heads share a key head. */
+ * block of 64 queries; keys that none of a block's queries sees are not read. Several query heads
+ * share a key head. */
 #ifndef FT_ATTENTION_BACKWARD_H
 #define FT_ATTENTION_BACKWARD_H
 #include <stddef.h>
@@ -23,7 +24,9 @@ typedef struct ft_attention {
     float *dq, *dk, *dv;
 } ft_attention;
 
-/* Of one key head and the query heads that share it. scratch: 2 * FT_ATTENTION_BLOCK * T. */
+/* Floats of scratch for either. */
+size_t ft_attention_scratch(size_t length, size_t head_dim);
+/* Of one key head and the query heads that share it. */
 void ft_attention_forward(const ft_attention *a, size_t kv_head, float *scratch);
 /* Overwrites the head's part of dq, dk, dv. */
 void ft_attention_backward(const ft_attention *a, size_t kv_head, float *scratch);

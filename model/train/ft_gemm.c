@@ -1,45 +1,213 @@
 #include "model/train/ft_gemm.h"
 
-#include <cblas.h>
+#include "base/ft_cpu.h"
+#include "model/kernels/ft_gemm_tile.h"
 
-enum { SMALLEST_PIECE = 48, LARGEST_PIECE = 512 };
+#include <pthread.h>
+#include <string.h>
 
-void ft_gemm_init(void)
+/* A panel of STEPS fits the first-level cache, BLOCK rows of STEPS the second-level one. */
+enum { STEPS = 192, BLOCK = 96, PIECE = 48, MANY = 1024, COLUMNS = 128, SMALL = 1 << 16 };
+
+typedef struct kernels {
+    ft_gemm_tile_fn *tile[2]; /* float32, bfloat16 */
+    ft_gemm_pairs_fn *pairs;
+    ft_gemm_weave_fn *weave;
+} kernels;
+
+static kernels chosen;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void choose(void)
 {
-    openblas_set_num_threads(1);
+    const unsigned isa = ft_cpu_isa();
+    (void)isa;
+    chosen = (kernels){{ft_gemm_f32_scalar, ft_gemm_bf16_scalar}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+#if defined(__x86_64__)
+    if (isa & FT_ISA_AVX2)
+        chosen = (kernels){{ft_gemm_f32_avx2, ft_gemm_bf16_avx2}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+    if (isa & FT_ISA_AVX512)
+        chosen = (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+    if (isa & FT_ISA_AVX512_DOT)
+        chosen =
+            (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512dot}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot};
+#endif
 }
 
-typedef struct pieces {
-    const ft_gemm *g;
+static const kernels *use(void)
+{
+    pthread_once(&once, choose);
+    return &chosen;
+}
+
+typedef struct room {
+    _Alignas(64) uint32_t b[STEPS * FT_PANEL];
+    _Alignas(64) uint32_t a[STEPS * BLOCK];
+} room;
+
+static size_t steps_of(size_t k, int bfloat16)
+{
+    return bfloat16 ? (k + 1) / 2 : k;
+}
+
+/* Steps are done in equal parts of at most STEPS. */
+static size_t part_of(size_t steps)
+{
+    const size_t parts = (steps + STEPS - 1) / STEPS;
+    return parts ? (steps + parts - 1) / parts : 0;
+}
+
+/* --- Packing ------------------------------------------------------------------------- */
+
+/* out [steps, stride] of rows x [k, width]; zeros behind the width. */
+static void pack_rows(uint32_t *out, size_t stride, const float *x, size_t x_stride, size_t k, size_t width,
+                      int bfloat16)
+{
+    const kernels *f = use();
+    const size_t steps = steps_of(k, bfloat16);
+    for (size_t s = 0; s < steps; s++, out += stride) {
+        if (bfloat16)
+            f->weave(out, x + 2 * s * x_stride, 2 * s + 1 < k ? x + (2 * s + 1) * x_stride : NULL, width);
+        else
+            memcpy(out, x + s * x_stride, width * sizeof(*out));
+        if (width < stride)
+            memset(out + width, 0, (stride - width) * sizeof(*out));
+    }
+}
+
+/* out [steps, FT_PANEL] of x [width, k]; zeros behind the width. Eight columns at a time make a
+ * written line of half a cache line. */
+static void pack_columns(uint32_t *out, const float *x, size_t x_stride, size_t k, size_t width, int bfloat16)
+{
+    enum { AT_ONCE = 8 };
+    uint32_t rows[AT_ONCE][STEPS];
+    const kernels *f = use();
+    const size_t steps = steps_of(k, bfloat16);
+    for (size_t j = 0; j < FT_PANEL; j += AT_ONCE) {
+        for (size_t c = 0; c < AT_ONCE; c++)
+            if (j + c >= width)
+                memset(rows[c], 0, steps * sizeof(**rows));
+            else if (bfloat16)
+                f->pairs(rows[c], x + (j + c) * x_stride, k);
+            else
+                memcpy(rows[c], x + (j + c) * x_stride, k * sizeof(**rows));
+        for (size_t s = 0; s < steps; s++)
+            for (size_t c = 0; c < AT_ONCE; c++)
+                out[s * FT_PANEL + j + c] = rows[c][s];
+    }
+}
+
+static void pack_panel(uint32_t *out, const float *b, size_t stride, int transposed, size_t k, size_t width,
+                       int bfloat16)
+{
+    if (transposed)
+        pack_columns(out, b, stride, k, width, bfloat16);
+    else
+        pack_rows(out, FT_PANEL, b, stride, k, width, bfloat16);
+}
+
+/* The left operand of a tile, [m <= BLOCK, k], in place where it can stay there. */
+static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, int transposed, size_t k, int bfloat16)
+{
+    if (transposed) {
+        pack_rows(r->a, t->m, a, stride, k, t->m, bfloat16);
+        t->a = r->a;
+        t->a_row = 1;
+        t->a_step = t->m;
+    } else if (bfloat16) {
+        for (size_t i = 0; i < t->m; i++)
+            use()->pairs(r->a + i * STEPS, a + i * stride, k);
+        t->a = r->a;
+        t->a_row = STEPS;
+        t->a_step = 1;
+    } else {
+        t->a = (const uint32_t *)a;
+        t->a_row = stride;
+        t->a_step = 1;
+    }
+}
+
+/* --- Products that pack as they go -------------------------------------------------------- */
+
+/* Rows i … i + m - 1 (m <= BLOCK), columns j … end - 1. */
+static void block(const ft_gemm *g, size_t i, size_t m, size_t j, size_t end, room *r)
+{
+    const size_t per = g->bfloat16 ? 2 : 1, steps = steps_of(g->k, g->bfloat16), part = part_of(steps);
+    for (size_t s = 0; s < steps; s += part) {
+        const size_t k = s * per, most = part * per, left = g->k - k < most ? g->k - k : most;
+        ft_gemm_tile t = {.m = m, .b = r->b, .steps = steps_of(left, g->bfloat16), .out_stride = g->out_stride};
+        t.add = g->add || s;
+        set_left(&t, r, g->a + (g->transpose_a ? k * g->a_stride + i : i * g->a_stride + k), g->a_stride,
+                 g->transpose_a, left, g->bfloat16);
+        for (size_t c = j; c < end; c += FT_PANEL) {
+            const float *b = g->b + (g->transpose_b ? c * g->b_stride + k : k * g->b_stride + c);
+            t.n = end - c < FT_PANEL ? end - c : FT_PANEL;
+            pack_panel(r->b, b, g->b_stride, g->transpose_b, left, t.n, g->bfloat16);
+            t.out = g->out + i * g->out_stride + c;
+            use()->tile[g->bfloat16 != 0](&t);
+        }
+    }
+    for (size_t row = i; !g->add && !steps && row < i + m; row++)
+        memset(g->out + row * g->out_stride + j, 0, (end - j) * sizeof(*g->out));
+}
+
+/* Pieces of a product: of rows, and of columns where rows are few. */
+typedef struct cut {
+    size_t rows, columns, across, count;
+} cut;
+
+static cut cut_of(const ft_gemm *g)
+{
+    cut c = {.rows = g->m >= MANY || g->bfloat16 ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
+    if (g->m == 0 || g->n == 0)
+        return (cut){0};
+    if (g->m * g->n * g->k <= SMALL)
+        c.rows = g->m;
+    else if (g->m <= 2 * c.rows && g->n > COLUMNS)
+        c.columns = COLUMNS;
+    c.across = (g->n + c.columns - 1) / c.columns;
+    c.count = c.across * ((g->m + c.rows - 1) / c.rows);
+    return c;
+}
+
+typedef struct job {
+    const ft_gemm *list;
+    size_t begin[FT_GEMM_MOST + 1]; /* first piece of each product */
     size_t count;
-    int by_columns;
-} pieces;
+} job;
 
 static void piece(void *context, size_t task, unsigned worker)
 {
-    const pieces *p = context;
-    const ft_gemm *g = p->g;
+    const job *j = context;
+    size_t low = 0, high = j->count;
+    room r;
     (void)worker;
-    const size_t whole = p->by_columns ? g->n : g->m;
-    const size_t from = whole * task / p->count, to = whole * (task + 1) / p->count;
-    const size_t m = p->by_columns ? g->m : to - from, n = p->by_columns ? to - from : g->n;
-    const float *a = p->by_columns ? g->a : g->a + from * (g->transpose_a ? 1 : g->a_stride);
-    const float *b = p->by_columns ? g->b + from * (g->transpose_b ? g->b_stride : 1) : g->b;
-    float *out = g->out + from * (p->by_columns ? 1 : g->out_stride);
-    cblas_sgemm(CblasRowMajor, g->transpose_a ? CblasTrans : CblasNoTrans, g->transpose_b ? CblasTrans : CblasNoTrans,
-                (blasint)m, (blasint)n, (blasint)g->k, 1, a, (blasint)g->a_stride, b, (blasint)g->b_stride, g->beta,
-                out, (blasint)g->out_stride);
+    while (high - low > 1) {
+        const size_t middle = (low + high) / 2;
+        *(j->begin[middle] <= task ? &low : &high) = middle;
+    }
+    const ft_gemm *g = j->list + low;
+    const cut c = cut_of(g);
+    const size_t at = task - j->begin[low], first = at / c.across * c.rows, column = at % c.across * c.columns;
+    const size_t last = first + c.rows < g->m ? first + c.rows : g->m;
+    const size_t end = column + c.columns < g->n ? column + c.columns : g->n;
+    for (size_t i = first; i < last; i += BLOCK)
+        block(g, i, last - i < BLOCK ? last - i : BLOCK, column, end, &r);
+}
+
+void ft_gemm_run_all(ft_pool *pool, const ft_gemm *list, size_t count)
+{
+    for (size_t from = 0; from < count; from += FT_GEMM_MOST) {
+        job j = {.list = list + from, .count = count - from < FT_GEMM_MOST ? count - from : FT_GEMM_MOST};
+        for (size_t i = 0; i < j.count; i++)
+            j.begin[i + 1] = j.begin[i] + cut_of(j.list + i).count;
+        ft_pool_run(pool, j.begin[j.count], piece, &j);
+    }
 }
 
 void ft_gemm_run(ft_pool *pool, const ft_gemm *g)
 {
-    if (g->m == 0 || g->n == 0)
-        return;
-    pieces p = {.g = g, .count = 1, .by_columns = g->n > g->m};
-    const size_t whole = p.by_columns ? g->n : g->m;
-    if (whole >= 2 * SMALLEST_PIECE && g->m * g->n * g->k > 1 << 16)
-        p.count = 2 * ((whole + 2 * LARGEST_PIECE - 1) / (2 * LARGEST_PIECE));
-    ft_pool_run(pool, p.count, piece, &p);
+    ft_gemm_run_all(pool, g, 1);
 }
 
 void ft_gemm_linear(ft_pool *pool, float *y, const float *x, const float *w, size_t n, size_t in, size_t out)
@@ -55,4 +223,69 @@ void ft_gemm_linear(ft_pool *pool, float *y, const float *x, const float *w, siz
                        .out = y,
                        .out_stride = out};
     ft_gemm_run(pool, &g);
+}
+
+/* --- Products with an operand that is packed ------------------------------------------------- */
+
+size_t ft_packed_panels(size_t n)
+{
+    return (n + FT_PANEL - 1) / FT_PANEL;
+}
+
+size_t ft_packed_units(size_t k, size_t n, int bfloat16)
+{
+    return ft_packed_panels(n) * FT_PANEL * steps_of(k, bfloat16);
+}
+
+void ft_packed_fill(const ft_packed *p, size_t panel, const float *b, size_t stride, int transposed)
+{
+    const size_t per = p->bfloat16 ? 2 : 1, steps = steps_of(p->k, p->bfloat16), part = part_of(steps);
+    const size_t c = panel * FT_PANEL, width = p->n - c < FT_PANEL ? p->n - c : FT_PANEL;
+    uint32_t *out = p->units + c * steps;
+    for (size_t s = 0; s < steps; s += part) {
+        const size_t k = s * per, left = p->k - k < part * per ? p->k - k : part * per;
+        pack_panel(out + s * FT_PANEL, b + (transposed ? c * stride + k : k * stride + c), stride, transposed, left,
+                   width, p->bfloat16);
+    }
+}
+
+void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, size_t m, float *out, size_t out_stride,
+                        int add)
+{
+    const size_t per = p->bfloat16 ? 2 : 1, steps = steps_of(p->k, p->bfloat16), part = part_of(steps);
+    room r;
+    for (size_t i = 0; i < m; i += BLOCK)
+        for (size_t s = 0; s < steps; s += part) {
+            const size_t k = s * per, left = p->k - k < part * per ? p->k - k : part * per;
+            ft_gemm_tile t = {.m = m - i < BLOCK ? m - i : BLOCK,
+                              .n = p->n,
+                              .steps = steps_of(left, p->bfloat16),
+                              .b = p->units + s * FT_PANEL,
+                              .b_panel = steps * FT_PANEL,
+                              .out = out + i * out_stride,
+                              .out_stride = out_stride,
+                              .add = add || s};
+            set_left(&t, &r, a + i * a_stride + k, a_stride, 0, left, p->bfloat16);
+            use()->tile[p->bfloat16 != 0](&t);
+        }
+}
+
+void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t column, size_t columns, const float *a,
+                    size_t a_stride, int transpose_a, size_t m, float *out, size_t out_stride, int add)
+{
+    const size_t part = part_of(count);
+    for (size_t s = 0; s < count; s += part) {
+        const ft_gemm_tile t = {.a = (const uint32_t *)(a + s * (transpose_a ? a_stride : 1)),
+                                .a_row = transpose_a ? 1 : a_stride,
+                                .a_step = transpose_a ? a_stride : 1,
+                                .b = p->units + (column / FT_PANEL * p->k * FT_PANEL) + (first + s) * FT_PANEL,
+                                .b_panel = p->k * FT_PANEL,
+                                .m = m,
+                                .n = columns,
+                                .steps = count - s < part ? count - s : part,
+                                .out = out,
+                                .out_stride = out_stride,
+                                .add = add || s};
+        use()->tile[0](&t);
+    }
 }

@@ -1,30 +1,53 @@
-/* ft_gemm: float32 matrix products of training, by OpenBLAS.
+/* ft_gemm: matrix products of training, by our own kernels (model/kernels/ft_gemm_tile.h).
  *
- * A product is cut into pieces by its shape alone, each piece one single-threaded call of
- * OpenBLAS on a thread of the pool: exactly as many threads work as were asked for, and the
- * result does not depend on their number. OpenBLAS itself is held to one thread, for the
- * whole process, by ft_gemm_init. */
+ * Inputs and results are float32. With bfloat16 set, both operands are rounded to bfloat16
+ * first, their products are exact and sums are float32; processors without AVX512-BF16 do the same
+ * with float32 products, slower, and round sums in another order.
+ *
+ * Bits     an element is one chain of sums along k: no cut leaves a trace, so that results do not
+ *          depend on the number of threads. They do depend on the family of kernels.
+ * Memory   packing takes 96 KiB of each thread's stack.
+ * Threads  ft_gemm_run works on all of the pool's, what is called ft_packed in its caller's. */
 #ifndef FT_GEMM_H
 #define FT_GEMM_H
 #include "base/ft_threads.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
-void ft_gemm_init(void);
-
-/* out [m, n] = beta * out + op(a) [m, k] op(b) [k, n]; op transposes where the flag is set, so
+/* out [m, n] = (add ? out : 0) + op(a) [m, k] op(b) [k, n]; op transposes where the flag is set, so
  * that a is stored [m, k] or [k, m]. Strides in elements. A NULL pool works in the caller. */
 typedef struct ft_gemm {
-    int transpose_a, transpose_b;
+    int transpose_a, transpose_b, bfloat16, add;
     size_t m, n, k;
     const float *a, *b;
     size_t a_stride, b_stride;
-    float beta;
     float *out;
     size_t out_stride;
 } ft_gemm;
 void ft_gemm_run(ft_pool *pool, const ft_gemm *g);
+/* Independent products as one job; count up to FT_GEMM_MOST. */
+enum { FT_GEMM_MOST = 512 };
+void ft_gemm_run_all(ft_pool *pool, const ft_gemm *list, size_t count);
 
 /* y [n, out] = x [n, in] w [out, in]^T, all dense. */
 void ft_gemm_linear(ft_pool *pool, float *y, const float *x, const float *w, size_t n, size_t in, size_t out);
+
+/* A right operand [k, n], laid out once for many products: panels of FT_PANEL columns. */
+typedef struct ft_packed {
+    uint32_t *units; /* ft_packed_units */
+    size_t k, n;
+    int bfloat16;
+} ft_packed;
+size_t ft_packed_units(size_t k, size_t n, int bfloat16); /* of 4 bytes */
+size_t ft_packed_panels(size_t n);
+/* One panel, from b stored [k, n], or [n, k] where transposed. */
+void ft_packed_fill(const ft_packed *p, size_t panel, const float *b, size_t stride, int transposed);
+/* out [m, n] = (add ? out : 0) + a [m, k] p */
+void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, size_t m, float *out, size_t out_stride,
+                        int add);
+/* Of steps first … first + count - 1 alone (float32), a's columns counted from first on, and columns from
+ * `column` (a multiple of FT_PANEL) on, `columns` of them; a is transposed, [count, m], where the flag is set. */
+void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t column, size_t columns, const float *a,
+                    size_t a_stride, int transpose_a, size_t m, float *out, size_t out_stride, int add);
 #endif

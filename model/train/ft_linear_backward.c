@@ -2,9 +2,7 @@
 
 #include "model/train/ft_gemm.h"
 
-#include <cblas.h>
-
-void ft_linear_backward(ft_pool *pool, float *dx, float beta, const float *dy, size_t dy_stride, const float *w,
+void ft_linear_backward(ft_pool *pool, float *dx, int add, const float *dy, size_t dy_stride, const float *w,
                         size_t n, size_t in, size_t out)
 {
     const ft_gemm g = {.m = n,
@@ -14,7 +12,7 @@ void ft_linear_backward(ft_pool *pool, float *dx, float beta, const float *dy, s
                        .a_stride = dy_stride,
                        .b = w,
                        .b_stride = in,
-                       .beta = beta,
+                       .add = add,
                        .out = dx,
                        .out_stride = in};
     ft_gemm_run(pool, &g);
@@ -31,7 +29,7 @@ void ft_linear_backward_weight(ft_pool *pool, float *dw, const float *dy, size_t
                        .a_stride = dy_stride,
                        .b = x,
                        .b_stride = in,
-                       .beta = 1,
+                       .add = 1,
                        .out = dw,
                        .out_stride = in};
     if (n)
@@ -45,10 +43,23 @@ double ft_linear_ghost(const float *dy, size_t dy_stride, const float *x, size_t
     double sum = 0;
     if (n == 0)
         return 0;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)n, (blasint)in, 1, x, (blasint)in, x,
-                (blasint)in, 0, xx, (blasint)n);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n, (blasint)n, (blasint)out, 1, dy,
-                (blasint)dy_stride, dy, (blasint)dy_stride, 0, gg, (blasint)n);
+    const ft_gemm inputs = {.transpose_b = 1,
+                            .m = n,
+                            .n = n,
+                            .k = in,
+                            .a = x,
+                            .a_stride = in,
+                            .b = x,
+                            .b_stride = in,
+                            .out = xx,
+                            .out_stride = n};
+    ft_gemm gradients = inputs;
+    gradients.k = out;
+    gradients.a = gradients.b = dy;
+    gradients.a_stride = gradients.b_stride = dy_stride;
+    gradients.out = gg;
+    ft_gemm_run(NULL, &inputs);
+    ft_gemm_run(NULL, &gradients);
     for (size_t i = 0; i < n * n; i++)
         sum += (double)xx[i] * (double)gg[i];
     return sum;

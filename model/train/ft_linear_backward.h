@@ -9,8 +9,8 @@
 
 #include <stddef.h>
 
-/* dx [n, in] = beta dx + dy [n, out] w [out, in]; dy_stride in elements. */
-void ft_linear_backward(ft_pool *pool, float *dx, float beta, const float *dy, size_t dy_stride, const float *w,
+/* dx [n, in] = (add ? dx : 0) + dy [n, out] w [out, in]; dy_stride in elements. */
+void ft_linear_backward(ft_pool *pool, float *dx, int add, const float *dy, size_t dy_stride, const float *w,
                         size_t n, size_t in, size_t out);
 /* dw [out, in] += dy^T x */
 void ft_linear_backward_weight(ft_pool *pool, float *dw, const float *dy, size_t dy_stride, const float *x, size_t n,

@@ -15,7 +15,7 @@ void ft_norm_forward(float *y, float *inverse, const float *x, const float *w, c
 /* dx may be dy. */
 void ft_norm_backward(float *dx, const float *dy, const float *x, const float *inverse, const float *w, size_t rows,
                       size_t cols);
-/* dw [cols] += */
-void ft_norm_backward_weight(double *dw, const float *dy, const float *x, const float *inverse, size_t rows,
+/* dw [cols] += of a block of rows; sums over many blocks belong in float64. */
+void ft_norm_backward_weight(float *dw, const float *dy, const float *x, const float *inverse, size_t rows,
                              size_t cols);
 #endif

@@ -7,6 +7,6 @@
 #include <stddef.h>
 
 void ft_swiglu_forward(float *a, const float *g, const float *u, size_t n);
-/* dg, du may be g, u. */
-void ft_swiglu_backward(float *dg, float *du, const float *da, const float *g, const float *u, size_t n);
+/* a, made again, for the gradient of what follows; none of the outputs may be an input. */
+void ft_swiglu_backward(float *dg, float *du, float *a, const float *da, const float *g, const float *u, size_t n);
 #endif

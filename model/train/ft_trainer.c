@@ -1,8 +1,5 @@
 #include "model/train/ft_attention_backward.h"
-#include "model/train/ft_cross_entropy.h"
 #include "model/train/ft_embed_backward.h"
-#include "model/train/ft_gemm.h"
-#include "model/train/ft_linear_backward.h"
 #include "model/train/ft_norm_backward.h"
 #include "model/train/trainer_internal.h"
 
@@ -24,13 +21,13 @@ ft_code ft_trainer_new(ft_trainer **out, ft_parameters *p, const ft_trainer_opti
     t->options = *o;
     t->p = *p;
     memset(p, 0, sizeof(*p));
-    ft_gemm_init();
     ft_code rc = ft_parameters_train(&t->p, o->mode, st);
     if (!rc)
         rc = ft_pool_new(&t->pool, o->threads, st);
     if (!rc) {
         t->experts = t->p.config.experts ? t->p.config.experts : 1;
         t->top_k = t->p.config.experts ? t->p.config.top_k : 1;
+        t->plain = t->p.config.experts == 0;
         *out = t;
         t = NULL;
     }
@@ -133,7 +130,7 @@ static void take_activations(allocator *al, ft_activations *a)
     a->gate = floats(al, R, c->intermediate);
     a->up = floats(al, R, c->intermediate);
     a->y = floats(al, R, c->hidden);
-    a->moe = floats(al, N, c->hidden);
+    a->moe = t->plain ? a->y : floats(al, N, c->hidden);
 }
 
 static void take_scratch(allocator *al, ft_train_scratch *s)
@@ -141,15 +138,18 @@ static void take_scratch(allocator *al, ft_train_scratch *s)
     const ft_trainer *t = al->t;
     const ft_model_config *c = &t->p.config;
     const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
-    const size_t threads = ft_pool_size(t->pool), widest = ((size_t)1 << 22) / c->vocab;
-    s->rows_x = floats(al, R, c->hidden);
+    const size_t threads = ft_pool_size(t->pool), blocks = t->sequences * ft_sequence_blocks(t);
+    const size_t layer = ft_layer_packed_units(t), head = ft_head_packed_units(t);
+    const size_t rows = FT_BLOCK_TOKENS * (c->hidden + c->intermediate);
+    const size_t attention = ft_attention_scratch(t->length, c->head_dim);
+    s->rows_x = t->plain ? NULL : floats(al, R, c->hidden);
     s->a = floats(al, R, c->intermediate);
-    s->da = floats(al, R, c->intermediate);
     s->dg = floats(al, R, c->intermediate);
     s->du = floats(al, R, c->intermediate);
     s->dy = floats(al, R, c->hidden);
-    s->dmoe = floats(al, N, c->hidden);
+    s->dxr = floats(al, R, c->hidden);
     s->dmid = floats(al, N, c->hidden);
+    s->d_o = floats(al, N, c->hidden);
     s->dl = floats(al, N, t->experts);
     s->dw = floats(al, R, 1);
     s->dq = floats(al, N, Q);
@@ -157,13 +157,17 @@ static void take_scratch(allocator *al, ft_train_scratch *s)
     s->dv = floats(al, N, KV);
     s->datt = floats(al, N, Q);
     /* Ghost norms of the head need an example's logits all together. */
-    s->logit_rows = t->with_ghost && t->p.head->grad ? t->length : widest < 64 ? 64 : widest;
-    s->logit_rows = s->logit_rows < t->length ? s->logit_rows : t->length;
+    s->logit_rows = ft_head_rows(t, 0);
+    if (t->with_ghost && s->logit_rows < t->length)
+        s->logit_rows = t->length;
     s->logits = floats(al, s->logit_rows, c->vocab);
-    s->attention = floats(al, threads * 2 * FT_ATTENTION_BLOCK, t->length);
+    s->own_stride = ((rows > attention ? rows : attention) + 15) / 16 * 16;
+    s->own = floats(al, threads, s->own_stride);
     s->ghost = t->with_ghost ? floats(al, threads * 2 * t->length, t->length) : NULL;
-    s->column_stride = c->hidden > Q ? c->hidden : Q;
-    s->column = take(al, threads, s->column_stride, sizeof(double));
+    s->partial_stride = c->hidden > Q ? c->hidden : Q;
+    s->partial = floats(al, 2 * blocks, s->partial_stride);
+    s->column = take(al, s->partial_stride, 1, sizeof(double));
+    s->packed = take(al, layer > head ? layer : head, 1, sizeof(uint32_t));
 }
 
 static void fill_turns(ft_trainer *t)
@@ -240,22 +244,21 @@ static ft_code check(const ft_trainer *t, const ft_batch *b, size_t *labelled, f
 
 /* --- Passes ---------------------------------------------------------------------------------- */
 
-static void embed(ft_pass *pass, size_t from, size_t to, unsigned worker)
+static void embed(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
     const size_t H = t->p.config.hidden;
-    (void)worker;
-    for (size_t n = from; n < to; n++)
+    for (size_t n = rows->from; n < rows->to; n++)
         memcpy(t->x[0] + n * H, t->p.embed->value + (size_t)pass->b->ids[n] * H, H * sizeof(float));
 }
 
-static void norm_final(ft_pass *pass, size_t from, size_t to, unsigned worker)
+static void norm_final(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
     const ft_model_config *c = &t->p.config;
-    (void)worker;
-    ft_norm_forward(t->final + from * c->hidden, t->inv_final + from, t->x[c->layers] + from * c->hidden,
-                    t->p.norm->value, NULL, to - from, c->hidden, c->rms_norm_eps);
+    const size_t at = rows->from * c->hidden;
+    ft_norm_forward(t->final + at, t->inv_final + rows->from, t->x[c->layers] + at, t->p.norm->value, NULL,
+                    rows->to - rows->from, c->hidden, c->rms_norm_eps);
 }
 
 /* Sum over layers of the mean over tokens of the router's z, divided by the layers. */
@@ -263,76 +266,24 @@ static double forward(ft_pass *pass)
 {
     ft_trainer *t = pass->t;
     double z = 0;
-    ft_rows_run(pass, t->tokens, embed);
+    ft_tokens_run(pass, embed);
     for (size_t l = 0; l < t->p.config.layers; l++) {
         ft_layer_forward(pass, l);
         for (size_t n = 0; n < t->tokens && pass->p->router; n++)
             z += (double)pass->a->router_lse[n] * (double)pass->a->router_lse[n];
     }
-    ft_rows_run(pass, t->tokens, norm_final);
+    ft_tokens_run(pass, norm_final);
     return z / (double)(t->tokens * t->p.config.layers);
 }
 
-typedef struct head_chunk {
-    ft_pass *pass;
-    size_t at, rows;
-    double *token_loss; /* [rows of all] */
-} head_chunk;
-
-static void token_losses(void *context, size_t task, unsigned worker)
-{
-    const head_chunk *h = context;
-    ft_trainer *t = h->pass->t;
-    const size_t V = t->p.config.vocab, piece = 16;
-    (void)worker;
-    for (size_t r = task * piece; r < h->rows && r < (task + 1) * piece; r++) {
-        const size_t n = h->at + r;
-        const int32_t label = h->pass->b->labels[n];
-        float *x = t->s.logits + r * V;
-        if (label < 0)
-            memset(x, 0, V * sizeof(*x));
-        h->token_loss[n] = label < 0 ? 0 : ft_cross_entropy(x, V, (uint32_t)label, h->pass->scale[n / t->length]);
-    }
-}
-
-/* Losses from the head on; with `backward` also t->dx and the gradients of head and last norm. A
- * chunk lies within one sequence. losses [sequences]: sums over a sequence's labelled tokens. */
-static ft_code head(ft_pass *pass, double *losses, int backward, ft_status *st)
+static void norm_final_backward(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
-    const size_t H = t->p.config.hidden, V = t->p.config.vocab, T = t->length;
-    double *token_loss = ft_alloc_array(t->tokens, sizeof(*token_loss));
-    if (!token_loss)
-        return ft_fail(st, FT_ERR_MEM, "no memory for the losses of %zu tokens", t->tokens);
-    for (size_t i = 0; i < t->sequences; i++)
-        for (size_t from = 0; from < T; from += t->s.logit_rows) {
-            head_chunk h = {.pass = pass, .at = i * T + from, .token_loss = token_loss};
-            h.rows = T - from < t->s.logit_rows ? T - from : t->s.logit_rows;
-            const float *x = t->final + h.at * H;
-            ft_gemm_linear(t->pool, t->s.logits, x, t->p.head->value, h.rows, H, V);
-            ft_pool_run(t->pool, (h.rows + 15) / 16, token_losses, &h);
-            if (!backward)
-                continue;
-            if (t->p.head->grad && pass->squares)
-                pass->squares[i] += ft_linear_ghost(t->s.logits, V, x, h.rows, H, V, t->s.ghost);
-            else if (t->p.head->grad)
-                ft_linear_backward_weight(t->pool, t->p.head->grad, t->s.logits, V, x, h.rows, H, V);
-            ft_linear_backward(t->pool, t->dx + h.at * H, 0, t->s.logits, V, t->p.head->value, h.rows, H, V);
-        }
-    for (size_t i = 0; i < t->sequences; i++)
-        for (size_t n = i * T; n < (i + 1) * T; n++)
-            losses[i] += token_loss[n];
-    free(token_loss);
-    return FT_OK;
-}
-
-static void norm_final_backward(ft_pass *pass, size_t from, size_t to, unsigned worker)
-{
-    ft_trainer *t = pass->t;
-    const size_t H = t->p.config.hidden;
-    (void)worker;
-    ft_norm_backward(t->dx + from * H, t->dx + from * H, t->x[t->p.config.layers] + from * H, t->inv_final + from,
-                     t->p.norm->value, to - from, H);
+    const size_t H = t->p.config.hidden, at = rows->from * H;
+    const float *x = t->x[t->p.config.layers];
+    ft_norm_part(pass, rows, 0, t->p.norm, t->dx, x, t->inv_final);
+    ft_norm_backward(t->dx + at, t->dx + at, x + at, t->inv_final + rows->from, t->p.norm->value,
+                     rows->to - rows->from, H);
 }
 
 static int trains_below(const ft_trainer *t, size_t layer)
@@ -342,13 +293,13 @@ static int trains_below(const ft_trainer *t, size_t layer)
     return t->options.mode != FT_TRAIN_NOTHING && layer > 0;
 }
 
-/* After head(). */
+/* After ft_head. */
 static void backward(ft_pass *pass)
 {
     ft_trainer *t = pass->t;
     const size_t H = t->p.config.hidden, L = t->p.config.layers;
-    ft_pass_norm(pass, t->p.norm, t->dx, t->x[L], t->inv_final);
-    ft_rows_run(pass, t->tokens, norm_final_backward);
+    ft_tokens_run(pass, norm_final_backward);
+    ft_pass_norm(pass, t->p.norm, 0);
     for (size_t l = L; l-- > 0;)
         ft_layer_backward(pass, l, !trains_below(t, l));
     if (!t->p.embed->grad)
@@ -409,12 +360,12 @@ static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gr
     if (!rc)
         rc = per_sequence_new(&s, b, st);
     if (!rc) {
-        ft_pass pass = {.t = t, .b = b, .scale = s.scale};
+        ft_pass pass = {.t = t, .b = b, .scale = s.scale, .bfloat16 = t->options.bfloat16};
         for (size_t i = 0; i < b->sequences; i++)
             s.scale[i] = labelled ? (float)(weight / (double)labelled) : 0;
         pass.z_scale = (float)(weight * t->options.z_loss / (double)(t->tokens * t->p.config.layers));
         const double z = forward(&pass);
-        rc = head(&pass, s.losses, wants_gradient, st);
+        rc = ft_head(&pass, s.losses, wants_gradient, st);
         if (!rc && wants_gradient)
             backward(&pass);
         if (!rc)
@@ -453,7 +404,7 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
         for (size_t i = 0; i < b->sequences; i++)
             s.scale[i] = s.labelled[i] ? (float)(1 / (double)s.labelled[i]) : 0;
         const double z = forward(&pass);
-        rc = head(&pass, s.losses, 1, st);
+        rc = ft_head(&pass, s.losses, 1, st);
         if (!rc) {
             backward(&pass);
             sum_up(out, t, &s, z, labelled);
@@ -470,7 +421,7 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
     }
     if (!rc) { /* again, each example with its factor; what the layers keep is still there */
         ft_pass pass = {.t = t, .b = b, .scale = s.scale};
-        rc = head(&pass, s.losses, 1, st);
+        rc = ft_head(&pass, s.losses, 1, st);
         if (!rc)
             backward(&pass);
     }
@@ -500,25 +451,47 @@ float *ft_trainer_moment(ft_trainer *t, size_t i, int second)
     return t->moments ? t->moments[2 * i + (second ? 1 : 0)] : NULL;
 }
 
+/* A bias that falls stays at 0 or below; one that a file has above stays where it is. */
+static void update_bias(const ft_adamw *o, uint64_t step, double scale, const ft_parameter *p, float *m, float *v)
+{
+    for (size_t k = p->first; k < p->count; k++) {
+        const float was = p->value[k];
+        ft_adamw_update(o, step, scale, p->value + k, p->grad + k, m + k, v + k, 1);
+        if (was <= 0 && p->value[k] > 0)
+            p->value[k] = 0;
+    }
+}
+
+typedef struct update {
+    const ft_trainer *t;
+    const ft_adamw *o;
+    uint64_t step;
+    double scale;
+    size_t parameter;
+} update;
+
+enum { UPDATE_PIECE = 1 << 14 };
+
+static void update_piece(void *context, size_t task, unsigned worker)
+{
+    const update *u = context;
+    const ft_parameter *p = &u->t->p.all[u->parameter];
+    const size_t at = p->first + task * UPDATE_PIECE, n = p->count - at < UPDATE_PIECE ? p->count - at : UPDATE_PIECE;
+    (void)worker;
+    ft_adamw_update(u->o, u->step, u->scale, p->value + at, p->grad + at, u->t->moments[2 * u->parameter] + at,
+                    u->t->moments[2 * u->parameter + 1] + at, n);
+}
+
 ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, double scale, ft_status *st)
 {
     const ft_code rc = ft_trainer_make_moments(t, st);
     for (size_t i = 0; i < t->p.count && !rc; i++) {
         const ft_parameter *p = &t->p.all[i];
-        const int bias = strstr(p->name, ".gate.expert_bias") != NULL;
-        if (!p->grad)
-            continue;
-        if (bias) /* one that falls stays at 0 or below; one that a file has above stays where it is */
-            for (size_t k = p->first; k < p->count; k++) {
-                const float was = p->value[k];
-                ft_adamw_update(o, step, scale, p->value + k, p->grad + k, t->moments[2 * i] + k,
-                                t->moments[2 * i + 1] + k, 1);
-                if (was <= 0 && p->value[k] > 0)
-                    p->value[k] = 0;
-            }
-        else
-            ft_adamw_update(o, step, scale, p->value + p->first, p->grad + p->first, t->moments[2 * i] + p->first,
-                            t->moments[2 * i + 1] + p->first, p->count - p->first);
+        update u = {.t = t, .o = o, .step = step, .scale = scale, .parameter = i};
+        if (p->grad && strstr(p->name, ".gate.expert_bias"))
+            update_bias(o, step, scale, p, t->moments[2 * i], t->moments[2 * i + 1]);
+        else if (p->grad)
+            ft_pool_run(t->pool, (p->count - p->first + UPDATE_PIECE - 1) / UPDATE_PIECE, update_piece, &u);
     }
     return rc;
 }

@@ -2,6 +2,7 @@
  * Q heads * D, KV kv_heads * D, E experts, K experts a token, I intermediate, R = N * K rows. */
 #ifndef FT_TRAINER_INTERNAL_H
 #define FT_TRAINER_INTERNAL_H
+#include "model/train/ft_gemm.h"
 #include "model/train/ft_trainer.h"
 
 #include "base/ft_threads.h"
@@ -15,22 +16,32 @@ typedef struct ft_activations {
     float *probs, *router_lse, *weights;    /* [N, E], [N], [R] */
     uint32_t *chosen, *row_of, *token_of;   /* [R]: experts; row of (token, choice); token of a row */
     size_t *expert_begin;                   /* [E + 1]: rows are sorted by expert, then token */
-    float *gate, *up, *y, *moe;             /* [R, I], [R, I], [R, H], [N, H] */
+    float *gate, *up, *y, *moe;             /* [R, I], [R, I], [R, H], [N, H]; y is moe where `plain` */
 } ft_activations;
 
 /* Scratch that no layer keeps. */
 typedef struct ft_train_scratch {
-    float *rows_x, *a, *da, *dg, *du; /* [R, H], [R, I] four times */
-    float *dy, *dmoe, *dmid;          /* [R, H], [N, H], [N, H] */
-    float *dl, *dw;                   /* [N, E], [R] */
-    float *dq, *dk, *dv, *datt;       /* [N, Q], [N, KV], [N, KV], [N, Q] */
-    float *logits;                    /* [logit_rows, vocab] */
+    float *rows_x, *a, *dg, *du; /* [R, H] (the layer's mid where `plain`), [R, I] three times */
+    float *dy, *dxr;             /* [R, H]: gradients of the experts' outputs, of their inputs */
+    float *dmid, *d_o;           /* [N, H] */
+    float *dl, *dw;              /* [N, E], [R] */
+    float *dq, *dk, *dv, *datt;  /* [N, Q], [N, KV], [N, KV], [N, Q] */
+    float *logits;               /* [logit_rows, vocab] */
     size_t logit_rows;
-    float *attention; /* [threads, 2 * FT_ATTENTION_BLOCK * length] */
-    float *ghost;     /* [threads, 2 * length^2]; NULL without ghost norms */
-    double *column;   /* [threads, column_stride]: one vector's gradient */
-    size_t column_stride;
+    float *own; /* [threads, own_stride]: of a block of rows, or of an attention head */
+    size_t own_stride;
+    float *ghost;   /* [threads, 2 * length^2]; NULL without ghost norms */
+    float *partial; /* [blocks, 2, partial_stride]: gradients of norms, by block */
+    size_t partial_stride;
+    double *column;   /* [partial_stride] */
+    uint32_t *packed; /* a layer's weights, or the head's, as products read them */
 } ft_train_scratch;
+
+/* A layer's weights as right operands, for the pass forward (transposed) or back. */
+typedef struct ft_layer_packed {
+    ft_packed q, k, v, o, router;
+    ft_packed experts[3 * FT_MAX_EXPERTS];
+} ft_layer_packed;
 
 struct ft_trainer {
     ft_parameters p;
@@ -50,6 +61,8 @@ struct ft_trainer {
     float *inv_freq;  /* [D / 2] */
     float *cos, *sin; /* [length, D / 2] */
     size_t experts, top_k;
+    int plain; /* one expert and no router: a row is a token */
+    ft_layer_packed packed;
 };
 
 /* One pass over a batch. */
@@ -59,14 +72,31 @@ typedef struct ft_pass {
     double *squares;    /* [sequences]: ghost norms are added here; NULL: gradients are made */
     const float *scale; /* [sequences]: of a token's cross-entropy */
     float z_scale;      /* of a token's z in one layer */
+    int bfloat16;       /* products of weights and activations */
     size_t layer;
     const ft_layer_parameters *p;
     ft_activations *a;
 } ft_pass;
 
-/* Runs fn on pieces of rows [0, n) on all threads; pieces depend on n alone. */
-typedef void ft_rows_fn(ft_pass *pass, size_t from, size_t to, unsigned worker);
-void ft_rows_run(ft_pass *pass, size_t n, ft_rows_fn *fn);
+/* Rows that one task works on: tokens, or an expert's rows. */
+enum { FT_BLOCK_TOKENS = 64 };
+typedef struct ft_rows {
+    size_t from, to, block; /* block: its number among the tokens' */
+    size_t expert;
+    unsigned worker;
+} ft_rows;
+typedef void ft_rows_fn(ft_pass *pass, const ft_rows *rows);
+
+/* Runs fn on blocks of all tokens on all threads. Blocks depend on the batch's shape alone; with
+ * ghost norms each lies within a sequence. */
+void ft_tokens_run(ft_pass *pass, ft_rows_fn *fn);
+/* Blocks of a sequence where it has its own. */
+static inline size_t ft_sequence_blocks(const ft_trainer *t)
+{
+    return (t->length + FT_BLOCK_TOKENS - 1) / FT_BLOCK_TOKENS;
+}
+/* Runs fn on blocks of the rows of each expert. */
+void ft_experts_run(ft_pass *pass, ft_rows_fn *fn);
 
 /* x[layer] to x[layer + 1]. */
 void ft_layer_forward(ft_pass *pass, size_t layer);
@@ -74,9 +104,28 @@ void ft_layer_forward(ft_pass *pass, size_t layer);
  * and dx is left as it is. */
 void ft_layer_backward(ft_pass *pass, size_t layer, int last);
 
-/* A gradient of a matrix or a norm, into grad or squares; nothing where it is frozen. `begin`
- * [sequences + 1] are the examples' rows. */
-void ft_pass_matrix(ft_pass *pass, ft_parameter *p, const float *dy, size_t dy_stride, const float *x,
-                    const size_t *begin);
-void ft_pass_norm(ft_pass *pass, ft_parameter *p, const float *dy, const float *x, const float *inverse);
+/* The layer's weights into t->packed; forward: transposed. Units of 4 bytes that the largest takes. */
+void ft_layer_pack(ft_pass *pass, int forward);
+size_t ft_layer_packed_units(const ft_trainer *t);
+
+/* Packs one operand by all threads. */
+typedef struct ft_pack {
+    ft_packed *to;
+    const float *from;
+    size_t stride;
+    int transposed;
+} ft_pack;
+void ft_pack_all(ft_pool *pool, const ft_pack *list, size_t count);
+
+/* Losses from the head on; with `backward` also t->dx and the gradient of the head. Logits are made
+ * and used up in chunks of ft_head_rows. losses [sequences] += sums over a sequence's labelled tokens. */
+FT_CHECKED ft_code ft_head(ft_pass *pass, double *losses, int backward, ft_status *st);
+size_t ft_head_rows(const ft_trainer *t, int whole_sequences);
+size_t ft_head_packed_units(const ft_trainer *t);
+
+/* A block's part of a norm's gradient, kept apart in `slot` (0 or 1) of its block. */
+void ft_norm_part(ft_pass *pass, const ft_rows *rows, int slot, const ft_parameter *p, const float *dy, const float *x,
+                  const float *inverse);
+/* Adds up the parts, into grad or squares; nothing where it is frozen. */
+void ft_pass_norm(ft_pass *pass, ft_parameter *p, int slot);
 #endif

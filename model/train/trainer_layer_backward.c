@@ -1,5 +1,4 @@
 #include "model/train/ft_attention_backward.h"
-#include "model/train/ft_gemm.h"
 #include "model/train/ft_linear_backward.h"
 #include "model/train/ft_norm_backward.h"
 #include "model/train/ft_rope_backward.h"
@@ -9,13 +8,60 @@
 
 #include <string.h>
 
-/* --- Where gradients go ----------------------------------------------------------------- */
+/* --- Gradients of norms ------------------------------------------------------------------ */
+
+void ft_norm_part(ft_pass *pass, const ft_rows *rows, int slot, const ft_parameter *p, const float *dy, const float *x,
+                  const float *inverse)
+{
+    const ft_train_scratch *s = &pass->t->s;
+    float *part = s->partial + (2 * rows->block + (size_t)slot) * s->partial_stride;
+    if (!p->grad)
+        return;
+    memset(part, 0, p->count * sizeof(*part));
+    ft_norm_backward_weight(part, dy + rows->from * p->count, x + rows->from * p->count, inverse + rows->from,
+                            rows->to - rows->from, p->count);
+}
+
+/* The parts of blocks first … last - 1 added up into t->s.column. */
+static void add_parts(const ft_trainer *t, size_t count, int slot, size_t first, size_t last)
+{
+    memset(t->s.column, 0, count * sizeof(*t->s.column));
+    for (size_t b = first; b < last; b++)
+        for (size_t c = 0; c < count; c++)
+            t->s.column[c] += (double)t->s.partial[(2 * b + (size_t)slot) * t->s.partial_stride + c];
+}
+
+void ft_pass_norm(ft_pass *pass, ft_parameter *p, int slot)
+{
+    const ft_trainer *t = pass->t;
+    const size_t each = ft_sequence_blocks(t);
+    if (!p->grad)
+        return;
+    for (size_t i = 0; i < t->sequences && pass->squares; i++) {
+        add_parts(t, p->count, slot, i * each, (i + 1) * each);
+        for (size_t c = 0; c < p->count; c++)
+            pass->squares[i] += t->s.column[c] * t->s.column[c];
+    }
+    if (pass->squares)
+        return;
+    add_parts(t, p->count, slot, 0, (t->tokens + FT_BLOCK_TOKENS - 1) / FT_BLOCK_TOKENS);
+    for (size_t c = 0; c < p->count; c++)
+        p->grad[c] += (float)t->s.column[c];
+}
+
+/* --- Gradients of matrices ----------------------------------------------------------------- */
+
+/* A layer's gradients, which are independent of each other: one job. */
+typedef struct products {
+    ft_pass *pass;
+    ft_gemm list[5 + 3 * FT_MAX_EXPERTS];
+    size_t count;
+} products;
 
 typedef struct sink {
     ft_pass *pass;
     const ft_parameter *p;
-    const float *dy, *x, *inverse;
-    size_t dy_stride;
+    const float *dy, *x;
     const size_t *begin;
 } sink;
 
@@ -23,55 +69,37 @@ static void ghost(void *context, size_t i, unsigned worker)
 {
     const sink *s = context;
     const ft_trainer *t = s->pass->t;
-    const size_t in = s->p->shape[1], out = s->p->shape[0] - s->p->first / in;
+    const size_t in = s->p->shape[1], stride = s->p->shape[0], out = stride - s->p->first / in;
     s->pass->squares[i] +=
-        ft_linear_ghost(s->dy + s->begin[i] * s->dy_stride, s->dy_stride, s->x + s->begin[i] * in,
-                        s->begin[i + 1] - s->begin[i], in, out, t->s.ghost + worker * 2 * t->length * t->length);
+        ft_linear_ghost(s->dy + s->begin[i] * stride, stride, s->x + s->begin[i] * in, s->begin[i + 1] - s->begin[i],
+                        in, out, t->s.ghost + worker * 2 * t->length * t->length);
 }
 
-void ft_pass_matrix(ft_pass *pass, ft_parameter *p, const float *dy, size_t dy_stride, const float *x,
-                    const size_t *begin)
+/* dW += dy^T x, rows dense; `begin` [sequences + 1] are the examples' rows. Ghost norms are added at once. */
+static void want(products *all, ft_parameter *p, const float *dy, const float *x, const size_t *begin)
 {
+    ft_pass *pass = all->pass;
+    const size_t B = pass->t->sequences;
     if (!p->grad)
         return;
-    const size_t in = p->shape[1], first = p->first / in, B = pass->t->sequences;
+    const size_t in = p->shape[1], stride = p->shape[0], first = p->first / in, at = begin[0];
     if (pass->squares) {
-        sink s = {.pass = pass, .p = p, .dy = dy + first, .x = x, .dy_stride = dy_stride, .begin = begin};
+        sink s = {.pass = pass, .p = p, .dy = dy + first, .x = x, .begin = begin};
         ft_pool_run(pass->t->pool, B, ghost, &s);
-    } else {
-        const size_t at = begin[0], n = begin[B] - at;
-        ft_linear_backward_weight(pass->t->pool, p->grad + p->first, dy + first + at * dy_stride, dy_stride,
-                                  x + at * in, n, in, p->shape[0] - first);
-    }
-}
-
-/* A norm's weight is a vector: an example's gradient is made as it stands. */
-static void norm_example(void *context, size_t i, unsigned worker)
-{
-    const sink *s = context;
-    const ft_trainer *t = s->pass->t;
-    const size_t cols = s->p->count, at = i * t->length;
-    double *column = t->s.column + worker * t->s.column_stride;
-    memset(column, 0, cols * sizeof(*column));
-    ft_norm_backward_weight(column, s->dy + at * cols, s->x + at * cols, s->inverse + at, t->length, cols);
-    for (size_t c = 0; c < cols; c++)
-        s->pass->squares[i] += column[c] * column[c];
-}
-
-void ft_pass_norm(ft_pass *pass, ft_parameter *p, const float *dy, const float *x, const float *inverse)
-{
-    ft_trainer *t = pass->t;
-    if (!p->grad)
-        return;
-    if (pass->squares) {
-        sink s = {.pass = pass, .p = p, .dy = dy, .x = x, .inverse = inverse};
-        ft_pool_run(t->pool, t->sequences, norm_example, &s);
         return;
     }
-    memset(t->s.column, 0, p->count * sizeof(*t->s.column));
-    ft_norm_backward_weight(t->s.column, dy, x, inverse, t->tokens, p->count);
-    for (size_t c = 0; c < p->count; c++)
-        p->grad[c] += (float)t->s.column[c];
+    all->list[all->count++] = (ft_gemm){.transpose_a = 1,
+                                        .bfloat16 = pass->bfloat16,
+                                        .add = 1,
+                                        .m = stride - first,
+                                        .n = in,
+                                        .k = begin[B] - at,
+                                        .a = dy + first + at * stride,
+                                        .a_stride = stride,
+                                        .b = x + at * in,
+                                        .b_stride = in,
+                                        .out = p->grad + p->first,
+                                        .out_stride = in};
 }
 
 /* Examples' rows where every token has one. */
@@ -80,27 +108,62 @@ static const size_t *token_rows(const ft_pass *pass)
     return pass->t->kept[0].expert_begin + FT_MAX_EXPERTS + 1;
 }
 
-/* --- Experts ------------------------------------------------------------------------------ */
-
-static void norm_moe(ft_pass *pass, size_t from, size_t to, unsigned worker)
+/* The rows of each example within an expert's rows: tokens ascend there. */
+static void example_rows(const ft_pass *pass, size_t e, size_t *begin)
 {
-    ft_trainer *t = pass->t;
-    const size_t H = t->p.config.hidden;
-    (void)worker;
-    ft_norm_backward(t->s.dmoe + from * H, t->dx + from * H, pass->a->moe + from * H, pass->a->inv_moe + from,
-                     pass->p->after->value, to - from, H);
+    const ft_trainer *t = pass->t;
+    const ft_activations *a = pass->a;
+    size_t row = a->expert_begin[e];
+    for (size_t i = 0; i <= t->sequences; i++) {
+        while (row < a->expert_begin[e + 1] && a->token_of[row] < i * t->length)
+            row++;
+        begin[i] = row;
+    }
 }
 
+static void want_experts(products *all)
+{
+    ft_pass *pass = all->pass;
+    ft_trainer *t = pass->t;
+    const ft_train_scratch *s = &t->s;
+    const float *x = t->plain ? pass->a->mid : s->rows_x;
+    size_t *begin = t->kept[0].expert_begin + FT_MAX_EXPERTS + 1 + t->sequences + 1;
+    for (size_t e = 0; e < t->experts; e++) {
+        ft_parameter *w = pass->p->experts + 3 * e;
+        example_rows(pass, e, begin);
+        want(all, &w[0], s->dg, x, begin);
+        want(all, &w[1], s->du, x, begin);
+        want(all, &w[2], s->dy, s->a, begin);
+    }
+    if (pass->p->router) {
+        want(all, pass->p->router, s->dl, pass->a->mid, token_rows(pass));
+        if (all->count && !pass->squares && pass->p->router->grad)
+            all->list[all->count - 1].bfloat16 = 0;
+    }
+}
+
+static void want_attention(products *all)
+{
+    ft_pass *pass = all->pass;
+    const ft_train_scratch *s = &pass->t->s;
+    const size_t *rows = token_rows(pass);
+    const float *x = pass->t->x[pass->layer];
+    want(all, pass->p->o, s->d_o, pass->a->att, rows);
+    want(all, pass->p->q, s->dq, x, rows);
+    want(all, pass->p->k, s->dk, x, rows);
+    want(all, pass->p->v, s->dv, x, rows);
+}
+
+/* --- Experts ------------------------------------------------------------------------------ */
+
 /* Gradients of the mixing weights, of the experts' outputs, and of the router's logits. */
-static void split(ft_pass *pass, size_t from, size_t to, unsigned worker)
+static void split(ft_pass *pass, const ft_rows *rows, const float *dmoe)
 {
     ft_trainer *t = pass->t;
     ft_activations *a = pass->a;
     const size_t H = t->p.config.hidden, K = t->top_k, E = t->experts;
     const ft_router router = {.experts = E, .top_k = K, .normalize = t->p.config.norm_topk_prob};
-    (void)worker;
-    for (size_t n = from; n < to; n++) {
-        const float *dmoe = t->s.dmoe + n * H;
+    for (size_t n = rows->from; n < rows->to; n++, dmoe += H) {
         for (size_t j = 0; j < K; j++) {
             const size_t row = a->row_of[n * K + j];
             const float w = a->weights[n * K + j], *y = a->y + row * H;
@@ -118,40 +181,50 @@ static void split(ft_pass *pass, size_t from, size_t to, unsigned worker)
     }
 }
 
-static void gather(ft_pass *pass, size_t from, size_t to, unsigned worker)
-{
-    const size_t H = pass->t->p.config.hidden, I = pass->t->p.config.intermediate;
-    (void)worker;
-    for (size_t r = from; r < to; r++)
-        memcpy(pass->t->s.rows_x + r * H, pass->a->mid + pass->a->token_of[r] * H, H * sizeof(float));
-    ft_swiglu_forward(pass->t->s.a + from * I, pass->a->gate + from * I, pass->a->up + from * I, (to - from) * I);
-}
-
-static void activate(ft_pass *pass, size_t from, size_t to, unsigned worker)
-{
-    const ft_train_scratch *s = &pass->t->s;
-    const size_t I = pass->t->p.config.intermediate, at = from * I;
-    (void)worker;
-    ft_swiglu_backward(s->dg + at, s->du + at, s->da + at, pass->a->gate + at, pass->a->up + at, (to - from) * I);
-}
-
-/* The gradient of the residual stream after attention: past the experts, through them, and
- * through the router (which the product added to dmid already). */
-static void collect(ft_pass *pass, size_t from, size_t to, unsigned worker)
+static void experts_out(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
-    const size_t H = t->p.config.hidden, K = t->top_k;
-    (void)worker;
-    for (size_t n = from; n < to; n++) {
-        float *out = t->s.dmid + n * H;
-        for (size_t h = 0; h < H; h++)
-            out[h] += t->dx[n * H + h];
-        for (size_t j = 0; j < K; j++) {
-            const float *dx = t->s.dy + pass->a->row_of[n * K + j] * H;
-            for (size_t h = 0; h < H; h++)
-                out[h] += dx[h];
-        }
-    }
+    const ft_activations *a = pass->a;
+    const size_t H = t->p.config.hidden, at = rows->from * H;
+    float *dmoe = t->plain ? t->s.dy + at : t->s.own + rows->worker * t->s.own_stride;
+    ft_norm_part(pass, rows, 0, pass->p->after, t->dx, a->moe, a->inv_moe);
+    ft_norm_backward(dmoe, t->dx + at, a->moe + at, a->inv_moe + rows->from, pass->p->after->value,
+                     rows->to - rows->from, H);
+    if (!t->plain)
+        split(pass, rows, dmoe);
+}
+
+/* Of one expert's rows: from the gradient of its outputs to that of its inputs, with all that the
+ * gradients of its weights need on the way. */
+static void expert(ft_pass *pass, const ft_rows *rows, int last)
+{
+    const ft_trainer *t = pass->t;
+    const ft_activations *a = pass->a;
+    const ft_train_scratch *s = &t->s;
+    const size_t H = t->p.config.hidden, I = t->p.config.intermediate, from = rows->from, n = rows->to - from;
+    const ft_packed *w = t->packed.experts + 3 * rows->expert;
+    float *da = s->own + rows->worker * s->own_stride;
+    if (last && !pass->p->experts[3 * rows->expert].grad)
+        return;
+    for (size_t r = from; r < rows->to && !t->plain; r++)
+        memcpy(s->rows_x + r * H, a->mid + a->token_of[r] * H, H * sizeof(float));
+    ft_packed_multiply(&w[2], s->dy + from * H, H, n, da, I, 0);
+    ft_swiglu_backward(s->dg + from * I, s->du + from * I, s->a + from * I, da, a->gate + from * I, a->up + from * I,
+                       n * I);
+    if (last)
+        return;
+    ft_packed_multiply(&w[0], s->dg + from * I, I, n, s->dxr + from * H, H, 0);
+    ft_packed_multiply(&w[1], s->du + from * I, I, n, s->dxr + from * H, H, 1);
+}
+
+static void expert_through(ft_pass *pass, const ft_rows *rows)
+{
+    expert(pass, rows, 0);
+}
+
+static void expert_last(ft_pass *pass, const ft_rows *rows)
+{
+    expert(pass, rows, 1);
 }
 
 static void bias_gradient(ft_pass *pass)
@@ -175,71 +248,41 @@ static void bias_gradient(ft_pass *pass)
     }
 }
 
-/* The rows of each example within an expert's rows: tokens ascend there. */
-static void example_rows(const ft_pass *pass, size_t e, size_t *begin)
-{
-    const ft_trainer *t = pass->t;
-    const ft_activations *a = pass->a;
-    size_t row = a->expert_begin[e];
-    for (size_t i = 0; i <= t->sequences; i++) {
-        while (row < a->expert_begin[e + 1] && a->token_of[row] < i * t->length)
-            row++;
-        begin[i] = row;
-    }
-}
-
-static void experts_backward(ft_pass *pass, int last)
-{
-    ft_trainer *t = pass->t;
-    ft_activations *a = pass->a;
-    const ft_train_scratch *s = &t->s;
-    const size_t H = t->p.config.hidden, I = t->p.config.intermediate, N = t->tokens, R = N * t->top_k;
-    size_t *begin = t->kept[0].expert_begin + FT_MAX_EXPERTS + 1 + t->sequences + 1;
-    ft_rows_run(pass, N, norm_moe);
-    ft_pass_norm(pass, pass->p->after, t->dx, a->moe, a->inv_moe);
-    ft_rows_run(pass, N, split);
-    ft_rows_run(pass, R, gather);
-    for (size_t e = 0; e < t->experts; e++) {
-        const size_t at = a->expert_begin[e], n = a->expert_begin[e + 1] - at;
-        ft_parameter *w = pass->p->experts + 3 * e;
-        example_rows(pass, e, begin);
-        ft_pass_matrix(pass, &w[2], s->dy, H, s->a, begin);
-        ft_linear_backward(t->pool, s->da + at * I, 0, s->dy + at * H, H, w[2].value, n, I, H);
-    }
-    ft_rows_run(pass, R, activate);
-    for (size_t e = 0; e < t->experts; e++) {
-        const size_t at = a->expert_begin[e], n = a->expert_begin[e + 1] - at;
-        ft_parameter *w = pass->p->experts + 3 * e;
-        example_rows(pass, e, begin);
-        ft_pass_matrix(pass, &w[0], s->dg, I, s->rows_x, begin);
-        ft_pass_matrix(pass, &w[1], s->du, I, s->rows_x, begin);
-        if (last)
-            continue;
-        ft_linear_backward(t->pool, s->dy + at * H, 0, s->dg + at * I, I, w[0].value, n, H, I);
-        ft_linear_backward(t->pool, s->dy + at * H, 1, s->du + at * I, I, w[1].value, n, H, I);
-    }
-    if (pass->p->router) {
-        ft_pass_matrix(pass, pass->p->router, s->dl, t->experts, a->mid, token_rows(pass));
-        if (pass->p->bias && pass->p->bias->grad)
-            bias_gradient(pass);
-        if (!last)
-            ft_linear_backward(t->pool, s->dmid, 0, s->dl, t->experts, pass->p->router->value, N, H, t->experts);
-    } else if (!last) {
-        memset(s->dmid, 0, N * H * sizeof(*s->dmid));
-    }
-    if (!last)
-        ft_rows_run(pass, N, collect);
-}
-
 /* --- Attention ------------------------------------------------------------------------------ */
 
-static void norm_attention(ft_pass *pass, size_t from, size_t to, unsigned worker)
+/* The gradient of the residual stream after attention: past the experts, through them, and
+ * through the router; then of what attention gave. */
+static void attention_out(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
-    const size_t H = t->p.config.hidden;
-    (void)worker;
-    ft_norm_backward(t->s.dmoe + from * H, t->s.dmid + from * H, pass->a->o + from * H, pass->a->inv_o + from,
-                     pass->p->after_attention->value, to - from, H);
+    const ft_model_config *c = &t->p.config;
+    const ft_activations *a = pass->a;
+    const size_t H = c->hidden, Q = c->heads * c->head_dim, K = t->top_k, at = rows->from * H;
+    const size_t count = rows->to - rows->from;
+    for (size_t n = rows->from; n < rows->to; n++) {
+        float *out = t->s.dmid + n * H;
+        memcpy(out, t->dx + n * H, H * sizeof(*out));
+        for (size_t j = 0; j < K; j++) {
+            const float *dx = t->s.dxr + a->row_of[n * K + j] * H;
+            for (size_t h = 0; h < H; h++)
+                out[h] += dx[h];
+        }
+    }
+    if (pass->p->router)
+        ft_packed_multiply(&t->packed.router, t->s.dl + rows->from * t->experts, t->experts, count, t->s.dmid + at, H,
+                           1);
+    ft_norm_part(pass, rows, 1, pass->p->after_attention, t->s.dmid, a->o, a->inv_o);
+    ft_norm_backward(t->s.d_o + at, t->s.dmid + at, a->o + at, a->inv_o + rows->from, pass->p->after_attention->value,
+                     count, H);
+    ft_packed_multiply(&t->packed.o, t->s.d_o + at, H, count, t->s.datt + rows->from * Q, Q, 0);
+}
+
+/* All that goes before attention, where rows are tokens: a block stays in its thread's cache. */
+static void plain_rest(ft_pass *pass, const ft_rows *rows)
+{
+    experts_out(pass, rows);
+    expert(pass, rows, 0);
+    attention_out(pass, rows);
 }
 
 static void attend(void *context, size_t task, unsigned worker)
@@ -262,69 +305,59 @@ static void attend(void *context, size_t task, unsigned worker)
                               .dq = t->s.dq + i * T * Q,
                               .dk = t->s.dk + i * T * KV,
                               .dv = t->s.dv + i * T * KV};
-    ft_attention_backward(&one, task % c->kv_heads, t->s.attention + worker * 2 * FT_ATTENTION_BLOCK * T);
+    ft_attention_backward(&one, task % c->kv_heads, t->s.own + worker * t->s.own_stride);
 }
 
-static void turn_back(ft_pass *pass, size_t from, size_t to, unsigned worker)
-{
-    const ft_trainer *t = pass->t;
-    const ft_model_config *c = &t->p.config;
-    const size_t half = c->head_dim / 2;
-    (void)worker;
-    ft_rope_turn(t->s.dq + from * c->heads * c->head_dim, to - from, c->heads, half, from, t->length, t->cos, t->sin,
-                 1);
-    ft_rope_turn(t->s.dk + from * c->kv_heads * c->head_dim, to - from, c->kv_heads, half, from, t->length, t->cos,
-                 t->sin, 1);
-}
-
-static void norm_q_and_k(ft_pass *pass, size_t from, size_t to, unsigned worker)
-{
-    const ft_trainer *t = pass->t;
-    const ft_model_config *c = &t->p.config;
-    const ft_activations *a = pass->a;
-    const size_t Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
-    float *dq = t->s.dq + from * Q, *dk = t->s.dk + from * KV;
-    (void)worker;
-    ft_norm_backward(dq, dq, a->q_raw + from * Q, a->inv_q + from, pass->p->q_norm->value, to - from, Q);
-    ft_norm_backward(dk, dk, a->k_raw + from * KV, a->inv_k + from, pass->p->k_norm->value, to - from, KV);
-}
-
-static void attention_backward(ft_pass *pass)
+static void attention_in(ft_pass *pass, const ft_rows *rows)
 {
     ft_trainer *t = pass->t;
     const ft_model_config *c = &t->p.config;
-    ft_activations *a = pass->a;
+    const ft_activations *a = pass->a;
     const ft_train_scratch *s = &t->s;
-    const size_t H = c->hidden, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim, N = t->tokens;
-    const size_t *rows = token_rows(pass);
-    const float *x = t->x[pass->layer];
-    ft_rows_run(pass, N, norm_attention);
-    ft_pass_norm(pass, pass->p->after_attention, s->dmid, a->o, a->inv_o);
-    ft_pass_matrix(pass, pass->p->o, s->dmoe, H, a->att, rows);
-    ft_linear_backward(t->pool, s->datt, 0, s->dmoe, H, pass->p->o->value, N, Q, H);
-    ft_pool_run(t->pool, t->sequences * c->kv_heads, attend, pass);
-    ft_rows_run(pass, N, turn_back);
-    ft_pass_norm(pass, pass->p->q_norm, s->dq, a->q_raw, a->inv_q);
-    ft_pass_norm(pass, pass->p->k_norm, s->dk, a->k_raw, a->inv_k);
-    ft_rows_run(pass, N, norm_q_and_k);
-    ft_pass_matrix(pass, pass->p->q, s->dq, Q, x, rows);
-    ft_pass_matrix(pass, pass->p->k, s->dk, KV, x, rows);
-    ft_pass_matrix(pass, pass->p->v, s->dv, KV, x, rows);
-    memcpy(t->dx, s->dmid, N * H * sizeof(*t->dx));
-    ft_linear_backward(t->pool, t->dx, 1, s->dq, Q, pass->p->q->value, N, H, Q);
-    ft_linear_backward(t->pool, t->dx, 1, s->dk, KV, pass->p->k->value, N, H, KV);
-    ft_linear_backward(t->pool, t->dx, 1, s->dv, KV, pass->p->v->value, N, H, KV);
+    const size_t half = c->head_dim / 2, H = c->hidden, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
+    const size_t from = rows->from, n = rows->to - from;
+    float *dq = s->dq + from * Q, *dk = s->dk + from * KV, *dx = t->dx + from * H;
+    ft_rope_turn(dq, n, c->heads, half, from, t->length, t->cos, t->sin, 1);
+    ft_rope_turn(dk, n, c->kv_heads, half, from, t->length, t->cos, t->sin, 1);
+    ft_norm_part(pass, rows, 0, pass->p->q_norm, s->dq, a->q_raw, a->inv_q);
+    ft_norm_part(pass, rows, 1, pass->p->k_norm, s->dk, a->k_raw, a->inv_k);
+    ft_norm_backward(dq, dq, a->q_raw + from * Q, a->inv_q + from, pass->p->q_norm->value, n, Q);
+    ft_norm_backward(dk, dk, a->k_raw + from * KV, a->inv_k + from, pass->p->k_norm->value, n, KV);
+    memcpy(dx, s->dmid + from * H, n * H * sizeof(*dx));
+    ft_packed_multiply(&t->packed.q, dq, Q, n, dx, H, 1);
+    ft_packed_multiply(&t->packed.k, dk, KV, n, dx, H, 1);
+    ft_packed_multiply(&t->packed.v, s->dv + from * KV, KV, n, dx, H, 1);
 }
 
 void ft_layer_backward(ft_pass *pass, size_t layer, int last)
 {
     ft_trainer *t = pass->t;
+    products all = {.pass = pass};
     if (t->options.recompute)
         ft_layer_forward(pass, layer);
     pass->layer = layer;
     pass->p = &t->p.layers[layer];
     pass->a = &t->kept[t->options.recompute ? 0 : layer];
-    experts_backward(pass, last);
-    if (!last)
-        attention_backward(pass);
+    ft_layer_pack(pass, 0);
+    if (t->plain && !last) {
+        ft_tokens_run(pass, plain_rest);
+    } else {
+        ft_tokens_run(pass, experts_out);
+        ft_experts_run(pass, last ? expert_last : expert_through);
+        if (!last)
+            ft_tokens_run(pass, attention_out);
+    }
+    ft_pass_norm(pass, pass->p->after, 0);
+    ft_pass_norm(pass, pass->p->after_attention, 1);
+    want_experts(&all);
+    if (pass->p->bias && pass->p->bias->grad)
+        bias_gradient(pass);
+    if (!last) {
+        ft_pool_run(t->pool, t->sequences * t->p.config.kv_heads, attend, pass);
+        ft_tokens_run(pass, attention_in);
+        ft_pass_norm(pass, pass->p->q_norm, 0);
+        ft_pass_norm(pass, pass->p->k_norm, 1);
+        want_attention(&all);
+    }
+    ft_gemm_run_all(t->pool, all.list, all.count);
 }

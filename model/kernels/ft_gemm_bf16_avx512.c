@@ -1,0 +1,16 @@
+#include "model/kernels/ft_gemm_tile.h"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#include "model/kernels/ft_simd_avx512.h"
+
+#define FT_OPERAND_PAIRS
+#include "model/kernels/ft_lanes_operand.h"
+
+enum { TILE_ROWS = 8 }; /* 16 accumulators, 4 of b, 2 of a */
+#include "model/kernels/ft_lanes_gemm.h"
+
+void ft_gemm_bf16_avx512(const ft_gemm_tile *t)
+{
+    gemm(t);
+}
+#endif

@@ -1,0 +1,43 @@
+/* ft_gemm_tile: matrix products of training, out of operands that lie as the loops want them.
+ *
+ *   out[i, j] = (add ? out[i, j] : 0) + sum over s of a[i, s] b[s, j]
+ *
+ * A unit is 4 bytes: a float32 (F32), or two bfloat16 that follow each other along k, the
+ * first in the low half (BF16). With BF16 a unit stands for two products, which are exact;
+ * sums are float32.
+ *
+ * Shapes   a [m, steps], b in panels [n / FT_PANEL rounded up][b_panel / FT_PANEL steps][FT_PANEL],
+ *          of which `steps` are used from `b` on; a panel's columns beyond n are 0.
+ * Bits     an output element is one chain of sums over s in order: cuts of m, n and, with `add`, of
+ *          the steps leave no trace. A family's bits are its own: AVX512_DOT's bfloat16 product
+ *          adds both products of a unit at once and takes subnormal numbers as 0.
+ * Packing  ft_gemm_pairs makes units of a row; ft_gemm_weave of two rows, for operands of which k
+ *          is the row. Both round to nearest, even on a tie. */
+#ifndef FT_GEMM_TILE_H
+#define FT_GEMM_TILE_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FT_PANEL = 32 };
+
+typedef struct ft_gemm_tile {
+    const uint32_t *a;
+    size_t a_row, a_step; /* units from a row to the next, from a step to the next; one of them is 1 */
+    const uint32_t *b;
+    size_t b_panel; /* units from a panel to the next */
+    size_t m, n, steps;
+    float *out;
+    size_t out_stride;
+    int add;
+} ft_gemm_tile;
+typedef void ft_gemm_tile_fn(const ft_gemm_tile *t);
+ft_gemm_tile_fn ft_gemm_f32_scalar, ft_gemm_f32_avx2, ft_gemm_f32_avx512;
+ft_gemm_tile_fn ft_gemm_bf16_scalar, ft_gemm_bf16_avx2, ft_gemm_bf16_avx512, ft_gemm_bf16_avx512dot;
+
+/* out [(k + 1) / 2] of x [k]; the half of an odd last unit is 0. */
+typedef void ft_gemm_pairs_fn(uint32_t *out, const float *x, size_t k);
+ft_gemm_pairs_fn ft_gemm_pairs_scalar, ft_gemm_pairs_avx512dot;
+/* out [n]: low halves of `low` [n], high halves of `high` [n] (NULL: 0). */
+typedef void ft_gemm_weave_fn(uint32_t *out, const float *low, const float *high, size_t n);
+ft_gemm_weave_fn ft_gemm_weave_scalar, ft_gemm_weave_avx512dot;
+#endif
