@@ -11,7 +11,7 @@ static void row(const ft_gemm_tile *t, size_t i, size_t j, int pairs)
     const size_t n = t->n - j < FT_PANEL ? t->n - j : FT_PANEL;
     for (size_t c = 0; c < FT_PANEL; c++)
         sum[c] = t->add && c < n ? out[c] : 0;
-    for (size_t s = 0; s < t->steps; s++, a += t->a_step, b += FT_PANEL) {
+    for (size_t s = 0; s < t->steps; s++, a += t->a_step, b += t->b_step) {
         const float low = ft_float_from_bits(pairs ? *a << 16 : *a), high = ft_float_from_bits(*a & 0xffff0000u);
         for (size_t c = 0; c < FT_PANEL; c++)
             sum[c] += low * ft_float_from_bits(pairs ? b[c] << 16 : b[c]);

@@ -6,8 +6,8 @@
  * first in the low half (BF16). With BF16 a unit stands for two products, which are exact;
  * sums are float32.
  *
- * Shapes   a [m, steps], b in panels [n / FT_PANEL rounded up][b_panel / FT_PANEL steps][FT_PANEL],
- *          of which `steps` are used from `b` on; a panel's columns beyond n are 0.
+ * Shapes   a [m, steps], b in panels of FT_PANEL columns: packed, where b_step is FT_PANEL, or an array
+ *          [steps, b_step] as it stands, where b_panel is FT_PANEL. A panel's columns beyond n are read.
  * Bits     an output element is one chain of sums over s in order: cuts of m, n and, with `add`, of
  *          the steps leave no trace. A family's bits are its own: AVX512_DOT's bfloat16 product
  *          adds both products of a unit at once and takes subnormal numbers as 0.
@@ -24,7 +24,7 @@ typedef struct ft_gemm_tile {
     const uint32_t *a;
     size_t a_row, a_step; /* units from a row to the next, from a step to the next; one of them is 1 */
     const uint32_t *b;
-    size_t b_panel; /* units from a panel to the next */
+    size_t b_panel, b_step; /* units from a panel to the next, from a step to the next */
     size_t m, n, steps;
     float *out;
     size_t out_stride;

@@ -13,12 +13,12 @@ enum { GROUPS = (TILE_ROWS + 2) / 3 };
 FT_INLINE void gemm_steps(lanes sum[TILE_ROWS][2], const ft_gemm_tile *t, const uint32_t *a, const uint32_t *b,
                           int rows, int vectors, int by_row)
 {
-    const size_t row = t->a_row, step = t->a_step, steps = t->steps;
+    const size_t row = t->a_row, step = t->a_step, steps = t->steps, b_step = t->b_step;
     const uint32_t *group[GROUPS];
     FT_UNROLL
     for (int g = 0; g < GROUPS; g++)
         group[g] = a + (size_t)(3 * g) * row;
-    for (size_t s = 0; s < steps; s++, b += FT_PANEL) {
+    for (size_t s = 0; s < steps; s++, b += b_step) {
         operand w[2];
         FT_UNROLL
         for (int v = 0; v < vectors; v++)

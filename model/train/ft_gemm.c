@@ -59,6 +59,17 @@ static size_t part_of(size_t steps)
 
 /* --- Packing ------------------------------------------------------------------------- */
 
+/* In pieces of a constant size: most rows here are too short for memcpy to be worth its call. */
+static void copy(uint32_t *out, const float *x, size_t n)
+{
+    enum { AT_ONCE = 16 };
+    size_t i = 0;
+    for (; i + AT_ONCE <= n; i += AT_ONCE)
+        memcpy(out + i, x + i, AT_ONCE * sizeof(*out));
+    for (; i < n; i++)
+        memcpy(out + i, x + i, sizeof(*out));
+}
+
 /* out [steps, stride] of rows x [k, width]; zeros behind the width. */
 static void pack_rows(uint32_t *out, size_t stride, const float *x, size_t x_stride, size_t k, size_t width,
                       int bfloat16)
@@ -69,7 +80,7 @@ static void pack_rows(uint32_t *out, size_t stride, const float *x, size_t x_str
         if (bfloat16)
             f->weave(out, x + 2 * s * x_stride, 2 * s + 1 < k ? x + (2 * s + 1) * x_stride : NULL, width);
         else
-            memcpy(out, x + s * x_stride, width * sizeof(*out));
+            copy(out, x + s * x_stride, width);
         if (width < stride)
             memset(out + width, 0, (stride - width) * sizeof(*out));
     }
@@ -129,23 +140,58 @@ static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, in
 
 /* --- Products that pack as they go -------------------------------------------------------- */
 
+/* Whether b's rows can be read where they stand: not where they are so far apart that they would fall on
+ * the same few places of a cache. */
+static int stands(const ft_gemm *g)
+{
+    enum { ALIAS = 1024 };
+    return !g->transpose_b && !g->bfloat16 && g->b_stride % ALIAS;
+}
+
+/* Columns j … end - 1 of tile t, whose left operand is set, from row i on: steps from s on, k of them. */
+static void across(const ft_gemm *g, ft_gemm_tile *t, size_t i, size_t j, size_t end, size_t s, size_t k, room *r)
+{
+    const size_t from = g->bfloat16 ? 2 * s : s;
+    t->out = g->out + i * g->out_stride + j;
+    if (g->packed) {
+        const size_t all = steps_of(g->k, g->bfloat16);
+        t->n = end - j;
+        t->b = g->packed->units + j * all + s * FT_PANEL;
+        t->b_panel = all * FT_PANEL;
+        t->b_step = FT_PANEL;
+        use()->tile[g->bfloat16 != 0](t);
+        return;
+    }
+    const size_t whole = stands(g) ? (end - j) / FT_PANEL * FT_PANEL : 0;
+    if (whole) {
+        t->n = whole;
+        t->b = (const uint32_t *)(g->b + from * g->b_stride + j);
+        t->b_panel = FT_PANEL;
+        t->b_step = g->b_stride;
+        use()->tile[0](t);
+    }
+    t->b = r->b;
+    t->b_step = FT_PANEL;
+    for (size_t c = j + whole; c < end; c += FT_PANEL) {
+        const float *b = g->b + (g->transpose_b ? c * g->b_stride + from : from * g->b_stride + c);
+        t->n = end - c < FT_PANEL ? end - c : FT_PANEL;
+        pack_panel(r->b, b, g->b_stride, g->transpose_b, k, t->n, g->bfloat16);
+        t->out = g->out + i * g->out_stride + c;
+        use()->tile[g->bfloat16 != 0](t);
+    }
+}
+
 /* Rows i … i + m - 1 (m <= BLOCK), columns j … end - 1. */
 static void block(const ft_gemm *g, size_t i, size_t m, size_t j, size_t end, room *r)
 {
     const size_t per = g->bfloat16 ? 2 : 1, steps = steps_of(g->k, g->bfloat16), part = part_of(steps);
     for (size_t s = 0; s < steps; s += part) {
         const size_t k = s * per, most = part * per, left = g->k - k < most ? g->k - k : most;
-        ft_gemm_tile t = {.m = m, .b = r->b, .steps = steps_of(left, g->bfloat16), .out_stride = g->out_stride};
+        ft_gemm_tile t = {.m = m, .steps = steps_of(left, g->bfloat16), .out_stride = g->out_stride};
         t.add = g->add || s;
         set_left(&t, r, g->a + (g->transpose_a ? k * g->a_stride + i : i * g->a_stride + k), g->a_stride,
                  g->transpose_a, left, g->bfloat16);
-        for (size_t c = j; c < end; c += FT_PANEL) {
-            const float *b = g->b + (g->transpose_b ? c * g->b_stride + k : k * g->b_stride + c);
-            t.n = end - c < FT_PANEL ? end - c : FT_PANEL;
-            pack_panel(r->b, b, g->b_stride, g->transpose_b, left, t.n, g->bfloat16);
-            t.out = g->out + i * g->out_stride + c;
-            use()->tile[g->bfloat16 != 0](&t);
-        }
+        across(g, &t, i, j, end, s, left, r);
     }
     for (size_t row = i; !g->add && !steps && row < i + m; row++)
         memset(g->out + row * g->out_stride + j, 0, (end - j) * sizeof(*g->out));
@@ -262,6 +308,7 @@ void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, siz
                               .steps = steps_of(left, p->bfloat16),
                               .b = p->units + s * FT_PANEL,
                               .b_panel = steps * FT_PANEL,
+                              .b_step = FT_PANEL,
                               .out = out + i * out_stride,
                               .out_stride = out_stride,
                               .add = add || s};
@@ -280,6 +327,7 @@ void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t colum
                                 .a_step = transpose_a ? a_stride : 1,
                                 .b = p->units + (column / FT_PANEL * p->k * FT_PANEL) + (first + s) * FT_PANEL,
                                 .b_panel = p->k * FT_PANEL,
+                                .b_step = FT_PANEL,
                                 .m = m,
                                 .n = columns,
                                 .steps = count - s < part ? count - s : part,

@@ -15,13 +15,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A right operand [k, n], laid out once for many products: panels of FT_PANEL columns. */
+typedef struct ft_packed {
+    uint32_t *units; /* ft_packed_units */
+    size_t k, n;
+    int bfloat16;
+} ft_packed;
+
 /* out [m, n] = (add ? out : 0) + op(a) [m, k] op(b) [k, n]; op transposes where the flag is set, so
- * that a is stored [m, k] or [k, m]. Strides in elements. A NULL pool works in the caller. */
+ * that a is stored [m, k] or [k, m]. Strides in elements. A NULL pool works in the caller.
+ * packed (may be NULL): op(b), with the same bfloat16; b is then not read. */
 typedef struct ft_gemm {
     int transpose_a, transpose_b, bfloat16, add;
     size_t m, n, k;
     const float *a, *b;
     size_t a_stride, b_stride;
+    const ft_packed *packed;
     float *out;
     size_t out_stride;
 } ft_gemm;
@@ -33,12 +42,8 @@ void ft_gemm_run_all(ft_pool *pool, const ft_gemm *list, size_t count);
 /* y [n, out] = x [n, in] w [out, in]^T, all dense. */
 void ft_gemm_linear(ft_pool *pool, float *y, const float *x, const float *w, size_t n, size_t in, size_t out);
 
-/* A right operand [k, n], laid out once for many products: panels of FT_PANEL columns. */
-typedef struct ft_packed {
-    uint32_t *units; /* ft_packed_units */
-    size_t k, n;
-    int bfloat16;
-} ft_packed;
+/* --- Packed operands -------------------------------------------------------------------------- */
+
 size_t ft_packed_units(size_t k, size_t n, int bfloat16); /* of 4 bytes */
 size_t ft_packed_panels(size_t n);
 /* One panel, from b stored [k, n], or [n, k] where transposed. */

@@ -168,6 +168,7 @@ static void take_scratch(allocator *al, ft_train_scratch *s)
     s->partial = floats(al, 2 * blocks, s->partial_stride);
     s->column = take(al, s->partial_stride, 1, sizeof(double));
     s->packed = take(al, layer > head ? layer : head, 1, sizeof(uint32_t));
+    s->inputs = t->options.bfloat16 ? take(al, ft_layer_input_units(t), 1, sizeof(uint32_t)) : NULL;
 }
 
 static void fill_turns(ft_trainer *t)

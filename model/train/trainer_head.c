@@ -49,21 +49,26 @@ static void weights(const head_chunk *h)
     const float *x = t->final + h->at * H;
     if (!t->p.head->grad)
         return;
-    if (h->pass->squares)
+    if (h->pass->squares) {
         h->pass->squares[h->at / t->length] += ft_linear_ghost(t->s.logits, V, x, h->rows, H, V, t->s.ghost);
-    else
-        ft_gemm_run(t->pool, &(ft_gemm){.transpose_a = 1,
-                                        .bfloat16 = h->pass->bfloat16,
-                                        .add = 1,
-                                        .m = V,
-                                        .n = H,
-                                        .k = h->rows,
-                                        .a = t->s.logits,
-                                        .a_stride = V,
-                                        .b = x,
-                                        .b_stride = H,
-                                        .out = t->p.head->grad,
-                                        .out_stride = H});
+        return;
+    }
+    ft_packed in = {.units = t->s.inputs, .k = h->rows, .n = H, .bfloat16 = 1};
+    if (h->pass->bfloat16)
+        ft_pack_all(t->pool, &(ft_pack){.to = &in, .from = x, .stride = H}, 1);
+    ft_gemm_run(t->pool, &(ft_gemm){.transpose_a = 1,
+                                    .bfloat16 = h->pass->bfloat16,
+                                    .add = 1,
+                                    .m = V,
+                                    .n = H,
+                                    .k = h->rows,
+                                    .a = t->s.logits,
+                                    .a_stride = V,
+                                    .b = x,
+                                    .b_stride = H,
+                                    .packed = h->pass->bfloat16 ? &in : NULL,
+                                    .out = t->p.head->grad,
+                                    .out_stride = H});
 }
 
 size_t ft_head_rows(const ft_trainer *t, int whole_sequences)

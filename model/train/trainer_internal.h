@@ -35,6 +35,7 @@ typedef struct ft_train_scratch {
     size_t partial_stride;
     double *column;   /* [partial_stride] */
     uint32_t *packed; /* a layer's weights, or the head's, as products read them */
+    uint32_t *inputs; /* a layer's inputs of products, for its weights' gradients; NULL without bfloat16 */
 } ft_train_scratch;
 
 /* A layer's weights as right operands, for the pass forward (transposed) or back. */
@@ -107,6 +108,7 @@ void ft_layer_backward(ft_pass *pass, size_t layer, int last);
 /* The layer's weights into t->packed; forward: transposed. Units of 4 bytes that the largest takes. */
 void ft_layer_pack(ft_pass *pass, int forward);
 size_t ft_layer_packed_units(const ft_trainer *t);
+size_t ft_layer_input_units(const ft_trainer *t);
 
 /* Packs one operand by all threads. */
 typedef struct ft_pack {

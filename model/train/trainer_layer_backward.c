@@ -56,7 +56,31 @@ typedef struct products {
     ft_pass *pass;
     ft_gemm list[5 + 3 * FT_MAX_EXPERTS];
     size_t count;
+    ft_packed inputs[2 + 2 * FT_MAX_EXPERTS]; /* with bfloat16: rounded once for all tasks */
+    ft_pack packs[2 + 2 * FT_MAX_EXPERTS];
+    size_t packed, used; /* of inputs, of their memory */
 } products;
+
+size_t ft_layer_input_units(const ft_trainer *t)
+{
+    const ft_model_config *c = &t->p.config;
+    const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim;
+    return ft_packed_units(N, c->hidden, 1) + ft_packed_units(N, Q, 1) +
+           ft_packed_units(R + 2 * t->experts, c->hidden, 1) + ft_packed_units(R + 2 * t->experts, c->intermediate, 1);
+}
+
+/* Rows [n, in] as a right operand, which may have been asked for before. */
+static const ft_packed *input(products *all, const float *x, size_t n, size_t in)
+{
+    for (size_t i = 0; i < all->packed; i++)
+        if (all->packs[i].from == x && all->inputs[i].k == n)
+            return &all->inputs[i];
+    ft_packed *p = &all->inputs[all->packed];
+    *p = (ft_packed){.units = all->pass->t->s.inputs + all->used, .k = n, .n = in, .bfloat16 = 1};
+    all->packs[all->packed++] = (ft_pack){.to = p, .from = x, .stride = in};
+    all->used += ft_packed_units(n, in, 1);
+    return p;
+}
 
 typedef struct sink {
     ft_pass *pass;
@@ -76,28 +100,31 @@ static void ghost(void *context, size_t i, unsigned worker)
 }
 
 /* dW += dy^T x, rows dense; `begin` [sequences + 1] are the examples' rows. Ghost norms are added at once. */
-static void want(products *all, ft_parameter *p, const float *dy, const float *x, const size_t *begin)
+static void want(products *all, ft_parameter *p, const float *dy, const float *x, const size_t *begin, int bfloat16)
 {
     ft_pass *pass = all->pass;
     const size_t B = pass->t->sequences;
     if (!p->grad)
         return;
-    const size_t in = p->shape[1], stride = p->shape[0], first = p->first / in, at = begin[0];
+    const size_t in = p->shape[1], stride = p->shape[0], first = p->first / in, at = begin[0], n = begin[B] - at;
     if (pass->squares) {
         sink s = {.pass = pass, .p = p, .dy = dy + first, .x = x, .begin = begin};
         ft_pool_run(pass->t->pool, B, ghost, &s);
         return;
     }
+    if (n == 0)
+        return;
     all->list[all->count++] = (ft_gemm){.transpose_a = 1,
-                                        .bfloat16 = pass->bfloat16,
+                                        .bfloat16 = bfloat16,
                                         .add = 1,
                                         .m = stride - first,
                                         .n = in,
-                                        .k = begin[B] - at,
+                                        .k = n,
                                         .a = dy + first + at * stride,
                                         .a_stride = stride,
                                         .b = x + at * in,
                                         .b_stride = in,
+                                        .packed = bfloat16 ? input(all, x + at * in, n, in) : NULL,
                                         .out = p->grad + p->first,
                                         .out_stride = in};
 }
@@ -131,15 +158,12 @@ static void want_experts(products *all)
     for (size_t e = 0; e < t->experts; e++) {
         ft_parameter *w = pass->p->experts + 3 * e;
         example_rows(pass, e, begin);
-        want(all, &w[0], s->dg, x, begin);
-        want(all, &w[1], s->du, x, begin);
-        want(all, &w[2], s->dy, s->a, begin);
+        want(all, &w[0], s->dg, x, begin, pass->bfloat16);
+        want(all, &w[1], s->du, x, begin, pass->bfloat16);
+        want(all, &w[2], s->dy, s->a, begin, pass->bfloat16);
     }
-    if (pass->p->router) {
-        want(all, pass->p->router, s->dl, pass->a->mid, token_rows(pass));
-        if (all->count && !pass->squares && pass->p->router->grad)
-            all->list[all->count - 1].bfloat16 = 0;
-    }
+    if (pass->p->router)
+        want(all, pass->p->router, s->dl, pass->a->mid, token_rows(pass), 0);
 }
 
 static void want_attention(products *all)
@@ -148,10 +172,10 @@ static void want_attention(products *all)
     const ft_train_scratch *s = &pass->t->s;
     const size_t *rows = token_rows(pass);
     const float *x = pass->t->x[pass->layer];
-    want(all, pass->p->o, s->d_o, pass->a->att, rows);
-    want(all, pass->p->q, s->dq, x, rows);
-    want(all, pass->p->k, s->dk, x, rows);
-    want(all, pass->p->v, s->dv, x, rows);
+    want(all, pass->p->o, s->d_o, pass->a->att, rows, pass->bfloat16);
+    want(all, pass->p->q, s->dq, x, rows, pass->bfloat16);
+    want(all, pass->p->k, s->dk, x, rows, pass->bfloat16);
+    want(all, pass->p->v, s->dv, x, rows, pass->bfloat16);
 }
 
 /* --- Experts ------------------------------------------------------------------------------ */
@@ -359,5 +383,6 @@ void ft_layer_backward(ft_pass *pass, size_t layer, int last)
         ft_pass_norm(pass, pass->p->k_norm, 1);
         want_attention(&all);
     }
+    ft_pack_all(t->pool, all.packs, all.packed);
     ft_gemm_run_all(t->pool, all.list, all.count);
 }
