@@ -52,7 +52,10 @@ typedef struct columns { /* sgemm by columns of the result, one single-threaded 
     const float *a, *b;
     float *out;
     size_t m, n, k, pieces;
+    ft_packed packed;
 } columns;
+
+enum { ROWS = 96, TURNS = 30 };
 
 static void sgemm_piece(void *context, size_t task, unsigned worker)
 {
@@ -61,6 +64,22 @@ static void sgemm_piece(void *context, size_t task, unsigned worker)
     (void)worker;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)(to - from), (blasint)c->n, (blasint)c->k, 1,
                 c->a + from * c->k, (blasint)c->k, c->b, (blasint)c->k, 0, c->out + from * c->n, (blasint)c->n);
+}
+
+/* As the trainer does it: the right operand packed by all threads, then blocks of rows. */
+static void our_panel(void *context, size_t task, unsigned worker)
+{
+    const columns *c = context;
+    (void)worker;
+    ft_packed_fill(&c->packed, task, c->b, c->k, 1);
+}
+
+static void our_rows(void *context, size_t task, unsigned worker)
+{
+    const columns *c = context;
+    const size_t from = task * ROWS, rows = c->m - from < ROWS ? c->m - from : ROWS;
+    (void)worker;
+    ft_packed_multiply(&c->packed, c->a + from * c->k, c->k, rows, c->out + from * c->n, c->n, 0);
 }
 
 static int product(size_t m, size_t n, size_t k)
@@ -75,25 +94,26 @@ static int product(size_t m, size_t n, size_t k)
         a[i] = (float)(i % 17) - 8;
     for (size_t i = 0; i < n * k; i++)
         b[i] = (float)(i % 13) - 6;
-    columns c = {a, b, out, m, n, k, ft_pool_size(pool)};
-    ft_gemm g = {.transpose_b = 1, .m = m, .n = n, .k = k, .a = a, .a_stride = k, .b = b, .b_stride = k};
-    g.out = out;
-    g.out_stride = n;
+    columns c = {a, b, out, m, n, k, ft_pool_size(pool), {.k = k, .n = n}};
+    c.packed.units = room(ft_packed_units(k, n, 0), sizeof(uint32_t));
     double best[3] = {1e30, 1e30, 1e30};
-    for (int turn = 0; turn < 24; turn++)
+    for (int turn = 0; turn < TURNS; turn++)
         for (int kind = 0; kind < 3; kind++) {
             const double start = ft_stream_now();
-            g.bfloat16 = kind == 2;
+            c.packed.bfloat16 = kind == 2;
             if (kind == 0)
                 ft_pool_run(pool, c.pieces, sgemm_piece, &c);
-            else
-                ft_gemm_run(pool, &g);
+            else {
+                ft_pool_run(pool, ft_packed_panels(n), our_panel, &c);
+                ft_pool_run(pool, (m + ROWS - 1) / ROWS, our_rows, &c);
+            }
             best[kind] = fmin(best[kind], ft_stream_now() - start);
         }
     const double flop = 2e-9 * (double)m * (double)n * (double)k;
     printf("{\"openblas\":%.2f,\"float32\":%.2f,\"bfloat16\":%.2f,\"threads\":%u}\n", flop / best[0], flop / best[1],
            flop / best[2], ft_pool_size(pool));
     ft_pool_free(pool);
+    free(c.packed.units);
     free(a);
     free(b);
     free(out);

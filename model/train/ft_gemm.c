@@ -74,9 +74,14 @@ static void copy(uint32_t *out, const float *x, size_t n)
 static void pack_rows(uint32_t *out, size_t stride, const float *x, size_t x_stride, size_t k, size_t width,
                       int bfloat16)
 {
+    enum { AHEAD = 8, LINE = 16 };
     const kernels *f = use();
-    const size_t steps = steps_of(k, bfloat16);
+    const size_t steps = steps_of(k, bfloat16), per = bfloat16 ? 2 : 1;
     for (size_t s = 0; s < steps; s++, out += stride) {
+        /* Rows lie far apart: no prefetcher of the processor sees the next one. */
+        for (size_t row = s * per; row < (s + 1) * per && row + AHEAD < k; row++)
+            for (size_t i = 0; i < width; i += LINE)
+                __builtin_prefetch(x + (row + AHEAD) * x_stride + i, 0, 3);
         if (bfloat16)
             f->weave(out, x + 2 * s * x_stride, 2 * s + 1 < k ? x + (2 * s + 1) * x_stride : NULL, width);
         else
