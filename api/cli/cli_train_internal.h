@@ -26,6 +26,7 @@ typedef struct cli_train_request {
     ft_trainer_options trainer;
     ft_train_options run;
     int z_given, example_given;
+    unsigned long long memory; /* 0: no ceiling */
     /* Of `train expert`. */
     const char *router, *ledger;
     int init_given, keep_bias, public_has_router;
@@ -34,6 +35,13 @@ typedef struct cli_train_request {
     ft_train_data *held;
     ft_fold_report fold; /* tokens 0: nothing was measured */
 } cli_train_request;
+
+/* --- cli_train.c --- */
+
+/* --precision: 1, or 0 when a usage error was printed. */
+int cli_train_precision(const char *verb, const char *value, int *bfloat16);
+/* Holds the run to --memory. */
+FT_CHECKED ft_code cli_train_fit(cli_train_request *r, ft_trainer *t, ft_status *st);
 
 /* --- cli_train_direction.c --- */
 

@@ -23,6 +23,8 @@
     "  --seed S               order of the data, and of fresh weights (1)\n"                                           \
     "  --checkpoint-every N   steps (100)\n"                                                                           \
     "  --recompute            make activations again on the way back: less memory, a third more work\n"                \
+    "  --memory SIZE          at most that much memory (2G): lowers M, then recomputes\n"                              \
+    "  --precision P          of products: float32 (default) or bfloat16; weights and sums stay float32\n"             \
     "  --bfloat16             OUT/model as bfloat16 (default float32)\n"                                               \
     "  --threads N            0: one for each processor (default); figures do not depend on it\n"                      \
     "  --json                 a summary as JSON\n"                                                                     \
@@ -92,6 +94,8 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"seed", 0, 1},
                                      {"checkpoint-every", 0, 1},
                                      {"recompute", 0, 0},
+                                     {"memory", 0, 1},
+                                     {"precision", 0, 1},
                                      {"bfloat16", 0, 0},
                                      {"threads", 0, 1},
                                      {"json", 0, 0},
@@ -258,6 +262,10 @@ static int take(void *context, const char *name, const char *given)
         r->tokenizer = value;
     else if (!strcmp(name, "schedule"))
         return take_schedule(r, value);
+    else if (!strcmp(name, "memory"))
+        return cli_bytes(r->verb, name, value, &r->memory) ? CLI_OK : CLI_USAGE;
+    else if (!strcmp(name, "precision"))
+        return cli_train_precision(r->verb, value, &r->trainer.bfloat16) ? CLI_OK : CLI_USAGE;
     else if (!strcmp(name, "recompute"))
         r->trainer.recompute = 1;
     else if (!strcmp(name, "bfloat16"))
@@ -431,7 +439,10 @@ static int work(cli_train_request *r)
     progress p = {.show = cli_progress()};
     json_t *about = NULL;
     ft_code rc = open_all(r, &t, &p.show, &st);
+    if (!rc)
+        rc = cli_train_fit(r, t, &st);
     if (!rc) {
+        r->run.bfloat16 = r->trainer.bfloat16;
         r->run.folder = r->out;
         r->run.on_step = on_step;
         r->run.context = &p;

@@ -20,6 +20,7 @@ static const char help[] =
     "  --z-loss W             adds W times the router's z (default 0)\n"
     "  --dp-clip C            each sequence an example: the sum of their gradients, each clipped to\n"
     "                         norm C, without z; not divided, no noise\n"
+    "  --precision P          of products: float32 (default) or bfloat16\n"
     "  --recompute            keep less, compute more: the same figures in less memory\n"
     "  --threads N            0: one for each processor (default)\n"
     "  --json                 {\"ce\",\"z\",\"loss\",\"grad_norm\"}, with --dp-clip also \"examples\":\n"
@@ -58,6 +59,8 @@ static int take(void *context, const char *name, const char *value)
         s->options.mode = FT_TRAIN_EXPERT;
     else if (!strcmp(name, "recompute"))
         s->options.recompute = 1;
+    else if (!strcmp(name, "precision"))
+        return cli_train_precision("train step", value, &s->options.bfloat16) ? CLI_OK : CLI_USAGE;
     else if (!strcmp(name, "json"))
         s->json = 1;
     else if (!strcmp(name, "z-loss"))
@@ -171,7 +174,7 @@ int cli_train_step(int argc, char **argv)
 {
     static const cli_option options[] = {{"ids", 0, 1},       {"labels", 0, 1},      {"grads", 0, 1},
                                          {"z-loss", 0, 1},    {"dp-clip", 0, 1},     {"threads", 0, 1},
-                                         {"recompute", 0, 0}, {"expert-mode", 0, 0}, {"json", 0, 0},
+                                         {"recompute", 0, 0}, {"precision", 0, 1}, {"expert-mode", 0, 0}, {"json", 0, 0},
                                          {"help", 'h', 0},    {NULL, 0, 0}};
     cli_args a = {.subcommand = "train step", .options = options, .argc = argc, .argv = argv};
     step s = {0};

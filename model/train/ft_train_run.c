@@ -54,7 +54,8 @@ static char *describe(const ft_run *r)
                   "delta", o->delta, "z_loss", o->z_loss, "example_document", o->example_document, "examples",
                   (json_int_t)o->examples, "start", o->start ? o->start : "");
     char *text = NULL;
-    if (json && private && json_object_update(json, private) == 0)
+    int bad = o->bfloat16 && json_object_set_new(json, "precision", json_string("bfloat16"));
+    if (json && private && !bad && json_object_update(json, private) == 0)
         text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
     json_decref(private);

@@ -1,10 +1,8 @@
-#include "model/train/ft_attention_backward.h"
 #include "model/train/ft_embed_backward.h"
 #include "model/train/ft_norm_backward.h"
 #include "model/train/trainer_internal.h"
 
 #include "base/ft_buffer.h"
-#include "model/ft_rope.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -43,19 +41,11 @@ ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_o
     return rc ? rc : ft_trainer_new(out, &p, o, st);
 }
 
-static void release_blocks(ft_trainer *t)
-{
-    for (size_t i = 0; i < t->block_count; i++)
-        free(t->blocks[i]);
-    t->block_count = 0;
-    t->sequences = t->length = 0;
-}
-
 void ft_trainer_close(ft_trainer *t)
 {
     if (!t)
         return;
-    release_blocks(t);
+    ft_trainer_release(t);
     free(t->blocks);
     for (size_t i = 0; t->moments && i < 2 * t->p.count; i++)
         free(t->moments[i]);
@@ -70,159 +60,7 @@ ft_parameters *ft_trainer_parameters(ft_trainer *t)
     return &t->p;
 }
 
-/* --- Memory for one shape of batch --------------------------------------------------------- */
-
-typedef struct allocator {
-    ft_trainer *t;
-    ft_status *st;
-    ft_code rc;
-} allocator;
-
-/* An array of rows * cols elements that the trainer owns; NULL once something has failed. */
-static void *take(allocator *a, size_t rows, size_t cols, size_t element)
-{
-    size_t n;
-    if (!a->rc)
-        a->rc = ft_size_mul(rows, cols, &n, a->st);
-    if (!a->rc)
-        a->rc =
-            ft_array_grow((void **)&a->t->blocks, &a->t->block_capacity, a->t->block_count + 1, sizeof(void *), a->st);
-    void *p = a->rc ? NULL : ft_alloc_array(n, element);
-    if (!a->rc && !p)
-        a->rc = ft_fail(a->st, FT_ERR_MEM, "no memory for the activations of %zu sequences of %zu tokens",
-                        a->t->sequences, a->t->length);
-    if (p)
-        a->t->blocks[a->t->block_count++] = p;
-    return p;
-}
-
-static float *floats(allocator *a, size_t rows, size_t cols)
-{
-    return take(a, rows, cols, sizeof(float));
-}
-
-static void take_activations(allocator *al, ft_activations *a)
-{
-    const ft_trainer *t = al->t;
-    const ft_model_config *c = &t->p.config;
-    const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
-    a->q_raw = floats(al, N, Q);
-    a->k_raw = floats(al, N, KV);
-    a->q = floats(al, N, Q);
-    a->k = floats(al, N, KV);
-    a->v = floats(al, N, KV);
-    a->att = floats(al, N, Q);
-    a->lse = floats(al, N, c->heads);
-    a->o = floats(al, N, c->hidden);
-    a->mid = floats(al, N, c->hidden);
-    a->inv_q = floats(al, N, 1);
-    a->inv_k = floats(al, N, 1);
-    a->inv_o = floats(al, N, 1);
-    a->inv_moe = floats(al, N, 1);
-    a->probs = floats(al, N, t->experts);
-    a->router_lse = floats(al, N, 1);
-    a->weights = floats(al, R, 1);
-    a->chosen = take(al, R, 1, sizeof(uint32_t));
-    a->row_of = take(al, R, 1, sizeof(uint32_t));
-    a->token_of = take(al, R, 1, sizeof(uint32_t));
-    /* Behind the experts' rows: the examples' rows, for all tokens and for one expert. */
-    a->expert_begin = take(al, FT_MAX_EXPERTS + 1 + 2 * (t->sequences + 1), 1, sizeof(size_t));
-    a->gate = floats(al, R, c->intermediate);
-    a->up = floats(al, R, c->intermediate);
-    a->y = floats(al, R, c->hidden);
-    a->moe = t->plain ? a->y : floats(al, N, c->hidden);
-}
-
-static void take_scratch(allocator *al, ft_train_scratch *s)
-{
-    const ft_trainer *t = al->t;
-    const ft_model_config *c = &t->p.config;
-    const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim;
-    const size_t threads = ft_pool_size(t->pool), blocks = t->sequences * ft_sequence_blocks(t);
-    const size_t layer = ft_layer_packed_units(t), head = ft_head_packed_units(t);
-    const size_t rows = FT_BLOCK_TOKENS * (c->hidden + c->intermediate);
-    const size_t attention = ft_attention_scratch(t->length, c->head_dim);
-    s->rows_x = t->plain ? NULL : floats(al, R, c->hidden);
-    s->a = floats(al, R, c->intermediate);
-    s->dg = floats(al, R, c->intermediate);
-    s->du = floats(al, R, c->intermediate);
-    s->dy = floats(al, R, c->hidden);
-    s->dxr = floats(al, R, c->hidden);
-    s->dmid = floats(al, N, c->hidden);
-    s->d_o = floats(al, N, c->hidden);
-    s->dl = floats(al, N, t->experts);
-    s->dw = floats(al, R, 1);
-    s->dq = floats(al, N, Q);
-    s->dk = floats(al, N, KV);
-    s->dv = floats(al, N, KV);
-    s->datt = floats(al, N, Q);
-    /* Ghost norms of the head need an example's logits all together. */
-    s->logit_rows = ft_head_rows(t, 0);
-    if (t->with_ghost && s->logit_rows < t->length)
-        s->logit_rows = t->length;
-    s->logits = floats(al, s->logit_rows, c->vocab);
-    s->own_stride = ((rows > attention ? rows : attention) + 15) / 16 * 16;
-    s->own = floats(al, threads, s->own_stride);
-    s->ghost = t->with_ghost ? floats(al, threads * 2 * t->length, t->length) : NULL;
-    s->partial_stride = c->hidden > Q ? c->hidden : Q;
-    s->partial = floats(al, 2 * blocks, s->partial_stride);
-    s->column = take(al, s->partial_stride, 1, sizeof(double));
-    s->packed = take(al, layer > head ? layer : head, 1, sizeof(uint32_t));
-    s->inputs = t->options.bfloat16 ? take(al, ft_layer_input_units(t), 1, sizeof(uint32_t)) : NULL;
-}
-
-static void fill_turns(ft_trainer *t)
-{
-    const ft_model_config *c = &t->p.config;
-    const size_t half = c->head_dim / 2;
-    float scaling;
-    ft_rope_frequencies(&c->rope, c->head_dim, c->max_position, t->inv_freq, &scaling);
-    for (size_t n = 0; n < t->length; n++)
-        ft_rope_angles(t->cos + n * half, t->sin + n * half, n, t->inv_freq, half, scaling);
-}
-
-static ft_code prepare(ft_trainer *t, const ft_batch *b, int with_ghost, ft_status *st)
-{
-    const ft_model_config *c = &t->p.config;
-    if (t->sequences == b->sequences && t->length == b->length && t->with_ghost >= with_ghost)
-        return FT_OK;
-    release_blocks(t);
-    allocator al = {.t = t, .st = st};
-    if (b->length > c->max_position)
-        return ft_fail(st, FT_ERR_LIMIT, "a sequence of %zu tokens exceeds the model's %zu positions", b->length,
-                       c->max_position);
-    al.rc = ft_size_mul(b->sequences, b->length, &t->tokens, st);
-    if (!al.rc && (t->tokens == 0 || t->tokens > INT32_MAX / (t->top_k * (c->intermediate + c->hidden))))
-        al.rc = ft_fail(st, FT_ERR_LIMIT, "a batch of %zu sequences of %zu tokens is %s", b->sequences, b->length,
-                        t->tokens ? "too large; use smaller ones" : "empty");
-    if (al.rc)
-        return al.rc;
-    t->sequences = b->sequences;
-    t->length = b->length;
-    t->with_ghost = with_ghost;
-    const size_t layers = t->options.recompute ? 1 : c->layers;
-    t->x = take(&al, c->layers + 1, 1, sizeof(*t->x));
-    t->kept = take(&al, layers, 1, sizeof(*t->kept));
-    for (size_t l = 0; l <= c->layers && !al.rc; l++)
-        t->x[l] = floats(&al, t->tokens, c->hidden);
-    for (size_t l = 0; l < layers && !al.rc; l++)
-        take_activations(&al, &t->kept[l]);
-    take_scratch(&al, &t->s);
-    t->final = floats(&al, t->tokens, c->hidden);
-    t->inv_final = floats(&al, t->tokens, 1);
-    t->dx = floats(&al, t->tokens, c->hidden);
-    t->inv_freq = floats(&al, 1, c->head_dim / 2);
-    t->cos = floats(&al, t->length, c->head_dim / 2);
-    t->sin = floats(&al, t->length, c->head_dim / 2);
-    if (al.rc) {
-        release_blocks(t);
-        return al.rc;
-    }
-    fill_turns(t);
-    for (size_t i = 0; i <= t->sequences; i++)
-        t->kept[0].expert_begin[FT_MAX_EXPERTS + 1 + i] = i * t->length;
-    return FT_OK;
-}
+/* --- Batches -------------------------------------------------------------------------------- */
 
 static ft_code check(const ft_trainer *t, const ft_batch *b, size_t *labelled, ft_status *st)
 {
@@ -355,13 +193,13 @@ static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gr
 {
     per_sequence s = {0};
     size_t labelled = 0;
-    ft_code rc = prepare(t, b, 0, st);
+    ft_code rc = ft_trainer_prepare(t, b->sequences, b->length, 0, st);
     if (!rc)
         rc = check(t, b, &labelled, st);
     if (!rc)
         rc = per_sequence_new(&s, b, st);
     if (!rc) {
-        ft_pass pass = {.t = t, .b = b, .scale = s.scale, .bfloat16 = t->options.bfloat16};
+        ft_pass pass = {.t = t, .b = b, .scale = s.scale, .bfloat16 = t->options.bfloat16 && !t->exact};
         for (size_t i = 0; i < b->sequences; i++)
             s.scale[i] = labelled ? (float)(weight / (double)labelled) : 0;
         pass.z_scale = (float)(weight * t->options.z_loss / (double)(t->tokens * t->p.config.layers));
@@ -395,7 +233,7 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
         return ft_fail(st, FT_ERR_UNSUPPORTED,
                        "per-example norms of tied embeddings are not implemented; train the "
                        "expert alone, or untie them");
-    ft_code rc = prepare(t, b, 1, st);
+    ft_code rc = ft_trainer_prepare(t, b->sequences, b->length, 1, st);
     if (!rc)
         rc = check(t, b, &labelled, st);
     if (!rc)

@@ -46,6 +46,17 @@ FT_CHECKED ft_code ft_trainer_new(ft_trainer **out, ft_parameters *p, const ft_t
 void ft_trainer_close(ft_trainer *t);
 ft_parameters *ft_trainer_parameters(ft_trainer *t);
 
+/* Bytes that the process takes at its peak for batches of this shape: weights, gradients, the optimizer's
+ * state, activations, and 32 MiB for the program itself. private: with ghost norms. */
+FT_CHECKED ft_code ft_trainer_bytes(uint64_t *out, const ft_trainer *t, size_t sequences, size_t length, int private,
+                                    ft_status *st);
+/* Keeps that and `besides` (the data) under `ceiling`: halves *micro, the most sequences at a time, and, where
+ * that does not do, sets recompute. What it decides depends on these figures alone, so that a run that
+ * goes on decides the same.
+ *   FT_ERR_LIMIT  one sequence is too much; says what it would take */
+FT_CHECKED ft_code ft_trainer_fit(ft_trainer *t, uint64_t ceiling, uint64_t besides, size_t length, int private,
+                                  size_t *micro, ft_status *st);
+
 /* FT_ERR_ARG an id outside the vocabulary or a begin after its token, FT_ERR_MEM the activations,
  * FT_ERR_LIMIT a sequence beyond the model's positions. */
 FT_CHECKED ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_losses *out, ft_status *st);

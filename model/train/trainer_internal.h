@@ -62,6 +62,7 @@ struct ft_trainer {
     float *inv_freq;  /* [D / 2] */
     float *cos, *sin; /* [length, D / 2] */
     size_t experts, top_k;
+    int exact; /* float32 products whatever the options say */
     int plain; /* one expert and no router: a row is a token */
     ft_layer_packed packed;
 };
@@ -98,6 +99,10 @@ static inline size_t ft_sequence_blocks(const ft_trainer *t)
 }
 /* Runs fn on blocks of the rows of each expert. */
 void ft_experts_run(ft_pass *pass, ft_rows_fn *fn);
+
+/* Every array for batches of this shape; nothing where they are there. */
+FT_CHECKED ft_code ft_trainer_prepare(ft_trainer *t, size_t sequences, size_t length, int with_ghost, ft_status *st);
+void ft_trainer_release(ft_trainer *t);
 
 /* x[layer] to x[layer + 1]. */
 void ft_layer_forward(ft_pass *pass, size_t layer);

@@ -41,6 +41,7 @@ static ft_code accumulate(ft_trainer *t, const ft_batch *b, size_t micro, ft_los
     ft_code rc = FT_OK;
     out->labelled = labelled(b, 0, b->sequences);
     t->options.z_loss = 0;
+    t->exact = 1;
     for (size_t i = 0; i < b->sequences && out->labelled && !rc; i += micro) {
         const size_t to = i + micro < b->sequences ? i + micro : b->sequences, at = i * b->length;
         const double share = (double)labelled(b, i, to) / (double)out->labelled;
@@ -56,6 +57,7 @@ static ft_code accumulate(ft_trainer *t, const ft_batch *b, size_t micro, ft_los
         out->ce += rc ? 0 : share * l.ce;
     }
     t->options.z_loss = z_loss;
+    t->exact = 0;
     out->loss = out->ce;
     return rc;
 }
