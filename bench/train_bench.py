@@ -7,6 +7,8 @@
   --peer WHICH    torch (default) or none
   --seconds S     of each turn (4); --turns N, ours and the peers' after each other (5)
   --threads N     of each (default: all processors)
+  --micro LIST    sizes of micro-batch to try, in sequences (16,8,4,2,1)
+  --eager         without the compiled peer
   --markdown F    the table into a file too
   --list          names of the lines
 
@@ -114,7 +116,7 @@ class Bench:
         """(program, answer to its first step) at the micro-batch that is fastest."""
         found = None
         sequences = SHAPES[name][1]
-        for micro in [m for m in (16, 8, 4, 2, 1) if m <= sequences and sequences // m <= 8]:
+        for micro in [m for m in self.a.micro if m <= sequences and sequences // m <= 8]:
             p = self.program(name, micro, how, peer)
             first = p.steps(1)
             took = first and p.steps(1) and min(p.steps(1)["seconds"], p.steps(1)["seconds"])
@@ -131,6 +133,7 @@ class Bench:
         all_ = {"ours": self.best(name, kind, 0)}
         if self.a.peer == "torch":
             all_["eager"] = self.best(name, kind, 1)
+        if self.a.peer == "torch" and not self.a.eager:
             all_["compiled"] = self.best(name, [*kind, "compile"], 1)
         all_ = {k: v for k, v in all_.items() if v}
         for _ in range(self.a.turns):
@@ -150,7 +153,7 @@ class Bench:
             return
         peer = max(all_.values(), key=lambda o: o["speed"])
         memory = min(o["last"]["peak_bytes"] for o in all_.values())
-        ratio = statistics.median(p / o for p, o in zip(peer["seconds"], ours["seconds"]))
+        ratio = statistics.median(p / o for p, o in zip(peer["seconds"], ours["seconds"]))  # of a turn and the next
         self.row(what, f">= {target} x the better" if target else "-", f"{show('ours', ours)}, {ratio:.2f} x", "; ".join(show(*x) for x in all_.items()), ratio >= target if target else None)
         self.row(f"{what}: peak memory", "at most the peer's", f"{ours['last']['peak_bytes'] / 1e6:.0f} MB", f"{memory / 1e6:.0f} MB", ours["last"]["peak_bytes"] <= memory)
         if "eager" in all_:
@@ -212,6 +215,8 @@ def main():
     p.add_argument("--seconds", type=float, default=4)
     p.add_argument("--turns", type=int, default=5)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--micro", type=lambda x: [int(m) for m in x.split(",")], default=[16, 8, 4, 2, 1])
+    p.add_argument("--eager", action="store_true")
     p.add_argument("--markdown")
     p.add_argument("--list", action="store_true")
     p.add_argument("lines", nargs="*")

@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <string.h>
 
+/* Rows that are a multiple of ALIAS floats apart fall on the same few places of a cache. */
+enum { ALIAS = 512 };
+
 /* A panel of STEPS fits the first-level cache, BLOCK rows of STEPS the second-level one. */
 enum { STEPS = 192, BLOCK = 96, PIECE = 48, MANY = 1024, COLUMNS = 128, SMALL = 1 << 16 };
 
@@ -136,6 +139,12 @@ static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, in
         t->a = r->a;
         t->a_row = STEPS;
         t->a_step = 1;
+    } else if (stride % ALIAS == 0) {
+        for (size_t i = 0; i < t->m; i++)
+            copy(r->a + i * STEPS, a + i * stride, k);
+        t->a = r->a;
+        t->a_row = STEPS;
+        t->a_step = 1;
     } else {
         t->a = (const uint32_t *)a;
         t->a_row = stride;
@@ -145,12 +154,10 @@ static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, in
 
 /* --- Products that pack as they go -------------------------------------------------------- */
 
-/* Whether b's rows can be read where they stand: not where they are so far apart that they would fall on
- * the same few places of a cache. */
+/* Whether b's rows can be read where they stand. */
 static int stands(const ft_gemm *g)
 {
-    enum { ALIAS = 1024 };
-    return !g->transpose_b && !g->bfloat16 && g->b_stride % ALIAS;
+    return !g->transpose_b && !g->bfloat16 && g->b_stride % (2 * ALIAS) != 0;
 }
 
 /* Columns j … end - 1 of tile t, whose left operand is set, from row i on: steps from s on, k of them. */
