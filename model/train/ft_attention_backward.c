@@ -112,7 +112,7 @@ FT_CLONES static void softmax(const ft_attention *a, const block *b, float *s, s
         for (size_t i = from; i < to; i++)
             s[i] = ft_exp((s[i] - top) * scale);
         /* Not a number stays one: ft_exp would hide it. */
-        const double sum = ft_clone_dot(s + from, NULL, to - from) + (double)bad;
+        const double sum = ft_clone_sum(s + from, to - from) + (double)bad;
         const float share = (float)(1 / sum);
         for (size_t i = from; i < to; i++)
             s[i] *= share;

@@ -13,7 +13,7 @@ FT_CLONES static double exponentials(float *x, size_t n, float *top)
     const float shift = *top = ft_clone_max(x, n, &bad);
     for (size_t v = 0; v < n; v++)
         x[v] = ft_exp(x[v] - shift);
-    return ft_clone_dot(x, NULL, n) + (double)bad;
+    return ft_clone_sum(x, n) + (double)bad;
 }
 
 FT_CLONES static void multiply(float *x, size_t n, float factor)

@@ -218,7 +218,7 @@ static cut cut_of(const ft_gemm *g)
 {
     cut c = {.rows = g->m >= MANY || g->bfloat16 ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
     if (g->m == 0 || g->n == 0)
-        return (cut){0};
+        return (cut){.rows = 1, .columns = 1, .across = 1};
     if (g->m * g->n * g->k <= SMALL)
         c.rows = g->m;
     else if (g->m <= 2 * c.rows && g->n > COLUMNS)

@@ -26,7 +26,7 @@ FT_CLONE_INLINE double ft_clone_total(const ft_lanes *v)
     return sum;
 }
 
-/* sum of a_i b_i (b NULL: of a_i): FT_LANES float32 sums over FT_CLONE_CHUNK elements, these in float64. */
+/* sum of a_i b_i: FT_LANES float32 sums over FT_CLONE_CHUNK elements, these in float64. */
 FT_CLONE_INLINE double ft_clone_dot(const float *a, const float *b, size_t n)
 {
     double sum = 0;
@@ -35,12 +35,25 @@ FT_CLONE_INLINE double ft_clone_dot(const float *a, const float *b, size_t n)
         ft_lanes lanes = {0};
         size_t i = at;
         for (; i + FT_LANES <= end; i += FT_LANES)
-            if (b)
-                lanes += *(const ft_lanes *)(a + i) * *(const ft_lanes *)(b + i);
-            else
-                lanes += *(const ft_lanes *)(a + i);
+            lanes += *(const ft_lanes *)(a + i) * *(const ft_lanes *)(b + i);
         for (; i < end; i++)
-            sum += b ? (double)a[i] * (double)b[i] : (double)a[i];
+            sum += (double)a[i] * (double)b[i];
+        sum += ft_clone_total(&lanes);
+    }
+    return sum;
+}
+
+FT_CLONE_INLINE double ft_clone_sum(const float *a, size_t n)
+{
+    double sum = 0;
+    for (size_t at = 0; at < n; at += FT_CLONE_CHUNK) {
+        const size_t end = n - at < FT_CLONE_CHUNK ? n : at + FT_CLONE_CHUNK;
+        ft_lanes lanes = {0};
+        size_t i = at;
+        for (; i + FT_LANES <= end; i += FT_LANES)
+            lanes += *(const ft_lanes *)(a + i);
+        for (; i < end; i++)
+            sum += (double)a[i];
         sum += ft_clone_total(&lanes);
     }
     return sum;
@@ -56,11 +69,11 @@ FT_CLONE_INLINE float ft_clone_max(const float *x, size_t n, float *bad)
     for (; i + FT_LANES <= n; i += FT_LANES) {
         const ft_lanes v = *(const ft_lanes *)(x + i);
         const ft_lane_bits more = v > most;
-        wrong += v - v;
+        wrong += v - v; /* NOLINT(misc-redundant-expression): 0, but for what is not finite */
         most = (ft_lanes)(((ft_lane_bits)v & more) | ((ft_lane_bits)most & ~more));
     }
     for (; i < n; i++) {
-        sum += x[i] - x[i];
+        sum += x[i] - x[i]; /* NOLINT(misc-redundant-expression) */
         top = x[i] > top ? x[i] : top;
     }
     for (i = 0; i < FT_LANES; i++) {

@@ -5,6 +5,7 @@
 #include "model/train/ft_swiglu_backward.h"
 #include "model/train/trainer_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* --- Blocks of rows -------------------------------------------------------------------- */
@@ -28,6 +29,7 @@ void ft_tokens_run(ft_pass *pass, ft_rows_fn *fn)
 {
     const ft_trainer *t = pass->t;
     rows_job j = {.pass = pass, .fn = fn, .each = pass->squares ? t->length : t->tokens};
+    assert(j.each > 0); /* a batch has tokens */
     j.per = (j.each + FT_BLOCK_TOKENS - 1) / FT_BLOCK_TOKENS;
     ft_pool_run(t->pool, t->tokens / j.each * j.per, tokens_task, &j);
 }
