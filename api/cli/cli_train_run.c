@@ -449,6 +449,8 @@ static int work(cli_train_request *r)
         rc = ft_train_run(t, &r->run, &report, &st);
     }
     cli_progress_end();
+    if (!rc)
+        ft_trainer_rest(t);
     if (!rc && r->expert)
         rc = cli_train_fold(r, t, &st);
     if (!rc) {

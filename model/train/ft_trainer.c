@@ -41,15 +41,21 @@ ft_code ft_trainer_open(ft_trainer **out, const char *folder, const ft_trainer_o
     return rc ? rc : ft_trainer_new(out, &p, o, st);
 }
 
+void ft_trainer_rest(ft_trainer *t)
+{
+    ft_trainer_release(t);
+    for (size_t i = 0; t->moments && i < 2 * t->p.count; i++)
+        free(t->moments[i]);
+    free(t->moments);
+    t->moments = NULL;
+}
+
 void ft_trainer_close(ft_trainer *t)
 {
     if (!t)
         return;
-    ft_trainer_release(t);
+    ft_trainer_rest(t);
     free(t->blocks);
-    for (size_t i = 0; t->moments && i < 2 * t->p.count; i++)
-        free(t->moments[i]);
-    free(t->moments);
     ft_pool_free(t->pool);
     ft_parameters_close(&t->p);
     free(t);

@@ -44,6 +44,8 @@ FT_CHECKED ft_code ft_trainer_open(ft_trainer **out, const char *folder, const f
 /* Of parameters that are there already: they are the trainer's from here on, also on failure, and *p is zeroed. */
 FT_CHECKED ft_code ft_trainer_new(ft_trainer **out, ft_parameters *p, const ft_trainer_options *o, ft_status *st);
 void ft_trainer_close(ft_trainer *t);
+/* Gives back activations and the optimizer's state, after the last step: weights and gradients stay. */
+void ft_trainer_rest(ft_trainer *t);
 ft_parameters *ft_trainer_parameters(ft_trainer *t);
 
 /* Bytes that the process takes at its peak for batches of this shape: weights, gradients, the optimizer's
