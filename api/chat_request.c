@@ -8,39 +8,12 @@
 
 enum { MOST_MESSAGES = 4096 };
 
-static const char *const known[] = {"model",
-                                    "messages",
-                                    "max_tokens",
+/* Fields of this route alone. */
+static const char *const known[] = {"messages",
                                     "max_completion_tokens",
-                                    "temperature",
-                                    "top_p",
-                                    "n",
-                                    "stop",
-                                    "seed",
-                                    "logprobs",
                                     "top_logprobs",
-                                    "presence_penalty",
-                                    "frequency_penalty",
-                                    "logit_bias",
-                                    "stream",
-                                    "stream_options",
-                                    "user",
-                                    "top_k",
-                                    "min_p",
-                                    "repetition_penalty",
-                                    "min_tokens",
-                                    "ignore_eos",
-                                    "stop_token_ids",
-                                    "include_stop_str_in_output",
-                                    "skip_special_tokens",
-                                    "add_special_tokens",
                                     "add_generation_prompt",
                                     "continue_final_message",
-                                    "truncate_prompt_tokens",
-                                    "prompt_logprobs",
-                                    "return_token_ids",
-                                    "return_tokens_as_token_ids",
-                                    "return_routed_experts",
                                     "response_format",
                                     "tools",
                                     "tool_choice",
@@ -48,7 +21,6 @@ static const char *const known[] = {"model",
                                     "functions",
                                     "function_call",
                                     "modalities",
-                                    "flextrace",
                                     NULL};
 
 /* --- Messages -------------------------------------------------------------------------- */
@@ -167,7 +139,7 @@ static void read_messages(ft_reader *r, ft_completion_request *out)
     }
     out->prompts = r->failed ? NULL : ft_alloc_array(1, sizeof(*out->prompts));
     if (out->prompts) {
-        *out->prompts = (ft_prompt){e.ids, e.count};
+        *out->prompts = (ft_prompt){.ids = e.ids, .count = e.count};
         out->prompt_count = 1;
         e.ids = NULL;
     } else if (!r->failed) {
@@ -199,7 +171,7 @@ static void stop_at_turn_end(ft_reader *r, ft_completion_request *out)
 static void read_logprobs(ft_reader *r, ft_completion_request *out)
 {
     const int wanted = ft_read_flag(r, "logprobs");
-    const int64_t top = ft_read_int(r, "top_logprobs", 0, FT_MAX_TOP_LOGPROBS, -1);
+    const int64_t top = ft_read_int(r, "top_logprobs", 0, FT_MAX_TOP, -1);
     if (!r->failed && top > 0 && !wanted) {
         ft_refuse(r->q, 400, NULL, "top_logprobs", "'top_logprobs' needs 'logprobs': true");
         r->failed = 1;
@@ -244,8 +216,8 @@ static int read_max_tokens(ft_reader *r, ft_completion_request *out)
 int ft_chat_read(ft_request *q, ft_completion_request *out)
 {
     static const char *const unsupported[] = {
-        "tools",      "functions",   "continue_final_message", "prompt_logprobs", "chat_template", "suffix", "audio",
-        "prediction", "guided_json", "guided_regex",           "guided_choice",   "documents",     "echo",   NULL};
+        "tools",       "functions",    "continue_final_message", "chat_template", "suffix", "audio", "prediction",
+        "guided_json", "guided_regex", "guided_choice",          "documents",     "echo",   NULL};
     memset(out, 0, sizeof(*out));
     out->chat = 1;
     ft_reader r = {.q = q, .body = q->json};

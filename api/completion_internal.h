@@ -8,6 +8,7 @@
  *   completion_job.c       the job: submits, collects, streams, ends
  *   completion_output.c    the shapes of the answer: choices, chunks, logprobs, usage
  *   chat_output.c          what of that chat shapes in its own way
+ *   output_logprobs.c      log-probabilities, in each shape
  *   completion_trace.c     spans while it streams, the trace at the end
  *   causal.c               what is lost without an expert, by teacher-forced passes
  *   scoring.c              log-probabilities of given tokens, by a teacher-forced pass */
@@ -17,7 +18,7 @@
 #include "tracer/ft_causal.h"
 #include "tracer/ft_spans.h"
 
-enum { FT_MAX_CHOICES = 128, FT_MAX_PROMPTS = 256, FT_MAX_ITEMS = 512, FT_MAX_TOP_LOGPROBS = 20 };
+enum { FT_MAX_CHOICES = 128, FT_MAX_PROMPTS = 256, FT_MAX_ITEMS = 512 };
 
 typedef enum ft_routing_wish { FT_ROUTING_NONE, FT_ROUTING_SUMMARY, FT_ROUTING_FULL } ft_routing_wish;
 
@@ -43,6 +44,7 @@ FT_CHECKED ft_code ft_causal_run(ft_server *s, const ft_causal_wish *wish, const
 typedef struct ft_prompt {
     uint32_t *ids;
     size_t count;
+    ft_score *scores; /* [count], from 1 on; NULL until somebody needs them. The job's worker's */
 } ft_prompt;
 
 typedef struct ft_completion_request {
@@ -60,7 +62,7 @@ typedef struct ft_completion_request {
     int include_stop, keep_special;
     int chat; /* the answer takes the shape of chat; one prompt */
     int echo, stream, include_usage, ignore_end_of_text, return_token_ids, tokens_as_ids, return_routed_experts;
-    int64_t logprobs; /* how many of the best; -1: none */
+    int64_t logprobs, prompt_logprobs; /* how many of the best; -1: none */
     uint64_t without;
     int trace, store, receipt;
     ft_causal_wish causal;
@@ -74,16 +76,11 @@ void ft_completion_release(ft_completion_request *r);
 
 /* --- Scores ---------------------------------------------------------------------- */
 
-typedef struct ft_score {
-    double logprob; /* of the token itself, nats */
-    uint32_t top_ids[FT_MAX_TOP_LOGPROBS];
-    double top[FT_MAX_TOP_LOGPROBS]; /* falling */
-} ft_score;
-/* scores[t] for t in [from, n), from >= 1: ids[t] given those before it, with the
- * `k` best. The logits are those of generation, bit for bit. Waits its turns on the
- * scheduler's thread, a chunk at a time; FT_ERR_CANCELLED when the client went away
- * (client may be NULL). */
-FT_CHECKED ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, size_t from, uint64_t without, size_t k,
+/* scores[t] for t in [1, n): ids[t] given those before it, with the `k` best. The
+ * logits are those of generation, bit for bit. Waits its turns on the scheduler's
+ * thread, a chunk at a time; FT_ERR_CANCELLED when the client went away (client may be
+ * NULL). */
+FT_CHECKED ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, uint64_t without, size_t k,
                                 ft_score *scores, ft_client *client, ft_status *st);
 
 /* --- The job --------------------------------------------------------------------- */
@@ -92,7 +89,7 @@ FT_CHECKED ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, siz
  * the rest belongs to the worker that has the job. */
 typedef struct ft_item {
     ft_job *job;
-    const ft_prompt *prompt;
+    ft_prompt *prompt;
     size_t index;
 
     /* The callback's, under the lock until `final`. */
@@ -101,7 +98,8 @@ typedef struct ft_item {
     ft_status status;
     uint32_t *ids; /* generated so far */
     size_t *text_ends;
-    double *shares; /* [count, experts] of the passes that wrote them; NULL where nobody asked */
+    double *shares;   /* [count, experts] of the passes that wrote them; NULL where nobody asked */
+    ft_score *scores; /* with logprobs: [count], and of end_token */
     size_t count, capacity;
     ft_buffer text;
     double first_at, last_at; /* when its first token came, and its latest; 0: none */
@@ -120,8 +118,10 @@ typedef struct ft_item {
     size_t live_count;
     json_t *trace, *receipt;    /* receipt: NULL where it was not asked for, or cannot be made yet */
     char trace_id[FT_TRACE_ID]; /* "": not stored */
-    ft_score *scores;           /* with logprobs: of tokens score_from … of prompt, generated, end token */
-    size_t score_from;
+    /* Where the next token's text begins, in characters; and what counts them. */
+    size_t offset;
+    ft_text_stream *offset_stream;
+    int offset_generated;
 } ft_item;
 
 /* A job is moved on by one worker at a time: `busy` from the moment it is pushed;
@@ -158,16 +158,20 @@ void ft_job_free(ft_job *job);
 /* Shapes. Each gives a new reference, or NULL when memory is out. */
 json_t *ft_output_chunk(const ft_job *job, const ft_item *item, const char *text, size_t text_bytes, const char *finish,
                         json_t *logprobs, json_t *extra);
-json_t *ft_output_choice(const ft_job *job, const ft_item *item);
+json_t *ft_output_choice(const ft_job *job, ft_item *item);
 json_t *ft_output_whole(const ft_job *job);
 json_t *ft_output_delta(const char *role, const char *text, size_t text_bytes); /* of a chunk of chat */
 json_t *ft_output_message(const ft_item *item);
-json_t *ft_output_chat_logprobs(const ft_job *job, const ft_item *item);
-/* A token's name as the answer has it; and the ids of prompt, generated and end-of-text. */
-json_t *ft_output_token_name(const ft_job *job, uint32_t id);
-uint32_t ft_output_timeline_id(const ft_item *item, size_t t);
 json_t *ft_output_usage(const ft_job *job);
-json_t *ft_output_logprobs(const ft_job *job, const ft_item *item);
+/* All of a choice's log-probabilities, or null. A stream has them in parts instead: the
+ * prompt's, where it is echoed (NULL without logprobs), then those of generated tokens as
+ * they come. Offsets go on from part to part. */
+json_t *ft_output_logprobs(const ft_job *job, ft_item *item);
+json_t *ft_output_prompt_part(const ft_job *job, ft_item *item);
+json_t *ft_output_generated_part(const ft_job *job, ft_item *item, const uint32_t *ids, const ft_score *scores,
+                                 size_t count);
+/* vLLM's: [null, {id: {logprob, rank, decoded_token}}, …], the token itself first. */
+json_t *ft_output_prompt_logprobs(const ft_job *job, const ft_item *item);
 const char *ft_output_finish(const ft_item *item);
 /* Text of the prompt, for echo. */
 FT_CHECKED ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item, ft_buffer *out, ft_status *st);

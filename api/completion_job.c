@@ -24,10 +24,22 @@ static void wake(ft_job *job)
     ft_work_push(job->server, &job->work);
 }
 
+/* With the job's lock held: nobody waits for it any more. What of it is queued gives its
+ * place up at once. */
+static void set_cancelled(ft_job *job)
+{
+    if (job->cancelled)
+        return;
+    job->cancelled = 1;
+    for (size_t i = 0; i < job->item_count; i++)
+        if (job->items[i].submitted && !job->items[i].final)
+            ft_scheduler_cancel(job->server->scheduler, &job->items[i]);
+}
+
 static void cancel(ft_job *job)
 {
     pthread_mutex_lock(&job->lock);
-    job->cancelled = 1;
+    set_cancelled(job);
     pthread_mutex_unlock(&job->lock);
 }
 
@@ -38,17 +50,22 @@ static int needs_routing(const ft_completion_request *r)
 
 /* --- What the scheduler brings ------------------------------------------------------ */
 
-/* Room for `count` tokens in the item's three arrays. */
+/* Room for `count` tokens, and for the score of the one that ends them. */
 static ft_code grow(ft_item *item, size_t count, ft_status *st)
 {
     size_t a = item->capacity, b = item->capacity, c = item->capacity * item->job->experts;
+    size_t d = item->scores ? item->capacity + 1 : 0;
     ft_code rc = ft_array_grow((void **)&item->ids, &a, count, sizeof(*item->ids), st);
     if (!rc)
         rc = ft_array_grow((void **)&item->text_ends, &b, count, sizeof(*item->text_ends), st);
     if (!rc && item->job->experts && needs_routing(&item->job->r))
         rc = ft_array_grow((void **)&item->shares, &c, count * item->job->experts, sizeof(*item->shares), st);
+    if (!rc && item->job->r.logprobs >= 0)
+        rc = ft_array_grow((void **)&item->scores, &d, count + 1, sizeof(*item->scores), st);
     if (!rc)
         item->capacity = a < b ? a : b;
+    if (!rc && item->scores && d - 1 < item->capacity)
+        item->capacity = d - 1;
     if (!rc && item->shares && item->job->experts && c / item->job->experts < item->capacity)
         item->capacity = c / item->job->experts;
     return rc;
@@ -57,7 +74,8 @@ static ft_code grow(ft_item *item, size_t count, ft_status *st)
 static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
 {
     const ft_generation_state now = ft_generation_get(g);
-    ft_code rc = now.count > item->capacity ? grow(item, now.count, st) : FT_OK;
+    const int room = now.count <= item->capacity && (item->scores || !now.scores);
+    ft_code rc = room ? FT_OK : grow(item, now.count, st);
     if (!rc && now.text_bytes > item->text.size)
         rc = ft_buffer_append(&item->text, now.text + item->text.size, now.text_bytes - item->text.size, st);
     if (rc)
@@ -67,9 +85,13 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
         const size_t t = item->prompt->count + i;
         item->ids[i] = now.ids[i];
         item->text_ends[i] = now.text_ends ? now.text_ends[i] : 0;
+        if (item->scores)
+            item->scores[i] = now.scores[i];
         if (item->shares)
             ft_routing_shares(&routing, t, t + 1, item->shares + i * item->job->experts);
     }
+    if (item->scores && now.end_token != FT_NO_ID)
+        item->scores[now.count] = now.scores[now.count];
     if (now.count > item->count) {
         item->last_at = ft_seconds_now();
         item->first_at = item->first_at > 0 ? item->first_at : item->last_at;
@@ -138,7 +160,7 @@ static int on_step(void *context, const ft_generation *g, int final, ft_code rc,
             item->status = own;
     }
     if (!job->cancelled && ft_client_gone(job->client))
-        job->cancelled = 1;
+        set_cancelled(job);
     const int stop = job->cancelled || item->rc != FT_OK;
     if (final) {
         item->final = 1;
@@ -167,7 +189,9 @@ static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
                              .include_stop = job->r.include_stop,
                              .keep_special = job->r.keep_special,
                              .ignore_end_of_text = job->r.ignore_end_of_text,
-                             .capture_routing = needs_routing(&job->r)};
+                             .capture_routing = needs_routing(&job->r),
+                             .scores = job->r.logprobs >= 0,
+                             .top_scores = job->r.logprobs > 0 ? (size_t)job->r.logprobs : 0};
     memcpy(g.stop, job->r.stop, sizeof(g.stop));
     g.sampling.seed += item->index % job->r.n; /* choice 0 is what `flextrace generate` gives for the seed */
     pthread_mutex_lock(&job->lock);
@@ -175,12 +199,14 @@ static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
     job->running++;
     pthread_mutex_unlock(&job->lock);
     const ft_code rc = ft_scheduler_submit(job->server->scheduler, &g, on_step, item, st);
+    pthread_mutex_lock(&job->lock);
     if (rc) {
-        pthread_mutex_lock(&job->lock);
         item->submitted = 0;
         job->running--;
-        pthread_mutex_unlock(&job->lock);
+    } else if (job->cancelled) { /* since we looked */
+        ft_scheduler_cancel(job->server->scheduler, item);
     }
+    pthread_mutex_unlock(&job->lock);
     return rc;
 }
 
@@ -242,14 +268,21 @@ typedef struct news {
     size_t count;
     char *text;
     size_t text_bytes;
+    /* Of the tokens that no chunk has told. */
+    uint32_t *new_ids;
     double *shares;
     size_t *text_ends;
+    ft_score *scores; /* NULL without logprobs */
+    size_t told;      /* how many of them the next chunk tells */
+    uint32_t end_token;
     int final;
 } news;
 
 static void news_release(news *n)
 {
     free(n->ids);
+    free(n->new_ids);
+    free(n->scores);
     free(n->text);
     free(n->shares);
     free(n->text_ends);
@@ -263,21 +296,43 @@ static void *copy_of(const void *from, size_t count, size_t bytes)
     return p;
 }
 
+/* A token whose text waits (for the rest of a character, or since a stop string may begin
+ * there) is told with that text, so that its numbers do not come before it. */
+static size_t tokens_with_text(const ft_item *item, const news *n, size_t fresh)
+{
+    size_t with = 0;
+    for (size_t i = 0; i < fresh; i++)
+        if (n->text_ends[i] > (i ? n->text_ends[i - 1] : item->sent_text))
+            with = i + 1;
+    return with;
+}
+
 static int take_news(ft_job *job, ft_item *item, news *n)
 {
     const size_t from = item->sent_tokens;
     pthread_mutex_lock(&job->lock);
     n->final = item->final;
     n->count = item->count;
+    n->end_token = item->final && item->scores ? item->end_token : FT_NO_ID;
+    const size_t fresh = item->count - from, scored = fresh + (n->end_token != FT_NO_ID);
     n->text_bytes = item->text.size - item->sent_text;
     n->text = copy_of(item->text.data ? item->text.data + item->sent_text : NULL, n->text_bytes, 1);
     n->ids = job->r.trace ? copy_of(item->ids, item->count, sizeof(*n->ids)) : NULL;
-    n->text_ends = copy_of(item->text_ends ? item->text_ends + from : NULL, item->count - from, sizeof(*n->text_ends));
+    n->text_ends = copy_of(item->text_ends ? item->text_ends + from : NULL, fresh, sizeof(*n->text_ends));
+    n->new_ids = ft_alloc_array(fresh + 1, sizeof(*n->new_ids)); /* and the one that ends them */
+    if (n->new_ids && fresh)
+        memcpy(n->new_ids, item->ids + from, fresh * sizeof(*n->new_ids));
+    if (item->scores)
+        n->scores = copy_of(item->scores + from, scored, sizeof(*n->scores));
     if (item->shares)
-        n->shares =
-            copy_of(item->shares + from * job->experts, (item->count - from) * job->experts, sizeof(*n->shares));
+        n->shares = copy_of(item->shares + from * job->experts, fresh * job->experts, sizeof(*n->shares));
+    const int whole =
+        n->text && n->text_ends && n->new_ids && (n->ids || !job->r.trace) && (n->scores || !item->scores);
     pthread_mutex_unlock(&job->lock);
-    return n->text && n->text_ends && (n->ids || !job->r.trace);
+    n->told = fresh;
+    if (whole && n->scores && !n->final)
+        n->told = tokens_with_text(item, n, fresh);
+    return whole;
 }
 
 /* Each new token's piece of the chunk's text, and the experts' shares in it. */
@@ -287,7 +342,7 @@ static json_t *shares_extra(const ft_job *job, const ft_item *item, const news *
         return NULL;
     json_t *pieces = json_array(), *shares = json_array();
     size_t at = item->sent_text;
-    for (size_t i = 0; i < n->count - item->sent_tokens; i++) {
+    for (size_t i = 0; i < n->told; i++) {
         size_t end =
             n->text_ends[i] < item->sent_text + n->text_bytes ? n->text_ends[i] : item->sent_text + n->text_bytes;
         end = end < at ? at : end;
@@ -301,19 +356,73 @@ static json_t *shares_extra(const ft_job *job, const ft_item *item, const news *
     return json_pack("{s:I,s:o,s:o}", "first", (json_int_t)item->sent_tokens, "pieces", pieces, "shares", shares);
 }
 
+/* The numbers of a prompt's tokens, where the answer shows them; once for all its choices. */
+static ft_code score_prompt(ft_job *job, ft_item *item, ft_status *st)
+{
+    ft_prompt *p = item->prompt;
+    const int64_t echoed = job->r.echo ? job->r.logprobs : -1;
+    const int64_t most = echoed > job->r.prompt_logprobs ? echoed : job->r.prompt_logprobs;
+    if (most < 0 || p->scores)
+        return FT_OK;
+    ft_score *scores = ft_alloc_array(p->count, sizeof(*scores));
+    if (!scores)
+        return ft_fail(st, FT_ERR_MEM, "no room for %zu log-probabilities", p->count);
+    const ft_code rc =
+        ft_score_ids(job->server, p->ids, p->count, job->r.without, (size_t)most, scores, job->client, st);
+    if (rc)
+        free(scores);
+    else
+        p->scores = scores;
+    return rc;
+}
+
+/* The stream ends with this fault, unless there was one before. */
+static void fail(ft_job *job, ft_code rc, const ft_status *st)
+{
+    if (job->failure.code)
+        return;
+    job->failure = *st;
+    job->failure.code = rc;
+}
+
 /* What stands before the text: chat's first delta, or the prompt where it is echoed. */
 static void stream_begin(ft_job *job, ft_item *item)
 {
     ft_buffer text = {0};
+    ft_status st = {0};
     item->begun = 1;
     if (job->r.chat) {
         json_t *chunk = ft_output_chunk(job, item, "", 0, NULL, NULL, NULL);
         json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0);
         (void)json_object_set_new(choice, "delta", ft_output_delta("assistant", "", 0));
         write_event(job, chunk);
-    } else if (job->r.echo && ft_output_prompt_text(job, item, &text, NULL) == FT_OK && text.size)
-        write_event(job, ft_output_chunk(job, item, text.data, text.size, NULL, NULL, NULL));
+    } else if (job->r.echo) {
+        ft_code rc = score_prompt(job, item, &st);
+        if (!rc)
+            rc = ft_output_prompt_text(job, item, &text, &st);
+        if (!rc)
+            write_event(job, ft_output_chunk(job, item, text.data ? text.data : "", text.size, NULL,
+                                             ft_output_prompt_part(job, item), NULL));
+        else {
+            fail(job, rc, &st);
+            cancel(job);
+        }
+    }
     ft_buffer_release(&text);
+}
+
+static void stream_tokens(ft_job *job, ft_item *item, const news *n)
+{
+    json_t *logprobs = NULL;
+    const size_t end = n->end_token != FT_NO_ID;
+    if (n->scores) {
+        if (end)
+            n->new_ids[n->told] = n->end_token;
+        logprobs = ft_output_generated_part(job, item, n->new_ids, n->scores, n->told + end);
+    }
+    write_event(job, ft_output_chunk(job, item, n->text, n->text_bytes, NULL, logprobs, shares_extra(job, item, n)));
+    item->sent_tokens += n->told;
+    item->sent_text += n->text_bytes;
 }
 
 /* Sends what is new; 1 when the item is final and nothing more will come. */
@@ -324,14 +433,12 @@ static int stream_news(ft_job *job, ft_item *item)
     const int final = n.final;
     if (!item->begun)
         stream_begin(job, item);
-    /* With logprobs the text waits for its numbers, which come at the end. */
-    const int hold = job->r.logprobs >= 0;
-    if (whole && !hold && (n.text_bytes || (final && n.count > item->sent_tokens && job->r.trace))) {
-        write_event(job, ft_output_chunk(job, item, n.text, n.text_bytes, NULL, NULL, shares_extra(job, item, &n)));
-        item->sent_tokens = n.count;
-        item->sent_text += n.text_bytes;
-    }
-    if (whole && !hold && !final && job->r.trace && n.count) {
+    const int late = final && (n.told || n.end_token != FT_NO_ID) && (job->r.trace || n.scores);
+    if (whole && (n.text_bytes || late))
+        stream_tokens(job, item, &n);
+    else if (!whole && final)
+        fail(job, FT_ERR_MEM, &(ft_status){.msg = "out of memory at the end of a stream"});
+    if (whole && !final && job->r.trace && n.count) {
         json_t *operations = ft_live_spans(job, item, n.ids, n.count);
         if (operations)
             write_event(job, ft_output_chunk(job, item, "", 0, NULL, NULL, json_pack("{s:o}", "spans", operations)));
@@ -345,39 +452,10 @@ static void stream_end_of_item(ft_job *job, ft_item *item)
     json_t *operations = item->trace ? ft_live_spans_end(item) : NULL;
     if (operations)
         write_event(job, ft_output_chunk(job, item, "", 0, NULL, NULL, json_pack("{s:o}", "spans", operations)));
-    int held = job->r.logprobs >= 0;
-    if (held && job->r.chat) { /* the last delta is empty */
-        write_event(job, ft_output_chunk(job, item, item->text.data ? item->text.data : "", item->text.size, NULL,
-                                         ft_output_logprobs(job, item), NULL));
-        held = 0;
-    }
-    write_event(job, ft_output_chunk(job, item, held && item->text.data ? item->text.data : "",
-                                     held ? item->text.size : 0, ft_output_finish(item),
-                                     held ? ft_output_logprobs(job, item) : NULL, ft_item_extra(job, item)));
+    write_event(job, ft_output_chunk(job, item, "", 0, ft_output_finish(item), NULL, ft_item_extra(job, item)));
 }
 
 /* --- Ends ----------------------------------------------------------------------------- */
-
-/* The log-probabilities that the answer shows. */
-static ft_code score(ft_job *job, ft_item *item, ft_status *st)
-{
-    const size_t n = item->prompt->count + item->count + (item->end_token != FT_NO_ID);
-    item->score_from = job->r.echo ? 1 : item->prompt->count;
-    item->scores = ft_alloc_array(n, sizeof(*item->scores));
-    uint32_t *all = ft_alloc_array(n, sizeof(*all));
-    ft_code rc = item->scores && all ? FT_OK : ft_fail(st, FT_ERR_MEM, "no room for %zu log-probabilities", n);
-    if (!rc) {
-        memcpy(all, item->prompt->ids, item->prompt->count * sizeof(*all));
-        if (item->count)
-            memcpy(all + item->prompt->count, item->ids, item->count * sizeof(*all));
-        if (item->end_token != FT_NO_ID)
-            all[n - 1] = item->end_token;
-        rc = ft_score_ids(job->server, all, n, item->score_from, job->r.without, (size_t)job->r.logprobs, item->scores,
-                          job->client, st);
-    }
-    free(all);
-    return rc;
-}
 
 /* After its last token: numbers, trace, last chunk. A trace is made of an aborted
  * choice too, so that the store shows what was generated. */
@@ -387,14 +465,12 @@ static void end_item(ft_job *job, ft_item *item)
     ft_code rc = item->rc;
     const int aborted = item->finish == FT_FINISH_ABORT;
     item->ended = 1;
-    if (!rc && job->r.logprobs >= 0 && !aborted)
-        rc = score(job, item, &st);
+    if (!rc && !job->stream && !aborted)
+        rc = score_prompt(job, item, &st);
     if (!rc && (job->r.trace || job->r.routing != FT_ROUTING_NONE) && item->submitted)
         rc = ft_item_trace(job, item, &st);
-    if (rc && !job->failure.code) {
-        st.code = rc;
-        job->failure = st;
-    }
+    if (rc)
+        fail(job, rc, &st);
     if (!rc && job->stream && !aborted)
         stream_end_of_item(job, item);
 }
@@ -475,10 +551,8 @@ static void move_on(ft_job *job)
 {
     ft_status st = {0};
     const ft_code rc = submit_some(job, &st);
-    if (rc && rc != FT_ERR_LIMIT && !job->failure.code) {
-        job->failure = st;
-        job->failure.code = rc;
-    }
+    if (rc && rc != FT_ERR_LIMIT)
+        fail(job, rc, &st);
     for (size_t i = 0; i < job->item_count; i++) {
         ft_item *item = &job->items[i];
         if (item->ended || (!item->submitted && !is_final(job, item)))
@@ -521,6 +595,28 @@ static void run_job(ft_work *work)
 
 /* --- The clock ------------------------------------------------------------------------- */
 
+/* With the job's lock held: 1 when its client has just gone. */
+static int is_left(ft_job *job)
+{
+    if (job->cancelled || !ft_client_gone(job->client))
+        return 0;
+    set_cancelled(job);
+    return 1;
+}
+
+/* The places of those who do not wait any more, for somebody who needs one now. */
+static void drop_left(ft_server *s)
+{
+    pthread_mutex_lock(&s->jobs_lock);
+    for (ft_job *job = s->jobs; job; job = job->next) {
+        pthread_mutex_lock(&job->lock);
+        if (is_left(job))
+            wake(job);
+        pthread_mutex_unlock(&job->lock);
+    }
+    pthread_mutex_unlock(&s->jobs_lock);
+}
+
 void ft_jobs_tick(ft_server *s, double now)
 {
     pthread_mutex_lock(&s->jobs_lock);
@@ -529,10 +625,11 @@ void ft_jobs_tick(ft_server *s, double now)
         int look = job->stream ? now - job->last_write > PING_SECONDS : 0;
         if (job->stream && ft_stream_stalled(job->stream, now, s->limits.request_seconds))
             ft_client_cut(job->client);
-        if (!job->cancelled && ft_client_gone(job->client))
-            job->cancelled = look = 1;
-        if (!job->cancelled && !job->stream && now > job->deadline)
-            job->cancelled = job->timed_out = look = 1;
+        look |= is_left(job);
+        if (!job->cancelled && !job->stream && now > job->deadline) {
+            job->timed_out = look = 1;
+            set_cancelled(job);
+        }
         if (!job->running && !job->busy) /* it waits for room in the scheduler's queue */
             look = 1;
         if (look)
@@ -547,7 +644,7 @@ void ft_jobs_abort(ft_server *s)
     pthread_mutex_lock(&s->jobs_lock);
     for (ft_job *job = s->jobs; job; job = job->next) {
         pthread_mutex_lock(&job->lock);
-        job->cancelled = 1;
+        set_cancelled(job);
         wake(job);
         pthread_mutex_unlock(&job->lock);
     }
@@ -574,6 +671,7 @@ void ft_job_free(ft_job *job)
         json_decref(item->trace);
         json_decref(item->receipt);
         free(item->scores);
+        ft_text_stream_free(item->offset_stream);
     }
     free(job->items);
     ft_completion_release(&job->r);
@@ -645,6 +743,10 @@ int ft_job_start(ft_request *q, ft_completion_request *r)
         rc = ft_stream_new(&job->stream, &st);
     if (!rc)
         rc = submit_some(job, &st);
+    if (rc == FT_ERR_LIMIT && job && job->next_item == 0) {
+        drop_left(q->server);
+        rc = submit_some(job, &st);
+    }
     if (rc && job && job->next_item > 0) /* part of it is with the scheduler: admitted */
         rc = FT_OK;
     if (rc) {

@@ -5,41 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fields that we know; others are ignored and named in X-Ignored-Fields. */
-static const char *const known[] = {"model",
-                                    "prompt",
-                                    "max_tokens",
-                                    "temperature",
-                                    "top_p",
-                                    "n",
-                                    "best_of",
-                                    "stop",
-                                    "seed",
-                                    "echo",
-                                    "logprobs",
-                                    "presence_penalty",
-                                    "frequency_penalty",
-                                    "logit_bias",
-                                    "stream",
-                                    "stream_options",
-                                    "suffix",
-                                    "user",
-                                    "top_k",
-                                    "min_p",
-                                    "repetition_penalty",
-                                    "min_tokens",
-                                    "ignore_eos",
-                                    "stop_token_ids",
-                                    "include_stop_str_in_output",
-                                    "skip_special_tokens",
-                                    "add_special_tokens",
-                                    "truncate_prompt_tokens",
-                                    "prompt_logprobs",
-                                    "return_token_ids",
-                                    "return_tokens_as_token_ids",
-                                    "return_routed_experts",
-                                    "flextrace",
-                                    NULL};
+/* Fields of this route alone. */
+static const char *const known[] = {"prompt", "best_of", "echo", "suffix", NULL};
 
 /* --- Prompts --------------------------------------------------------------------- */
 
@@ -130,12 +97,12 @@ static void read_logprobs(ft_reader *r, ft_completion_request *out)
         out->logprobs = json_is_true(v) ? 1 : -1;
         return;
     }
-    out->logprobs = ft_read_int(r, "logprobs", 0, FT_MAX_TOP_LOGPROBS, -1);
+    out->logprobs = ft_read_int(r, "logprobs", 0, FT_MAX_TOP, -1);
 }
 
 int ft_completion_read(ft_request *q, ft_completion_request *out)
 {
-    static const char *const unsupported[] = {"suffix", "prompt_logprobs", NULL};
+    static const char *const unsupported[] = {"suffix", NULL};
     memset(out, 0, sizeof(*out));
     ft_reader r = {.q = q, .body = q->json};
     ft_read_model(&r);

@@ -254,8 +254,7 @@ static ft_code make_trace(ft_job *job, ft_item *item, const ft_causal_result *ca
     const double began = ft_seconds_now();
     const ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
     if (!rc)
-        ft_metrics_trace(&job->server->metrics, json_array_size(json_object_get(item->trace, "spans")),
-                         ft_seconds_now() - began);
+        ft_metrics_trace(&job->server->metrics, json_object_get(item->trace, "spans"), ft_seconds_now() - began);
     ft_snapshot_release(snapshot);
     return rc;
 }

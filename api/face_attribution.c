@@ -239,8 +239,11 @@ void ft_route_attribution(ft_request *q)
     } else if (ft_index_set_named(q, q->segment[0], named)) {
         ft_code rc = read_wish(q, body, &w, &field, &st);
         if (!rc) {
+            const double began = ft_seconds_now();
             field = NULL;
             rc = attribute(q, &w, &named->set, &answer, &st);
+            if (!rc)
+                ft_metrics_trace(&q->server->metrics, json_object_get(answer, "spans"), ft_seconds_now() - began);
         }
         if (rc)
             ft_refuse_status(q, field, &st);

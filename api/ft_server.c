@@ -78,6 +78,23 @@ static void retain(ft_server *s)
     s->retain_at = now + (deleted ? 1 : 60);
 }
 
+uint64_t ft_removed_documents(const ft_owner *o)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < o->index_count; i++)
+        sum += ft_index_get_info(o->indexes[i]).removed_documents;
+    return sum;
+}
+
+void ft_server_count_removed(ft_server *s)
+{
+    ft_snapshot *snapshot = ft_federation_snapshot(s->federation);
+    const ft_trace_scope *scope = ft_snapshot_scope(snapshot);
+    for (size_t i = 0; i < scope->owner_count; i++)
+        ft_metrics_removed(&s->metrics, i, ft_removed_documents(&scope->owners[i]));
+    ft_snapshot_release(snapshot);
+}
+
 /* On a worker, since an index may open slowly. So the quick routes are a quarter of a
  * second behind at most, and what was removed leaves the disk though nobody asks. */
 static void look_for_new(ft_work *work)
@@ -85,6 +102,7 @@ static void look_for_new(ft_work *work)
     ft_server *s = (ft_server *)(void *)((char *)work - offsetof(ft_server, look));
     ft_federation_refresh(s->federation, tell, s);
     retain(s);
+    ft_server_count_removed(s);
     atomic_store(&s->looking, 0);
 }
 
@@ -191,11 +209,11 @@ static ft_code make_fingerprint(ft_server *s, const ft_engine_options *how, ft_s
     const ft_model_sizes sizes = ft_model_get_sizes(s->model);
     const int large = sizes.weight_bytes > (uint64_t)READ_LIMIT_MIB << 20;
     ft_code rc = large ? ft_digest_of_file(&digest, config, st) : weights_digest(s, &digest, st);
-    char text[256], hex[FT_DIGEST_HEX];
+    char text[300], hex[FT_DIGEST_HEX];
     ft_digest_hex(&digest, hex);
-    snprintf(text, sizeof(text), "%s %s %s %s %s %llu %lld", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
+    snprintf(text, sizeof(text), "%s %s %s %s %s %llu %lld %llx", hex, FT_VERSION, ft_cpu_family_name(ft_cpu_isa()),
              ft_compute_name(how->compute), ft_kv_type_name(how->kv_type), (unsigned long long)sizes.weight_bytes,
-             (long long)s->created);
+             (long long)s->created, (unsigned long long)ft_federation_opted_out(s->federation));
     const ft_digest all = ft_digest_of(text, strlen(text));
     ft_digest_hex(&all, hex);
     snprintf(s->fingerprint, sizeof(s->fingerprint), "fx-%.12s", hex);
@@ -313,6 +331,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
         s->options = *o;
     s->last = &s->first;
     ft_metrics_init(&s->metrics);
+    ft_server_count_removed(s);
     s->look.run = look_for_new;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

@@ -239,6 +239,10 @@ void ft_server_log(ft_server *s, const char *fmt, ...) FT_PRINTF(2, 3);
 /* The owners' indexes, looked at anew; what is new, or bad, goes to the log. For work
  * that is no request's handler; the caller releases. */
 ft_snapshot *ft_server_snapshot(ft_server *s);
+/* Documents that are removed from an owner's indexes and not compacted away. */
+uint64_t ft_removed_documents(const ft_owner *o);
+/* Tells the metrics what was removed since the last time: by the clock, and before they are shown. */
+void ft_server_count_removed(ft_server *s);
 /* The event loop's side of it: listening, connections, handing requests out. */
 FT_CHECKED ft_code ft_http_start(ft_server *s, const char *listen, ft_status *st);
 void ft_http_stop(ft_server *s);

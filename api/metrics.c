@@ -82,10 +82,38 @@ void ft_metrics_shares(ft_metrics *m, const double *shares, size_t experts)
     pthread_mutex_unlock(&m->lock);
 }
 
-void ft_metrics_trace(ft_metrics *m, size_t spans, double seconds)
+static const char *const verdicts[FT_METRIC_VERDICTS] = {"verbatim", "influenced", "shared", "public", "none"};
+
+static size_t verdict_of(const json_t *span)
 {
+    const char *name = json_string_value(json_object_get(span, "verdict"));
+    size_t i = 0;
+    while (name && i < FT_METRIC_VERDICTS && strcmp(verdicts[i], name) != 0)
+        i++;
+    return i < FT_METRIC_VERDICTS ? i : FT_METRIC_VERDICTS - 1;
+}
+
+void ft_metrics_removed(ft_metrics *m, size_t owner, uint64_t documents)
+{
+    if (owner >= FT_MAX_OWNERS)
+        return;
     pthread_mutex_lock(&m->lock);
-    m->spans += spans;
+    if (m->owners[owner].looked && documents > m->owners[owner].removed)
+        m->owners[owner].taken_down += documents - m->owners[owner].removed;
+    m->owners[owner].looked = 1;
+    m->owners[owner].removed = documents;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void ft_metrics_trace(ft_metrics *m, const json_t *spans, double seconds)
+{
+    const json_t *span;
+    size_t i;
+    pthread_mutex_lock(&m->lock);
+    json_array_foreach(spans, i, span)
+    {
+        m->spans[verdict_of(span)]++;
+    }
     observe(&m->attribution, BOUNDS(request_bounds), seconds);
     pthread_mutex_unlock(&m->lock);
 }
@@ -183,6 +211,31 @@ static ft_code put_plain(ft_buffer *out, const char *name, const char *type, con
     return rc ? rc : ft_metric_sample(out, name, NULL, value, st);
 }
 
+static ft_code put_spans(const ft_metrics *m, ft_buffer *out, ft_status *st)
+{
+    static const char name[] = "flextrace_spans_total";
+    ft_code rc = ft_metric_head(out, name, "counter", "Spans in traces and attributions that were made.", st);
+    for (size_t i = 0; !rc && i < FT_METRIC_VERDICTS; i++) {
+        const char *labels[] = {"verdict", verdicts[i], NULL};
+        rc = ft_metric_sample(out, name, labels, (double)m->spans[i], st);
+    }
+    return rc;
+}
+
+ft_code ft_metrics_write_owners(ft_metrics *m, const ft_trace_scope *scope, ft_buffer *out, ft_status *st)
+{
+    static const char name[] = "flextrace_takedown_documents_total";
+    pthread_mutex_lock(&m->lock);
+    ft_code rc =
+        ft_metric_head(out, name, "counter", "Documents removed from the owner's indexes while this server ran.", st);
+    for (size_t i = 0; !rc && i < scope->owner_count && i < FT_MAX_OWNERS; i++) {
+        const char *labels[] = {"owner", scope->owners[i].name, NULL};
+        rc = ft_metric_sample(out, name, labels, (double)m->owners[i].taken_down, st);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return rc;
+}
+
 static ft_code put_experts(const ft_metrics *m, size_t experts,
                            const char *(*owner_of)(void *context, size_t expert, char spare[24]), void *context,
                            ft_buffer *out, ft_status *st)
@@ -230,8 +283,7 @@ ft_code ft_metrics_write(ft_metrics *m, size_t experts,
         rc = put_plain(out, "flextrace_generation_tokens_total", "counter", "Tokens generated.",
                        (double)m->generation_tokens, st);
     if (!rc)
-        rc = put_plain(out, "flextrace_spans_found_total", "counter", "Spans in traces that were made.",
-                       (double)m->spans, st);
+        rc = put_spans(m, out, st);
     if (!rc)
         rc = put_plain(out, "flextrace_receipts_signed_total", "counter", "Receipts that were signed.",
                        (double)m->receipts, st);

@@ -7,11 +7,14 @@
 #define FT_METRICS_INTERNAL_H
 #include "base/ft_buffer.h"
 #include "model/ft_model.h"
+#include "tracer/ft_trace.h"
+
+#include <jansson.h>
 
 #include <pthread.h>
 #include <stddef.h>
 
-enum { FT_METRIC_ROUTES = 48, FT_METRIC_CODES = 24, FT_METRIC_BOUNDS = 20 };
+enum { FT_METRIC_ROUTES = 48, FT_METRIC_CODES = 24, FT_METRIC_BOUNDS = 20, FT_METRIC_VERDICTS = 5 };
 
 /* counts[i]: values up to bounds[i] and above bounds[i-1]; the last: above all. */
 typedef struct ft_histogram {
@@ -33,7 +36,11 @@ typedef struct ft_metrics {
     ft_histogram first_token, output_token, attribution; /* seconds */
     uint64_t routed_tokens[FT_MAX_EXPERTS];              /* whose largest share is the expert's */
     double routed_weight[FT_MAX_EXPERTS];                /* shares, summed over tokens */
-    uint64_t spans, receipts;
+    uint64_t spans[FT_METRIC_VERDICTS], receipts;
+    struct {
+        int looked;
+        uint64_t removed, taken_down; /* documents, as last looked at; and since the start */
+    } owners[FT_MAX_OWNERS];
 } ft_metrics;
 
 void ft_metrics_init(ft_metrics *m);
@@ -46,8 +53,13 @@ void ft_metrics_generation(ft_metrics *m, size_t prompt_tokens, size_t cached_to
                            double first_seconds, double rest_seconds);
 /* Shares of mixing weight [experts] of one token. */
 void ft_metrics_shares(ft_metrics *m, const double *shares, size_t experts);
-void ft_metrics_trace(ft_metrics *m, size_t spans, double seconds);
+/* A trace or an attribution that was made. A span's verdict is its field of that name; one
+ * without was found since it stands there word for word: "verbatim". */
+void ft_metrics_trace(ft_metrics *m, const json_t *spans, double seconds);
 void ft_metrics_receipt(ft_metrics *m); /* one that was signed */
+/* How many documents are removed from an owner's indexes and not compacted away: what is more
+ * than at the look before was taken down meanwhile. */
+void ft_metrics_removed(ft_metrics *m, size_t owner, uint64_t documents);
 
 /* --- Writing ------------------------------------------------------------------------ */
 
@@ -56,7 +68,9 @@ FT_CHECKED ft_code ft_metric_head(ft_buffer *out, const char *name, const char *
 /* One sample; labels: {name, value, …, NULL}, values escaped; NULL: none. */
 FT_CHECKED ft_code ft_metric_sample(ft_buffer *out, const char *name, const char *const *labels, double value,
                                     ft_status *st);
-/* What is counted above; the owner's name of an expert comes from owner_of. */
+/* Documents taken down, of these owners. */
+FT_CHECKED ft_code ft_metrics_write_owners(ft_metrics *m, const ft_trace_scope *scope, ft_buffer *out, ft_status *st);
+/* What else is counted above; the owner's name of an expert comes from owner_of. */
 FT_CHECKED ft_code ft_metrics_write(ft_metrics *m, size_t experts,
                                     const char *(*owner_of)(void *context, size_t expert, char spare[24]),
                                     void *context, ft_buffer *out, ft_status *st);

@@ -236,6 +236,7 @@ static int is_given(const json_t *object, const char *field)
 static void read_flextrace(ft_reader *r, ft_completion_request *out)
 {
     const json_t *v = json_object_get(r->body, "flextrace");
+    out->without = ft_federation_opted_out(r->q->server->federation);
     if (r->failed || !v || json_is_null(v))
         return;
     ft_status st = {0};
@@ -262,14 +263,33 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
     }
     read_routing_wish(r, v, out);
     const int has_without = is_given(v, "without"), has_only = is_given(v, "only");
+    const uint64_t standing = ft_federation_opted_out(r->q->server->federation);
+    if (!r->failed && only & standing) {
+        ft_refuse(r->q, 403, "expert_opted_out", "flextrace",
+                  "'flextrace.only': expert %d has opted out of this federation; leave it out of the list",
+                  __builtin_ctzll(only & standing));
+        r->failed = 1;
+        return;
+    }
     if (has_only)
         out->without = ft_experts_of_model(r->q->server) & ~only;
+    out->without |= standing;
     if (has_only && has_without)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace': give 'without' or 'only', not both");
     else if (ft_experts_all_left_out(r->q->server, out->without))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace': no expert would be left; leave at least one in");
     if (st.code)
         ft_reader_refuse(r, "flextrace", &st);
+}
+
+/* As vLLM: numbers of prompts come with a whole answer alone. */
+static void read_prompt_logprobs(ft_reader *r, ft_completion_request *out)
+{
+    out->prompt_logprobs = ft_read_int(r, "prompt_logprobs", 0, FT_MAX_TOP, -1);
+    if (!r->failed && out->prompt_logprobs >= 0 && out->stream) {
+        ft_refuse(r->q, 400, NULL, "prompt_logprobs", "'prompt_logprobs' cannot be streamed; leave 'stream' out");
+        r->failed = 1;
+    }
 }
 
 /* --- All of them --------------------------------------------------------------------- */
@@ -288,6 +308,7 @@ void ft_read_shared(ft_reader *r, ft_completion_request *out)
     read_bias(r, out);
     read_stop_ids(r, out);
     out->stream = ft_read_flag(r, "stream");
+    read_prompt_logprobs(r, out);
     out->ignore_end_of_text = ft_read_flag(r, "ignore_eos");
     out->include_stop = ft_read_flag(r, "include_stop_str_in_output");
     out->return_token_ids = ft_read_flag(r, "return_token_ids");
@@ -352,21 +373,53 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
     }
 }
 
-void ft_name_ignored(ft_request *q, const char *const *known)
+void ft_name_ignored(ft_request *q, const char *const *own)
 {
+    static const char *const shared[] = {"model",
+                                         "max_tokens",
+                                         "temperature",
+                                         "top_p",
+                                         "n",
+                                         "stop",
+                                         "seed",
+                                         "logprobs",
+                                         "presence_penalty",
+                                         "frequency_penalty",
+                                         "logit_bias",
+                                         "stream",
+                                         "stream_options",
+                                         "user",
+                                         "top_k",
+                                         "min_p",
+                                         "repetition_penalty",
+                                         "min_tokens",
+                                         "ignore_eos",
+                                         "stop_token_ids",
+                                         "include_stop_str_in_output",
+                                         "skip_special_tokens",
+                                         "add_special_tokens",
+                                         "truncate_prompt_tokens",
+                                         "prompt_logprobs",
+                                         "return_token_ids",
+                                         "return_tokens_as_token_ids",
+                                         "return_routed_experts",
+                                         "flextrace",
+                                         NULL};
     static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt", "store", "causal", NULL};
     static const char *const of_stream[] = {"include_usage", NULL};
     ft_ignored ignored = {0};
-    ft_ignored_add(&ignored, q->json, "", known);
-    ft_ignored_add(&ignored, json_object_get(q->json, "flextrace"), "flextrace.", of_ours);
-    ft_ignored_add(&ignored, json_object_get(q->json, "stream_options"), "stream_options.", of_stream);
+    ft_ignored_add(&ignored, q->json, "", shared, own);
+    ft_ignored_add(&ignored, json_object_get(q->json, "flextrace"), "flextrace.", of_ours, NULL);
+    ft_ignored_add(&ignored, json_object_get(q->json, "stream_options"), "stream_options.", of_stream, NULL);
     ft_ignored_answer(q, &ignored);
 }
 
 void ft_completion_release(ft_completion_request *r)
 {
-    for (size_t i = 0; i < r->prompt_count; i++)
+    for (size_t i = 0; i < r->prompt_count; i++) {
         free(r->prompts[i].ids);
+        free(r->prompts[i].scores);
+    }
     free(r->prompts);
     free(r->stop_ids);
     free(r->bias_ids);

@@ -29,7 +29,8 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest);
 /* Appends the text of q->json's `messages`, by the server's chat template. 0 after refusing
  * the request. */
 int ft_chat_text(ft_request *q, int answer, ft_buffer *text);
-/* X-Ignored-Fields: what is not among `known`, which ends with NULL. */
-void ft_name_ignored(ft_request *q, const char *const *known);
+/* X-Ignored-Fields: what is neither among the fields that both have nor among `own`, which
+ * ends with NULL. */
+void ft_name_ignored(ft_request *q, const char *const *own);
 
 #endif

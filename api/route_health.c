@@ -39,19 +39,24 @@ void ft_route_version(ft_request *q)
 /* --- /readyz ------------------------------------------------------------------ */
 
 typedef struct probe {
+    ft_scheduler *scheduler;
+    uint64_t without;
     const ft_model *model;
     ft_code rc;
     ft_status st;
 } probe;
 
-/* One token, on the scheduler's thread. */
+/* One token, on the scheduler's thread and its engine: as generations read it, in a page of
+ * the same memory. */
 static void pass_one_token(void *context, ft_pool *pool)
 {
+    (void)pool;
     probe *p = context;
     ft_session *session = NULL;
     const ft_model_config *c = ft_model_get_config(p->model);
     const uint32_t id = c->end_of_text_count && c->end_of_text[0] < c->vocab ? c->end_of_text[0] : 0;
-    p->rc = ft_session_open(&session, p->model, pool, &(ft_session_options){.max_tokens = 1}, &p->st);
+    const ft_session_options how = {.max_tokens = 1, .without = p->without};
+    p->rc = ft_session_open_on(&session, ft_scheduler_engine(p->scheduler), &how, &p->st);
     if (!p->rc)
         p->rc = ft_session_read(session, &id, 1, &(ft_outputs){0}, NULL, &p->st);
     ft_session_close(session);
@@ -59,7 +64,7 @@ static void pass_one_token(void *context, ft_pool *pool)
 
 static ft_code check_model(ft_server *s, ft_status *st)
 {
-    probe p = {.model = s->model};
+    probe p = {.scheduler = s->scheduler, .without = ft_federation_opted_out(s->federation), .model = s->model};
     ft_code rc = ft_scheduler_call(s->scheduler, pass_one_token, &p, st);
     if (rc == FT_ERR_LIMIT) /* the queue is full, so the model is at work */
         return FT_OK;

@@ -68,12 +68,10 @@ typedef enum figure { DOCUMENTS, BYTES, TOMBSTONES, FIGURES } figure;
 
 static double figure_of(const ft_owner *o, figure which)
 {
-    double sum = 0;
-    for (size_t i = 0; i < o->index_count; i++) {
+    double sum = which == TOMBSTONES ? (double)ft_removed_documents(o) : 0;
+    for (size_t i = 0; i < o->index_count && which != TOMBSTONES; i++) {
         const ft_index_info info = ft_index_get_info(o->indexes[i]);
-        sum += (double)(which == DOCUMENTS ? info.documents
-                        : which == BYTES   ? info.disk_bytes
-                                           : info.removed_documents);
+        sum += (double)(which == DOCUMENTS ? info.documents : info.disk_bytes);
     }
     return sum;
 }
@@ -92,6 +90,34 @@ static void put_owners(writer *w, const ft_trace_scope *scope)
             const char *labels[] = {"owner", scope->owners[i].name, NULL};
             w->rc = ft_metric_sample(&w->out, figures[f].name, labels, figure_of(&scope->owners[i], (figure)f), NULL);
         }
+    }
+}
+
+/* What was taken down by owner, and what of it still waits to leave the disk. */
+static void put_takedowns(writer *w, ft_server *s, const ft_trace_scope *scope)
+{
+    double open = 0;
+    for (size_t i = 0; i < scope->owner_count; i++)
+        open += (double)ft_removed_documents(&scope->owners[i]);
+    ft_server_count_removed(s);
+    if (!w->rc && scope->owner_count)
+        w->rc = ft_metrics_write_owners(&s->metrics, scope, &w->out, NULL);
+    put(w, "flextrace_takedowns_open", "gauge",
+        "Documents taken down that no query shows and that compaction has not erased yet.", open);
+}
+
+/* Whether the owner's expert takes part in anything. */
+static void put_opt_outs(writer *w, const ft_server *s, const ft_trace_scope *scope)
+{
+    static const char name[] = "flextrace_expert_opted_out";
+    const uint64_t out = ft_federation_opted_out(s->federation);
+    if (!w->rc)
+        w->rc = ft_metric_head(&w->out, name, "gauge", "1: federation.yaml leaves the owner's expert out.", NULL);
+    for (size_t i = 0; !w->rc && i < scope->owner_count; i++) {
+        const int expert = scope->owners[i].expert;
+        const char *labels[] = {"owner", scope->owners[i].name, NULL};
+        if (expert >= 0)
+            w->rc = ft_metric_sample(&w->out, name, labels, (double)(out >> expert & 1), NULL);
     }
 }
 
@@ -167,7 +193,10 @@ void ft_route_metrics(ft_request *q)
     const size_t experts = s->model ? ft_model_get_config(s->model)->experts : 0;
     if (!w.rc)
         w.rc = ft_metrics_write(&s->metrics, experts, owner_of, (void *)(uintptr_t)scope, &w.out, NULL);
+    if (experts)
+        put_opt_outs(&w, s, scope);
     put_owners(&w, scope);
+    put_takedowns(&w, s, scope);
     if (s->store)
         put(&w, "flextrace_store_bytes", "gauge", "On disk, of the store of traces.", store_bytes(s));
     put_process(&w);

@@ -13,13 +13,18 @@ const ft_owner *ft_owner_of_expert(const ft_trace_scope *scope, int expert)
     return NULL;
 }
 
-static json_t *experts_json(const ft_trace_scope *scope, size_t count)
+static const char *state_of(const ft_federation *f, int expert)
+{
+    return expert >= 0 && ft_federation_opted_out(f) >> expert & 1 ? "opted_out" : "active";
+}
+
+static json_t *experts_json(const ft_federation *f, const ft_trace_scope *scope, size_t count)
 {
     json_t *list = json_array();
     for (size_t e = 0; e < count; e++) {
         const ft_owner *owner = ft_owner_of_expert(scope, (int)e);
-        (void)json_array_append_new(
-            list, json_pack("{s:i,s:s?,s:s}", "id", (int)e, "owner", owner ? owner->name : NULL, "state", "active"));
+        (void)json_array_append_new(list, json_pack("{s:i,s:s?,s:s}", "id", (int)e, "owner", owner ? owner->name : NULL,
+                                                    "state", state_of(f, (int)e)));
     }
     return list;
 }
@@ -31,7 +36,7 @@ static json_t *model_json(ft_request *q)
     json_t *meta = json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "n_ctx_train", (json_int_t)c->max_position, "n_vocab",
                              (json_int_t)c->vocab, "n_params", (json_int_t)ft_model_get_sizes(s->model).parameters,
                              "n_experts", (json_int_t)c->experts, "experts_per_token", (json_int_t)c->top_k, "experts",
-                             experts_json(ft_request_scope(q), c->experts));
+                             experts_json(s->federation, ft_request_scope(q), c->experts));
     return json_pack("{s:s,s:s,s:I,s:s,s:o}", "id", ft_federation_name(s->federation), "object", "model", "created",
                      (json_int_t)s->created, "owned_by", "flextrace", "meta", meta);
 }
@@ -72,7 +77,7 @@ void ft_route_owners(ft_request *q)
             list, json_pack("{s:s,s:s,s:o,s:i,s:I,s:I,s:s,s:s}", "name", o->name, "object", "owner", "expert",
                             o->expert >= 0 ? json_integer(o->expert) : json_null(), "colour", (int)i, "documents",
                             (json_int_t)documents, "tokens", (json_int_t)tokens, "description",
-                            o->description ? o->description : "", "state", "active"));
+                            o->description ? o->description : "", "state", state_of(q->server->federation, o->expert)));
     }
     const size_t n = json_array_size(list);
     ft_answer_json(q, 200,

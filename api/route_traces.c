@@ -240,6 +240,7 @@ static int read_order(ft_request *q, order *o)
     if (!rc) {
         field = "without";
         rc = ft_experts_read(s, q->json, "without", &o->without, &st);
+        o->without |= ft_federation_opted_out(s->federation);
         if (!rc && ft_experts_all_left_out(s, o->without))
             rc = ft_fail(&st, FT_ERR_ARG, "'without': no expert would be left; leave at least one in");
     }
@@ -250,7 +251,7 @@ static int read_order(ft_request *q, order *o)
     static const char *const known[] = {"text",  "ids",     "prompt",  "prompt_ids", "routing",
                                         "store", "without", "options", "causal",     NULL};
     ft_ignored ignored = {0};
-    ft_ignored_add(&ignored, q->json, "", known);
+    ft_ignored_add(&ignored, q->json, "", known, NULL);
     ft_ignored_answer(q, &ignored);
     return 1;
 }
@@ -345,7 +346,10 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, co
     ft_trace_options options = o->options;
     options.stop = nobody_waits;
     options.stop_context = q;
+    const double began = ft_seconds_now();
     ft_code rc = ft_trace_make(ft_request_scope(q), &input, &options, trace, st);
+    if (!rc)
+        ft_metrics_trace(&q->server->metrics, json_object_get(*trace, "spans"), ft_seconds_now() - began);
     if (rc == FT_ERR_LIMIT) /* it asks for too much, however little the server has to do */
         rc = st->code = FT_ERR_ARG;
     if (rc)

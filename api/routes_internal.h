@@ -67,7 +67,8 @@ int ft_experts_all_left_out(const ft_server *s, uint64_t without);
 typedef struct ft_ignored {
     char list[400];
 } ft_ignored;
-void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known);
+void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known,
+                    const char *const *also);
 void ft_ignored_answer(ft_request *q, const ft_ignored *ignored);
 
 /* A longer text is refused by what traces it: the answer would not fit. */

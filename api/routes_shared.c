@@ -143,18 +143,26 @@ int ft_experts_all_left_out(const ft_server *s, uint64_t without)
     return all && (without & all) == all;
 }
 
-void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known)
+static int is_among(const char *key, const char *const *names)
+{
+    size_t i = 0;
+    while (names && names[i] && strcmp(names[i], key) != 0)
+        i++;
+    return names && names[i];
+}
+
+void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known,
+                    const char *const *also)
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
     {
-        size_t i = 0;
-        while (known[i] && strcmp(known[i], key) != 0)
-            i++;
+        if (is_among(key, known) || is_among(key, also))
+            continue;
         char *list = ignored->list;
         const size_t n = strlen(list), needed = strlen(prefix) + strlen(key) + 3;
-        if (!known[i] && n + needed < sizeof(ignored->list))
+        if (n + needed < sizeof(ignored->list))
             snprintf(list + n, sizeof(ignored->list) - n, "%s%s%s", n ? ", " : "", prefix, key);
     }
 }

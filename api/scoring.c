@@ -2,7 +2,6 @@
  * the scheduler's thread, so that running generations get their turns in between. */
 #include "api/completion_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +9,7 @@ typedef struct pass {
     ft_server *server;
     ft_session *session;
     const uint32_t *ids;
-    size_t n, from, k, vocab;
+    size_t n, k, vocab;
     float *logits; /* [CHUNK, vocab] */
     ft_score *scores;
     size_t read; /* tokens so far */
@@ -20,33 +19,6 @@ typedef struct pass {
 } pass;
 
 enum { CHUNK = 32 };
-
-/* Log-softmax of one row at one id, and at the k largest. One sum serves all, so the
- * number of a token is the same bits wherever it stands. */
-static void score_row(const float *row, size_t vocab, uint32_t id, size_t k, ft_score *out)
-{
-    float largest = row[0];
-    for (size_t v = 1; v < vocab; v++)
-        largest = row[v] > largest ? row[v] : largest;
-    double sum = 0;
-    for (size_t v = 0; v < vocab; v++)
-        sum += exp((double)row[v] - (double)largest);
-    const double log_sum = (double)largest + log(sum);
-    out->logprob = (double)row[id] - log_sum;
-    size_t held = 0;
-    for (size_t v = 0; k && v < vocab; v++) {
-        const double p = (double)row[v] - log_sum;
-        if (held == k && !(p > out->top[k - 1]))
-            continue;
-        size_t at = held < k ? held++ : k - 1;
-        for (; at > 0 && p > out->top[at - 1]; at--) {
-            out->top[at] = out->top[at - 1];
-            out->top_ids[at] = out->top_ids[at - 1];
-        }
-        out->top[at] = p;
-        out->top_ids[at] = (uint32_t)v;
-    }
-}
 
 static void read_chunk(void *context, ft_pool *pool)
 {
@@ -63,14 +35,13 @@ static void read_chunk(void *context, ft_pool *pool)
                             &p->st);
     for (size_t i = 0; !p->rc && i < count; i++) {
         const size_t t = p->read + i + 1; /* this row foretells token t */
-        if (t >= p->from)
-            score_row(p->logits + i * p->vocab, p->vocab, p->ids[t], p->k, &p->scores[t]);
+        ft_score_row(p->logits + i * p->vocab, p->vocab, p->ids[t], p->k, &p->scores[t]);
     }
     p->read += count;
 }
 
-ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, size_t from, uint64_t without, size_t k,
-                     ft_score *scores, ft_client *client, ft_status *st)
+ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, uint64_t without, size_t k, ft_score *scores,
+                     ft_client *client, ft_status *st)
 {
     if (n < 2)
         return FT_OK;
@@ -78,7 +49,6 @@ ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, size_t from, u
     pass p = {.server = s,
               .ids = ids,
               .n = n,
-              .from = from,
               .k = k < vocab ? k : vocab,
               .vocab = vocab,
               .scores = scores,

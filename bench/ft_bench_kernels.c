@@ -12,6 +12,8 @@
  * measures everything once, the stream before each, so that neighbours who take
  * memory's speed away take it from both: gb_per_s and gflop_per_s are the best
  * round's, of_stream is the median of the rounds' ratios. */
+#include "ft_stream.h"
+
 #include "base/ft_cpu.h"
 #include "base/ft_random.h"
 #include "base/ft_threads.h"
@@ -25,7 +27,6 @@
 enum {
     WEIGHT_BYTES = 256 << 20,
     SAMPLE_BYTES = 64 << 20, /* of weights that one sample of few tokens reads */
-    TASK_BYTES = 1 << 19,
     MOST_TOKENS = 512,
     MOST_ROUNDS = 64,
 };
@@ -50,7 +51,7 @@ typedef struct bench {
     char *weights, *inputs;
     float *activations, *out; /* [MOST_TOKENS, cols], [MOST_TOKENS, rows] for each thread */
     size_t at;                /* where in `weights` the next sample reads */
-    uint64_t sink[64];
+    ft_stream stream;
     int cpu_time;
     double busy[64]; /* CPU seconds of each worker in the job that runs */
     ft_task_fn *fn;
@@ -66,8 +67,9 @@ static void timed_task(void *context, size_t task, unsigned worker)
 }
 
 /* Seconds that the job takes, or would take if nobody else used the processors. */
-static double seconds_of(bench *b, size_t tasks, ft_task_fn *fn, void *context)
+static double seconds_of(void *timer, size_t tasks, ft_task_fn *fn, void *context)
 {
+    bench *b = timer;
     double sum = 0;
     memset(b->busy, 0, sizeof(b->busy));
     b->fn = fn;
@@ -80,22 +82,6 @@ static double seconds_of(bench *b, size_t tasks, ft_task_fn *fn, void *context)
     return b->cpu_time ? sum / ft_pool_size(b->pool) : seconds;
 }
 
-/* --- The stream --------------------------------------------------------------------- */
-
-static void stream_task(void *context, size_t task, unsigned worker)
-{
-    bench *b = context;
-    const uint64_t *p = (const uint64_t *)(const void *)(b->weights + b->at + task * TASK_BYTES);
-    uint64_t sum[8] = {0};
-    for (size_t i = 0; i < TASK_BYTES / 8; i += 64)
-        for (size_t j = 0; j < 8; j++) {
-            __builtin_prefetch(p + i + j * 8 + 512, 0, 3);
-            sum[j] += p[i + j * 8];
-        }
-    for (size_t j = 0; j < 8; j++)
-        b->sink[worker % 64] += sum[j];
-}
-
 static void forward_by(bench *b, size_t bytes)
 {
     b->at += bytes;
@@ -105,9 +91,7 @@ static void forward_by(bench *b, size_t bytes)
 
 static double stream(bench *b)
 {
-    const double rate = SAMPLE_BYTES / seconds_of(b, SAMPLE_BYTES / TASK_BYTES, stream_task, b) / 1e9;
-    forward_by(b, SAMPLE_BYTES);
-    return rate;
+    return ft_stream_sample(&b->stream) / 1e9;
 }
 
 /* --- Products ----------------------------------------------------------------------- */
@@ -353,13 +337,16 @@ int main(int argc, char **argv)
     b.inputs = aligned_alloc(64, MOST_TOKENS * (b.cols * 4 + 64));
     b.activations = malloc(MOST_TOKENS * b.cols * sizeof(float));
     b.out = malloc(MOST_TOKENS * (b.rows + HEAD * MOST_QUERIES) * sizeof(float));
-    if (!b.weights || !b.inputs || !b.activations || !b.out) {
+    if (!b.weights || !b.inputs || !b.activations || !b.out || !ft_stream_open(&b.stream, b.pool)) {
         fputs("ft_bench_kernels: out of memory\n", stderr);
         return 1;
     }
+    b.stream.seconds_of = seconds_of;
+    b.stream.timer = &b;
     ft_kernels_init(&b.kernels, ft_cpu_isa());
     fill(&b);
     run(&b);
+    ft_stream_close(&b.stream);
     ft_pool_free(b.pool);
     free(b.weights);
     free(b.inputs);

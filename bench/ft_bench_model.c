@@ -7,6 +7,8 @@
  *   prefill-N   a prompt of N tokens, logits of the last
  *   long-N      decode behind N tokens of context
  *   capture-N   batch-N with routing captured, as a ratio to the same without, in turns
+ *   stall-N     one running request while a prompt of N tokens comes in: the longest time
+ *               between two of its tokens, by the scheduler as the server runs it
  *
  * A step's bound is the time in which memory gives the bytes that it has to read: the
  * attention's weights, the head, the chosen experts (N > 1: all experts), the keys and
@@ -14,8 +16,10 @@
 #include "ft_stream.h"
 #include "model/ft_engine.h"
 #include "model/ft_model.h"
+#include "model/ft_scheduler.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +32,8 @@ typedef struct bench {
     ft_engine *engine;
     ft_pool *pool;
     ft_stream stream;
-    ft_kv_type kv_type;
+    ft_engine_options how;
+    unsigned threads;
     ft_session *sessions[MOST];
     float *logits; /* [MOST, V] */
     uint32_t seed;
@@ -72,7 +77,7 @@ static double bytes_of_step(const bench *b, size_t requests, size_t context)
                         : strstr(type, "int8")   ? 17.0 / 16
                         : strstr(type, "int4")   ? 9.0 / 16
                                                  : 2;
-    const double kv = 2.0 * (double)(c->layers * c->kv_heads * c->head_dim) * (b->kv_type == FT_KV_F32 ? 4 : 2);
+    const double kv = 2.0 * (double)(c->layers * c->kv_heads * c->head_dim) * (b->how.kv_type == FT_KV_F32 ? 4 : 2);
     return used * each + kv * (double)(context * requests);
 }
 
@@ -192,13 +197,94 @@ static json_t *capture(bench *b, size_t requests)
     return json_pack("{s:f}", "ratio", quantile(without, GROUPS, 0.25) / quantile(with, GROUPS, 0.25));
 }
 
+/* --- A prompt beside a stream ------------------------------------------------------- */
+
+typedef struct watched {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t tokens;
+    double last, longest; /* when its latest token came; the longest wait, since `watching` */
+    int watching, stop, ended;
+} watched;
+
+static int on_token(void *context, const ft_generation *g, int final, ft_code rc, const ft_status *st)
+{
+    watched *w = context;
+    const ft_generation_state now = ft_generation_get(g);
+    if (rc)
+        die(st->msg);
+    pthread_mutex_lock(&w->lock);
+    if (now.count > w->tokens) {
+        const double at = ft_stream_now();
+        if (w->watching && w->last > 0 && at - w->last > w->longest)
+            w->longest = at - w->last;
+        w->last = at;
+        w->tokens = now.count;
+    }
+    w->ended |= final;
+    const int stop = w->stop;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+    return stop;
+}
+
+static void wait_tokens(watched *w, size_t tokens, int end)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->ended && (end || w->tokens < tokens))
+        pthread_cond_wait(&w->changed, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void set_watching(watched *w, int watching, int stop)
+{
+    pthread_mutex_lock(&w->lock);
+    w->watching = watching;
+    w->stop = stop;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static json_t *stall(bench *b, size_t tokens)
+{
+    enum { ALONE = 24, ROOM = 4096 };
+    ft_status st = {0};
+    ft_scheduler *s;
+    watched stream = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}, prompt = stream;
+    uint32_t *ids = malloc(tokens * sizeof(*ids));
+    for (size_t i = 0; ids && i < tokens; i++)
+        ids[i] = draw_id(b);
+    const ft_scheduler_options o = {.threads = b->threads, .compute = b->how.compute, .kv_type = b->how.kv_type};
+    if (!ids || ft_scheduler_new(&s, b->model, NULL, &o, &st))
+        die(ids ? st.msg : "out of memory");
+    ft_generate_request r = {
+        .prompt = ids, .prompt_count = 8, .max_new_tokens = ROOM, .sampling = {.top_p = 1}, .ignore_end_of_text = 1};
+    if (ft_scheduler_submit(s, &r, on_token, &stream, &st))
+        die(st.msg);
+    wait_tokens(&stream, ALONE, 0);
+    r.prompt_count = tokens;
+    r.max_new_tokens = 1;
+    const double begin = ft_stream_now();
+    set_watching(&stream, 1, 0);
+    if (ft_scheduler_submit(s, &r, on_token, &prompt, &st))
+        die(st.msg);
+    wait_tokens(&prompt, 0, 1);
+    const double took = ft_stream_now() - begin;
+    set_watching(&stream, 0, 1);
+    wait_tokens(&stream, 0, 1);
+    ft_scheduler_free(s);
+    free(ids);
+    return json_pack("{s:f,s:f,s:f}", "longest_ms", stream.longest * 1e3, "prompt_s", took, "tokens_per_s",
+                     (double)(stream.tokens - ALONE) / took);
+}
+
 static json_t *line(bench *b, const char *name)
 {
     const char *dash = strchr(name, '-');
     const size_t n = dash ? (size_t)strtoul(dash + 1, NULL, 10) : 1;
     if (!strcmp(name, "decode"))
         return decode(b, 1, 8);
-    if (n < 1 || n > (!strncmp(name, "prefill-", 8) || !strncmp(name, "long-", 5) ? 65536 : MOST))
+    if (n < 1 ||
+        n > (!strncmp(name, "prefill-", 8) || !strncmp(name, "long-", 5) || !strncmp(name, "stall-", 6) ? 65536 : MOST))
         die("a line has a number that is out of range");
     if (!strncmp(name, "batch-", 6))
         return decode(b, n, 8);
@@ -208,7 +294,9 @@ static json_t *line(bench *b, const char *name)
         return decode(b, 1, n);
     if (!strncmp(name, "capture-", 8))
         return capture(b, n);
-    die("a line is decode, batch-N, prefill-N, long-N or capture-N");
+    if (!strncmp(name, "stall-", 6))
+        return stall(b, n);
+    die("a line is decode, batch-N, prefill-N, long-N, capture-N or stall-N");
 }
 
 int main(int argc, char **argv)
@@ -226,7 +314,8 @@ int main(int argc, char **argv)
             die(st.msg[0] ? st.msg : "unknown option");
     if (argc <= at)
         die("usage: ft_bench_model MODEL [--compute C] [--kv-type T] [--threads N] LINE…");
-    b.kv_type = o.kv_type;
+    b.how = o;
+    b.threads = threads;
     if (ft_pool_new(&b.pool, threads, &st) || ft_model_open(&b.model, argv[1], &st) ||
         ft_engine_new(&b.engine, b.model, b.pool, &o, &st))
         die(st.msg);

@@ -53,9 +53,14 @@ static void read_some(void *context, size_t task, unsigned worker)
 
 double ft_stream_sample(ft_stream *s)
 {
-    const double start = ft_stream_now();
-    ft_pool_run(s->pool, SAMPLE / TASK, read_some, s);
-    const double took = ft_stream_now() - start;
+    double took;
+    if (s->seconds_of) {
+        took = s->seconds_of(s->timer, SAMPLE / TASK, read_some, s);
+    } else {
+        const double start = ft_stream_now();
+        ft_pool_run(s->pool, SAMPLE / TASK, read_some, s);
+        took = ft_stream_now() - start;
+    }
     s->at = (s->at + SAMPLE) % MEMORY;
     return SAMPLE / took;
 }

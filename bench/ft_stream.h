@@ -15,6 +15,9 @@ typedef struct ft_stream {
     char *memory; /* larger than the caches, read in turn */
     size_t at;
     uint64_t sink[64];
+    /* How long the pool takes for a job; NULL: by the wall clock. To be set after opening. */
+    double (*seconds_of)(void *timer, size_t tasks, ft_task_fn *fn, void *context);
+    void *timer;
 } ft_stream;
 
 /* 1, or 0 when memory is out. */

@@ -185,6 +185,13 @@ def line_long(b):
         bound(b, f"decode behind 4,096 tokens, {kind}", kind, "long-4096", least - 0.05)
 
 
+def line_stall(b):
+    """one running request while a prompt of 4,000 tokens comes in"""
+    for kind in TYPES:
+        ours = b.ours(kind, "stall-4000")
+        b.row(f"a prompt of 4,000 beside a stream, {kind}", "no token later than 200 ms", f"longest {ours['longest_ms']:.0f} ms; prompt in {ours['prompt_s']:.1f} s, meanwhile {ours['tokens_per_s']:.1f} tokens/s", "-", ours["longest_ms"] <= 200)
+
+
 def line_capture(b):
     """routing captured or not"""
     for kind in ("bf16", "int4"):

@@ -19,7 +19,8 @@ struct ft_generation {
     float *logits; /* [V] after the last token read */
     uint32_t *ids; /* the generated ones: behind the prompt */
     size_t *text_ends;
-    double *logprobs; /* NULL unless asked for */
+    ft_score *scores; /* [max_new + 1]: written as tokens are drawn; NULL unless asked for */
+    size_t top_scores;
     size_t count, max_new;
     uint32_t *ends; /* [end_count]: what ends the text; the first `silent_ends` are the model's own */
     size_t end_count, silent_ends, min_tokens;
@@ -49,6 +50,8 @@ static ft_code check_request(const ft_model *m, const ft_tokenizer *t, const ft_
     if (r->prompt_count > c->max_position || r->max_new_tokens > c->max_position - r->prompt_count)
         return ft_fail(st, FT_ERR_LIMIT, "%s: %zu prompt tokens and %zu new ones exceed the context of %zu", m->folder,
                        r->prompt_count, r->max_new_tokens, c->max_position);
+    if (r->top_scores > FT_MAX_TOP)
+        return ft_fail(st, FT_ERR_ARG, "%zu of the best tokens; at most %d are possible", r->top_scores, FT_MAX_TOP);
     if (r->stop_count > FT_MAX_STOPS)
         return ft_fail(st, FT_ERR_ARG, "%zu stop strings; at most %d are possible", r->stop_count, FT_MAX_STOPS);
     for (size_t i = 0; i < r->stop_count; i++)
@@ -73,8 +76,9 @@ static ft_code copy_request(ft_generation *g, const ft_generate_request *r, cons
     g->logits = ft_alloc_array(g->model->config.vocab, sizeof(*g->logits));
     g->text_ends = ft_alloc_array(g->max_new, sizeof(*g->text_ends));
     int ok = g->prompt && g->logits && g->text_ends;
-    if (r->logprobs)
-        ok = (g->logprobs = ft_alloc_array(g->max_new, sizeof(*g->logprobs))) && ok;
+    g->top_scores = r->top_scores < g->model->config.vocab ? r->top_scores : g->model->config.vocab;
+    if (r->scores)
+        ok = (g->scores = ft_alloc_array(g->max_new + 1, sizeof(*g->scores))) && ok;
     for (; t && ok && g->stop_count < r->stop_count; g->stop_count++) {
         g->stop[g->stop_count] = strdup(r->stop[g->stop_count]);
         ok = g->stop[g->stop_count] != NULL;
@@ -173,7 +177,7 @@ void ft_generation_close(ft_generation *g)
     ft_sampler_free(g->sampler);
     ft_session_close(g->session);
     ft_buffer_release(&g->text);
-    free(g->logprobs);
+    free(g->scores);
     free(g->text_ends);
     free(g->ends);
     free(g->logits);
@@ -262,6 +266,8 @@ static ft_code take_token(ft_generation *g, ft_status *st)
     if (id == UINT32_MAX)
         return ft_fail(st, FT_ERR_FORMAT, "%s: no finite logit after %zu tokens; the weights hold NaN or infinity",
                        g->model->folder, ft_session_length(g->session));
+    if (g->scores)
+        ft_score_row(g->logits, g->model->config.vocab, id, g->top_scores, &g->scores[g->count]);
     const int ends = is_among(g->ends, g->end_count, id);
     const int told = ends && g->include_stop && !is_among(g->ends, g->silent_ends, id);
     if (ends && !told) {
@@ -269,8 +275,6 @@ static ft_code take_token(ft_generation *g, ft_status *st)
         g->finish = FT_FINISH_STOP;
         return finish_text(g, st);
     }
-    if (g->logprobs)
-        g->logprobs[g->count] = ft_log_probability(g->logits, g->model->config.vocab, id);
     g->ids[g->count++] = id;
     if (g->stream) {
         const ft_code rc = ft_text_stream_push(g->stream, id, &g->text, st);
@@ -381,7 +385,7 @@ ft_generation_state ft_generation_get(const ft_generation *g)
                                  .text = g->text.data ? g->text.data : "",
                                  .text_bytes = g->shown,
                                  .text_ends = g->text_ends,
-                                 .logprobs = g->logprobs,
+                                 .scores = g->scores,
                                  .finish = g->finish,
                                  .end_token = g->end_token,
                                  .prompt_read = g->prompt_read,

@@ -7,6 +7,7 @@
 #define FT_GENERATE_H
 #include "model/ft_engine.h"
 #include "model/ft_sampler.h"
+#include "model/ft_score.h"
 #include "text/ft_tokenizer.h"
 
 FT_API_BEGIN
@@ -34,7 +35,8 @@ typedef struct ft_generate_request {
                          (and that id of the ids) */
     int keep_special; /* special tokens are shown in the text */
     int capture_routing;
-    int logprobs; /* keep log-probabilities of the chosen tokens */
+    int scores;        /* keep log-probabilities of the chosen tokens, as they are drawn */
+    size_t top_scores; /* with that: and of so many of the best, FT_MAX_TOP at most */
 } ft_generate_request;
 
 typedef struct ft_generation ft_generation;
@@ -72,7 +74,7 @@ typedef struct ft_generation_state {
     const char *text;        /* all text that may be shown by now, valid UTF-8 */
     size_t text_bytes;       /* what may yet become a stop string or a character waits */
     const size_t *text_ends; /* [count]: text_bytes after each token, as far as shown by then */
-    const double *logprobs;  /* [count], nats; NULL unless asked for */
+    const ft_score *scores;  /* [count], and one more where end_token came; NULL unless asked for */
     ft_finish finish;
     uint32_t end_token;   /* the end-of-text token, or id of stop_ids, that ended it; FT_NO_ID: none */
     size_t prompt_read;   /* prompt tokens read so far */

@@ -269,15 +269,3 @@ uint32_t ft_sampler_draw(ft_sampler *s, const float *logits, size_t limit)
         s->seen[id]++;
     return id;
 }
-
-double ft_log_probability(const float *logits, size_t vocab, uint32_t id)
-{
-    const uint32_t best = best_id(logits, vocab);
-    if (best == UINT32_MAX)
-        return -INFINITY;
-    double sum = 0;
-    for (size_t i = 0; i < vocab; i++)
-        if (isfinite(logits[i]))
-            sum += exp((double)logits[i] - (double)logits[best]);
-    return (double)logits[id] - (double)logits[best] - log(sum);
-}

@@ -2,7 +2,7 @@
  * biases are added, ids that may not end the text yet are left out, penalties taken off.
  * Greedy at temperature 0; else temperature, min-p, top-k, top-p (nucleus), and one draw
  * with the request's own random stream. The caller's logits stay as they are, so that
- * log-probabilities are those of the model.
+ * log-probabilities (ft_score.h) are those of the model.
  *
  * Memory   everything is allocated by ft_sampler_new; a draw allocates nothing. What no
  *          field asks for takes neither memory nor time.
@@ -47,9 +47,6 @@ void ft_sampler_read_prompt(ft_sampler *s, const uint32_t *ids, size_t count);
  * (a tokenizer may know fewer than the embedding holds); 0: all. What is drawn counts for
  * penalties and min_tokens. */
 uint32_t ft_sampler_draw(ft_sampler *s, const float *logits, size_t limit);
-
-/* log softmax(logits)[id], in nats, float64. */
-double ft_log_probability(const float *logits, size_t vocab, uint32_t id);
 
 FT_API_END
 #endif

@@ -90,6 +90,31 @@ static ft_job *take_waiting(ft_scheduler *s, ft_key *k)
     return j;
 }
 
+/* Takes the one of that context out of the queue; its key keeps its turn. NULL: it does not wait. */
+static ft_job *take_cancelled(ft_scheduler *s, const void *context)
+{
+    for (ft_key *k = s->keys; k; k = k->next)
+        for (ft_job **link = &k->waiting; *link; link = &(*link)->next) {
+            ft_job *j = *link;
+            if (j->context != context)
+                continue;
+            *link = j->next;
+            if (!*link)
+                k->waiting_end = link;
+            s->waiting_count--;
+            return j;
+        }
+    return NULL;
+}
+
+static int is_cancelled(ft_scheduler *s, const ft_job *j)
+{
+    pthread_mutex_lock(&s->lock);
+    const int cancelled = j->cancelled;
+    pthread_mutex_unlock(&s->lock);
+    return cancelled;
+}
+
 /* --- The scheduler's thread ------------------------------------------------------------------ */
 
 /* The last word of a generation. */
@@ -135,7 +160,7 @@ static void tell(ft_scheduler *s)
     for (ft_job **at = &s->running; *at;) {
         ft_job *j = *at;
         int ends = j->rc || ft_generation_get(j->generation).finish != FT_FINISH_NONE;
-        if (!ends && j->reads && j->fn(j->context, j->generation, 0, FT_OK, &j->st)) {
+        if (!ends && (is_cancelled(s, j) || (j->reads && j->fn(j->context, j->generation, 0, FT_OK, &j->st)))) {
             ft_generation_abort(j->generation);
             ends = 1;
         }
@@ -143,7 +168,9 @@ static void tell(ft_scheduler *s)
             at = &j->next;
             continue;
         }
+        pthread_mutex_lock(&s->lock);
         *at = j->next;
+        pthread_mutex_unlock(&s->lock);
         end_job(s, j);
         pthread_mutex_lock(&s->lock);
         s->running_count--;
@@ -189,13 +216,29 @@ static int let_in(ft_scheduler *s)
     pthread_mutex_lock(&s->lock);
     ft_job *j = s->running_count < s->max_running ? first_waiting(s) : NULL;
     pthread_mutex_unlock(&s->lock);
-    if (!j || !ft_scheduler_has_room(s, j)) /* nobody else takes from the queue */
+    if (!j || !ft_scheduler_has_room(s, j)) /* this thread alone frees it */
         return 0;
     pthread_mutex_lock(&s->lock);
-    append(&end, take_waiting(s, j->key));
-    s->running_count++;
+    if (j->key->waiting == j) { /* else it was cancelled meanwhile, and the next one is looked at */
+        append(&end, take_waiting(s, j->key));
+        s->running_count++;
+    }
     pthread_mutex_unlock(&s->lock);
     return 1;
+}
+
+/* The last word of those that were cancelled while they waited. */
+static void end_cancelled(ft_scheduler *s)
+{
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        ft_job *j = take_first(&s->cancelled, &s->cancelled_end);
+        pthread_mutex_unlock(&s->lock);
+        if (!j)
+            return;
+        ft_generation_abort(j->generation);
+        end_job(s, j);
+    }
 }
 
 /* Waits until there is something to do, takes one call, and lets waiting generations
@@ -203,11 +246,12 @@ static int let_in(ft_scheduler *s)
 static int next_work(ft_scheduler *s, ft_job **call)
 {
     pthread_mutex_lock(&s->lock);
-    while (!s->stop && !s->calls && !s->waiting_count && !s->running)
+    while (!s->stop && !s->calls && !s->cancelled && !s->waiting_count && !s->running)
         pthread_cond_wait(&s->work, &s->lock);
     const int go_on = !s->stop;
     *call = go_on ? take_first(&s->calls, &s->calls_end) : NULL;
     pthread_mutex_unlock(&s->lock);
+    end_cancelled(s);
     while (go_on && let_in(s))
         ;
     return go_on;
@@ -223,6 +267,8 @@ static void drain(ft_scheduler *s)
             s->running = j->next;
         else if ((j = first_waiting(s)))
             j = take_waiting(s, j->key);
+        else
+            j = take_first(&s->cancelled, &s->cancelled_end);
         pthread_mutex_unlock(&s->lock);
         if (!call && !j)
             return;
@@ -283,8 +329,11 @@ ft_code ft_scheduler_new(ft_scheduler **out, const ft_model *m, const ft_tokeniz
     if (!s)
         return ft_fail(st, FT_ERR_MEM, "scheduler: out of memory");
     s->tokenizer = t;
+    s->on_pass = o ? o->on_pass : NULL;
+    s->pass_context = o ? o->pass_context : NULL;
     s->calls_end = &s->calls;
     s->keys_end = &s->keys;
+    s->cancelled_end = &s->cancelled;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     pthread_cond_init(&s->finished, NULL);
@@ -356,6 +405,20 @@ ft_code ft_scheduler_submit(ft_scheduler *s, const ft_generate_request *r, ft_jo
         free(j);
     }
     return rc;
+}
+
+void ft_scheduler_cancel(ft_scheduler *s, const void *context)
+{
+    pthread_mutex_lock(&s->lock);
+    ft_job *j = take_cancelled(s, context);
+    if (j) {
+        append(&s->cancelled_end, j);
+        pthread_cond_signal(&s->work);
+    }
+    for (ft_job *r = s->running; r && !j; r = r->next)
+        if (r->context == context)
+            r->cancelled = 1;
+    pthread_mutex_unlock(&s->lock);
 }
 
 ft_code ft_scheduler_call(ft_scheduler *s, void (*fn)(void *context, ft_pool *pool), void *context, ft_status *st)

@@ -24,6 +24,12 @@ typedef struct ft_scheduler_options {
     ft_compute compute;
     ft_kv_type kv_type;
     size_t kv_bytes; /* 0: an eighth of the machine's memory */
+    /* Told of every pass, on the scheduler's thread: how many generations read the token they
+     * wrote, how many tokens of prompts stood beside them, and how long it took. The answer
+     * is what it is taken to have lasted, by which the next chunks are sized. NULL: as
+     * measured. */
+    double (*on_pass)(void *context, size_t writing, size_t prompt_tokens, double seconds);
+    void *pass_context;
 } ft_scheduler_options;
 
 FT_CHECKED ft_code ft_scheduler_new(ft_scheduler **out, const ft_model *m, const ft_tokenizer *t,
@@ -42,6 +48,12 @@ typedef int ft_job_fn(void *context, const ft_generation *g, int final, ft_code 
  * otherwise `context` must live until the final call. */
 FT_CHECKED ft_code ft_scheduler_submit(ft_scheduler *s, const ft_generate_request *r, ft_job_fn *fn, void *context,
                                        ft_status *st);
+
+/* Aborts the generation that was submitted with `context`, if it has not had its final
+ * call: one that waits gives its place in the queue up before this returns, one that
+ * runs after the pass that is on its way. The final call follows, as ever from the
+ * scheduler's thread. O(requests). From any thread. */
+void ft_scheduler_cancel(ft_scheduler *s, const void *context);
 
 /* Runs fn(context, pool) on the scheduler's thread between steps and waits for it:
  * how a teacher-forced pass shares the pool. Never from a callback, which would wait

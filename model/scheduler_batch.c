@@ -164,9 +164,14 @@ static void towards(double *mean, double value)
 
 void ft_scheduler_measure(ft_scheduler *s, double seconds)
 {
-    size_t prompt = 0;
-    for (size_t i = 0; i < s->batch_count; i++)
-        prompt += s->reads[i].count > 1 ? s->reads[i].count : 0;
+    size_t prompt = 0, writing = 0;
+    for (size_t i = 0; i < s->batch_count; i++) {
+        const size_t n = s->reads[i].count;
+        writing += n == 1;
+        prompt += n > 1 ? n : 0;
+    }
+    if (s->on_pass)
+        seconds = s->on_pass(s->pass_context, writing, prompt, seconds);
     if (!prompt)
         towards(&s->decode_seconds, seconds);
     else if (prompt >= CHUNK_MULTIPLE)

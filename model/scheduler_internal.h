@@ -26,7 +26,8 @@ typedef struct ft_job {
     ft_job_fn *fn;
     void (*call)(void *context, ft_pool *pool);
     void *context;
-    int done; /* of a call, under the lock */
+    int done;      /* of a call, under the lock */
+    int cancelled; /* under the lock */
     /* The scheduler's thread alone. */
     size_t prompt_turns;  /* how often it had a large part of a pass for its prompt */
     size_t prompt_part;   /* tokens since then */
@@ -48,17 +49,21 @@ struct ft_scheduler {
     pthread_cond_t work, finished; /* something to do, or stop; a call is done */
     /* Under the lock. */
     ft_job *calls, **calls_end;
-    ft_key *keys, **keys_end; /* the next to be let in first */
+    ft_key *keys, **keys_end;           /* the next to be let in first */
+    ft_job *cancelled, **cancelled_end; /* out of the queue; their final call is due */
     size_t waiting_count, running_count;
     uint64_t pauses;
     int stop;
     /* The scheduler's thread alone. */
-    ft_job *running; /* in the order in which they came */
+    ft_job
+        *running; /* in the order in which they came. Changed under the lock too: ft_scheduler_cancel looks for one */
     uint64_t pass;
     ft_read *reads; /* [max_running] */
     ft_job **batch; /* [max_running] whose they are */
     size_t batch_count;
     double decode_seconds, prompt_token_seconds; /* as measured; 0: not yet */
+    double (*on_pass)(void *context, size_t writing, size_t prompt_tokens, double seconds);
+    void *pass_context;
 };
 
 /* Chooses what the next pass reads: s->reads, s->batch, s->batch_count. Pages for all of it are reserved. */

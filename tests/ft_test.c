@@ -109,6 +109,23 @@ int ft_test_allocation_failed(void)
     return failed;
 }
 
+void ft_test_each_allocation_fails(ft_code (*attempt)(void *context, ft_status *st), void *context)
+{
+    for (long k = 1;; k++) {
+        ft_status st = {0};
+        ft_test_fail_allocation(k);
+        const ft_code rc = attempt(context, &st);
+        const int one_failed = ft_test_allocation_failed();
+        ft_test_fail_allocation(0);
+        if (!one_failed) {
+            assert_ok(rc, st);
+            return;
+        }
+        assert_int_equal(rc, FT_ERR_MEM);
+        assert_true(st.msg[0]);
+    }
+}
+
 static int fails_now(void)
 {
     if (until_failure <= 0 || --until_failure > 0)

@@ -43,6 +43,9 @@ int ft_test_shell(const char *command, char **out, char **err);
  * thread, fails; 0 switches off. ft_test_allocation_failed says whether it did. */
 void ft_test_fail_allocation(long k);
 int ft_test_allocation_failed(void);
+/* Attempts it again and again, the k-th allocation of attempt k failing: each is FT_ERR_MEM with a
+ * message, until all go well. An attempt releases what it took. */
+void ft_test_each_allocation_fails(ft_code (*attempt)(void *context, ft_status *st), void *context);
 
 /* Fails the test with the status' message when rc is not FT_OK. */
 #define assert_ok(rc, st)                                                                                              \

@@ -675,8 +675,9 @@ static void a_long_prompt_is_read_between_the_steps_of_others(void **state)
 
 /* --- Faults --------------------------------------------------------------------------------------------- */
 
-static ft_code open_and_read(const ft_model *m, ft_status *st)
+static ft_code open_and_read(void *model, ft_status *st)
 {
+    const ft_model *m = model;
     ft_engine *e;
     ft_session *s = NULL;
     uint32_t ids[300] = {0};
@@ -694,19 +695,7 @@ static void every_allocation_of_an_engine_may_fail(void **state)
 {
     (void)state;
     ft_model *m = open_model(fixture_write("engine-faults", &FIXTURE));
-    for (long k = 1;; k++) {
-        ft_status st = {0};
-        ft_test_fail_allocation(k);
-        const ft_code rc = open_and_read(m, &st);
-        const int failed = ft_test_allocation_failed();
-        ft_test_fail_allocation(0);
-        if (!failed) {
-            assert_ok(rc, st);
-            break;
-        }
-        assert_int_equal(rc, FT_ERR_MEM);
-        assert_true(st.msg[0]);
-    }
+    ft_test_each_allocation_fails(open_and_read, m);
     ft_model_close(m);
 }
 

@@ -1,13 +1,11 @@
-/* Sampling, one generation, many generations, and the commands over them. */
+/* Sampling, one generation, and the commands over it. */
 #include "tests/model_fixture.h"
-#include "tests/scheduler_fixture.h"
 
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
 #include "model/ft_generate.h"
 
 #include <math.h>
-#include <pthread.h>
 
 /* --- Sampling ------------------------------------------------------------------------- */
 
@@ -127,6 +125,31 @@ static void log_probability_is_log_softmax(void **state)
     assert_true(fabs(ft_log_probability(logits, 5, 3) - -sum) < 1e-12);
 }
 
+static void a_score_holds_the_best_in_order_and_the_rank(void **state)
+{
+    (void)state;
+    const float logits[] = {1, 5, NAN, 5, 3, -INFINITY, 4};
+    ft_score score;
+    ft_score_row(logits, 7, 4, 3, &score);
+    assert_int_equal(score.rank, 4);
+    assert_int_equal(score.top_count, 3);
+    assert_int_equal(score.top_ids[0], 1); /* of equals the lower id */
+    assert_int_equal(score.top_ids[1], 3);
+    assert_int_equal(score.top_ids[2], 6);
+    for (uint32_t id = 0; id < 7; id++) {
+        ft_score_row(logits, 7, id, 20, &score);
+        assert_int_equal(score.top_count, 5); /* two are not finite */
+        assert_true(score.logprob == ft_log_probability(logits, 7, id));
+        for (size_t k = 0; k < score.top_count; k++) {
+            assert_true(k == 0 || score.top[k] <= score.top[k - 1]);
+            assert_true(score.top[k] == ft_log_probability(logits, 7, score.top_ids[k]));
+        }
+    }
+    ft_score_row(logits, 7, 2, 0, &score);
+    assert_true(isinf(score.logprob) && score.logprob < 0);
+    assert_int_equal(score.top_count, 0);
+}
+
 /* --- One generation ---------------------------------------------------------------------- */
 
 static ft_model *demo(void)
@@ -199,7 +222,7 @@ static void greedy_continues_as_transformers_does(void **state)
                                        .max_new_tokens = count,
                                        .sampling = {.top_p = 1},
                                        .capture_routing = 1,
-                                       .logprobs = 1};
+                                       .scores = 1};
         ft_generation *g = run(m, t, &r);
         const ft_generation_state now = ft_generation_get(g);
         assert_int_equal(now.finish, FT_FINISH_LENGTH);
@@ -210,7 +233,7 @@ static void greedy_continues_as_transformers_does(void **state)
         assert_memory_equal(now.text, text, now.text_bytes);
         assert_int_equal(ft_generation_routing(g).tokens, n + count - 1); /* the last one was not read */
         for (size_t j = 0; j < count; j++)
-            assert_true(now.logprobs[j] < 0 && now.logprobs[j] > -20);
+            assert_true(now.scores[j].logprob < 0 && now.scores[j].logprob > -20);
         ft_generation_close(g);
         free(ids);
         free(want);
@@ -384,11 +407,14 @@ static void logits_that_are_not_finite_fail_the_step(void **state)
     ft_model_close(m);
 }
 
-static void every_allocation_of_a_generation_may_fail(void **state)
+typedef struct parts {
+    ft_model *model;
+    ft_tokenizer *tokenizer;
+} parts;
+
+static ft_code generate_four(void *context, ft_status *st)
 {
-    (void)state;
-    ft_model *m = demo();
-    ft_tokenizer *t = demo_tokenizer();
+    const parts *p = context;
     const uint32_t ids[] = {0, 2619, 200};
     const ft_generate_request r = {.prompt = ids,
                                    .prompt_count = 3,
@@ -397,169 +423,23 @@ static void every_allocation_of_a_generation_may_fail(void **state)
                                    .stop = {"zzz"},
                                    .stop_count = 1,
                                    .capture_routing = 1,
-                                   .logprobs = 1};
-    for (long k = 1;; k++) {
-        ft_status st = {0};
-        ft_generation *g;
-        ft_test_fail_allocation(k);
-        ft_code rc = ft_generation_open(&g, m, t, NULL, &r, &st);
-        while (!rc && ft_generation_get(g).finish == FT_FINISH_NONE)
-            rc = ft_generation_step(g, &st);
-        const int failed = ft_test_allocation_failed();
-        ft_test_fail_allocation(0);
-        ft_generation_close(g);
-        if (!failed) {
-            assert_ok(rc, st);
-            break;
-        }
-        assert_int_equal(rc, FT_ERR_MEM);
-    }
-    ft_tokenizer_close(t);
-    ft_model_close(m);
+                                   .scores = 1,
+                                   .top_scores = 3};
+    ft_generation *g;
+    ft_code rc = ft_generation_open(&g, p->model, p->tokenizer, NULL, &r, st);
+    while (!rc && ft_generation_get(g).finish == FT_FINISH_NONE)
+        rc = ft_generation_step(g, st);
+    ft_generation_close(g);
+    return rc;
 }
 
-/* --- Many generations ---------------------------------------------------------------------- */
-
-static void count_call(void *context, ft_pool *pool)
-{
-    assert_non_null(pool);
-    ++*(int *)context;
-}
-
-enum { CLIENTS = 6, NEW = 20 };
-
-static void generations_side_by_side_are_what_they_are_alone(void **state)
+static void every_allocation_of_a_generation_may_fail(void **state)
 {
     (void)state;
-    ft_status st = {0};
-    ft_model *m;
-    ft_scheduler *s;
-    assert_ok(ft_model_open(&m, fixture_write("many", &FIXTURE), &st), st);
-    assert_ok(
-        ft_scheduler_new(&s, m, NULL, &(ft_scheduler_options){.threads = 2, .max_running = 3, .max_waiting = 9}, &st),
-        st);
-    client clients[CLIENTS];
-    uint32_t prompts[CLIENTS][90];
-    ft_generate_request r[CLIENTS];
-    for (size_t i = 0; i < CLIENTS; i++) {
-        clients[i] = new_client();
-        for (uint32_t j = 0; j < 90; j++)
-            prompts[i][j] = (uint32_t)(j * 7 + i * 3) % 40;
-        r[i] = (ft_generate_request){.prompt = prompts[i],
-                                     .prompt_count = 1 + 17 * i,
-                                     .max_new_tokens = NEW,
-                                     .sampling = {.temperature = 1, .top_p = 1, .seed = i},
-                                     .without = (uint64_t)(i & 1)};
-        assert_ok(ft_scheduler_submit(s, &r[i], on_step, &clients[i], &st), st);
-    }
-    int calls = 0;
-    assert_ok(ft_scheduler_call(s, count_call, &calls, &st), st);
-    assert_int_equal(calls, 1);
-    for (size_t i = 0; i < CLIENTS; i++) {
-        wait_for(&clients[i]);
-        assert_int_equal(clients[i].finals, 1);
-        assert_int_equal(clients[i].finish, FT_FINISH_LENGTH);
-        ft_generation *g = run(m, NULL, &r[i]);
-        assert_int_equal(clients[i].count, NEW);
-        assert_memory_equal(clients[i].ids, ft_generation_get(g).ids, NEW * sizeof(uint32_t));
-        ft_generation_close(g);
-    }
-    ft_scheduler_free(s);
-    ft_model_close(m);
-}
-
-static void an_answer_from_the_callback_aborts(void **state)
-{
-    (void)state;
-    ft_status st = {0};
-    ft_model *m;
-    ft_scheduler *s;
-    const uint32_t prompt[] = {1};
-    client c = new_client();
-    c.stop_after = 4;
-    assert_ok(ft_model_open(&m, fixture_write("abort", &FIXTURE), &st), st);
-    assert_ok(ft_scheduler_new(&s, m, NULL, NULL, &st), st);
-    const ft_generate_request r = {.prompt = prompt, .prompt_count = 1, .max_new_tokens = 60, .sampling = {.top_p = 1}};
-    assert_ok(ft_scheduler_submit(s, &r, on_step, &c, &st), st);
-    wait_for(&c);
-    assert_int_equal(c.finish, FT_FINISH_ABORT);
-    assert_int_equal(c.steps, 5); /* the fourth answered, the fifth was the final one */
-    assert_int_equal(c.count, 4); /* the pass that read the prompt wrote the first */
-    ft_scheduler_free(s);
-    ft_model_close(m);
-}
-
-/* Holds the scheduler's thread until it is let go, so that a queue can be filled. */
-typedef struct gate {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    int entered, open;
-} gate;
-
-static void hold(void *context, ft_pool *pool)
-{
-    (void)pool;
-    gate *g = context;
-    pthread_mutex_lock(&g->lock);
-    g->entered = 1;
-    pthread_cond_broadcast(&g->changed);
-    while (!g->open)
-        pthread_cond_wait(&g->changed, &g->lock);
-    pthread_mutex_unlock(&g->lock);
-}
-
-typedef struct holder {
-    ft_scheduler *s;
-    gate *g;
-} holder;
-
-static void *hold_from_a_thread(void *argument)
-{
-    const holder *h = argument;
-    return ft_scheduler_call(h->s, hold, h->g, NULL) ? argument : NULL;
-}
-
-static void a_full_queue_refuses_and_freeing_ends_what_waits(void **state)
-{
-    (void)state;
-    ft_status st = {0};
-    ft_model *m;
-    ft_scheduler *s;
-    gate g = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
-    const uint32_t prompt[] = {1};
-    client clients[4];
-    assert_ok(ft_model_open(&m, fixture_write("queue", &FIXTURE), &st), st);
-    assert_ok(
-        ft_scheduler_new(&s, m, NULL, &(ft_scheduler_options){.threads = 1, .max_running = 1, .max_waiting = 2}, &st),
-        st);
-    holder h = {s, &g};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, hold_from_a_thread, &h), 0);
-    pthread_mutex_lock(&g.lock);
-    while (!g.entered)
-        pthread_cond_wait(&g.changed, &g.lock);
-    pthread_mutex_unlock(&g.lock);
-    const ft_generate_request r = {.prompt = prompt, .prompt_count = 1, .max_new_tokens = 60, .sampling = {.top_p = 1}};
-    for (int i = 0; i < 4; i++) {
-        clients[i] = new_client();
-        const ft_code rc = ft_scheduler_submit(s, &r, on_step, &clients[i], &st);
-        assert_int_equal(rc, i < 3 ? FT_OK : FT_ERR_LIMIT); /* one may run, two may wait */
-    }
-    assert_int_equal(ft_scheduler_get_load(s).waiting, 3);
-    pthread_mutex_lock(&g.lock);
-    g.open = 1;
-    pthread_cond_broadcast(&g.changed);
-    pthread_mutex_unlock(&g.lock);
-    void *failed;
-    assert_int_equal(pthread_join(thread, &failed), 0);
-    assert_null(failed);
-    ft_scheduler_free(s); /* while they run or wait */
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(clients[i].finals, 1);
-        assert_true(clients[i].finish == FT_FINISH_ABORT || clients[i].finish == FT_FINISH_LENGTH);
-    }
-    assert_int_equal(clients[3].steps, 0);
-    ft_model_close(m);
+    parts p = {demo(), demo_tokenizer()};
+    ft_test_each_allocation_fails(generate_four, &p);
+    ft_tokenizer_close(p.tokenizer);
+    ft_model_close(p.model);
 }
 
 /* --- Commands -------------------------------------------------------------------------------- */
@@ -739,6 +619,7 @@ int main(void)
         cmocka_unit_test(draws_follow_temperature_top_k_and_top_p),
         cmocka_unit_test(a_seed_names_one_stream_of_draws),
         cmocka_unit_test(log_probability_is_log_softmax),
+        cmocka_unit_test(a_score_holds_the_best_in_order_and_the_rank),
         cmocka_unit_test(greedy_continues_as_transformers_does),
         cmocka_unit_test(no_new_tokens_still_reads_the_prompt),
         cmocka_unit_test(the_text_ends_before_a_stop_string),
@@ -746,9 +627,6 @@ int main(void)
         cmocka_unit_test(a_bad_request_is_refused_with_its_reason),
         cmocka_unit_test(logits_that_are_not_finite_fail_the_step),
         cmocka_unit_test(every_allocation_of_a_generation_may_fail),
-        cmocka_unit_test(generations_side_by_side_are_what_they_are_alone),
-        cmocka_unit_test(an_answer_from_the_callback_aborts),
-        cmocka_unit_test(a_full_queue_refuses_and_freeing_ends_what_waits),
         cmocka_unit_test(generate_prints_one_json_object),
         cmocka_unit_test(without_a_tokenizer_ids_go_in_and_come_out),
         cmocka_unit_test(forward_writes_whole_files_or_none),

@@ -314,38 +314,6 @@ static void an_opted_out_owner_has_no_share(void **state)
     json_decref(answer);
 }
 
-/* The contract that evaluation harnesses depend on. */
-static void echoed_logprobs_score_the_prompt(void **state)
-{
-    (void)state;
-    need_server();
-    json_t *answer = ft_http_json(at, "POST", "/v1/completions",
-                                  "{\"prompt\":[300,301,302,303],\"max_tokens\":1,\"echo\":true,\"logprobs\":2,"
-                                  "\"temperature\":0}",
-                                  200);
-    const json_t *l = json_object_get(choice_of(answer, 0), "logprobs");
-    const json_t *tokens = json_object_get(l, "tokens"), *values = json_object_get(l, "token_logprobs");
-    const json_t *tops = json_object_get(l, "top_logprobs");
-    assert_int_equal(json_array_size(tokens), 5);
-    assert_int_equal(json_array_size(values), 5);
-    assert_int_equal(json_array_size(tops), 5);
-    assert_int_equal(json_array_size(json_object_get(l, "text_offset")), 5);
-    assert_true(json_is_null(json_array_get(values, 0)) && json_is_null(json_array_get(tops, 0)));
-    for (size_t t = 1; t < 5; t++) {
-        const double p = json_real_value(json_array_get(values, t));
-        const json_t *same = json_object_get(json_array_get(tops, t), json_string_value(json_array_get(tokens, t)));
-        assert_true(p < 0);
-        assert_true(json_real_value(same) == p);
-    }
-    json_decref(answer);
-    json_t *scored = ft_http_json(at, "POST", "/v1/completions",
-                                  "{\"prompt\":[300,301,302,303],\"max_tokens\":0,\"echo\":true,\"logprobs\":0}", 200);
-    const json_t *alone = json_object_get(json_object_get(choice_of(scored, 0), "logprobs"), "token_logprobs");
-    assert_int_equal(json_array_size(alone), 4);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(scored, "usage"), "completion_tokens")), 0);
-    json_decref(scored);
-}
-
 /* --- Refusals -------------------------------------------------------------------------- */
 
 static void what_cannot_be_done_is_refused_by_field(void **state)
@@ -775,7 +743,6 @@ int main(void)
         cmocka_unit_test(a_stream_joins_to_the_whole_answer),
         cmocka_unit_test(a_streamed_trace_ends_with_the_spans_that_are_stored),
         cmocka_unit_test(an_opted_out_owner_has_no_share),
-        cmocka_unit_test(echoed_logprobs_score_the_prompt),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_field),
         cmocka_unit_test(a_prompt_of_two_megabytes_is_too_large),
         cmocka_unit_test(wrong_methods_types_hosts_and_paths_are_told_apart),

@@ -85,6 +85,7 @@ static const field shared_fields[] = {
     {"logit_bias", VALUES("7", "\"a\"", "[1]", "{\"a\":1}", "{\"\":1}", "{\"-1\":1}", "{\"8192\":1}", "{\"1.0\":1}",
                           "{\" 1\":1}", "{\"99999999999999999999\":1}", "{\"1\":\"a\"}", "{\"1\":null}", "{\"1\":101}",
                           "{\"1\":-1e30}", "{\"1\":[1]}")},
+    {"prompt_logprobs", VALUES("-1", "21", "\"1\"", "[1]", "true", "1.5")},
     {"stream", bad_flags},
     {"ignore_eos", bad_flags},
     {"include_stop_str_in_output", bad_flags},
@@ -107,7 +108,6 @@ static const field completion_fields[] = {
     {"echo", bad_flags},
     {"best_of", VALUES("2", "\"1\"", "0", "[]")},
     {"suffix", VALUES("\"a\"", "7", "true")},
-    {"prompt_logprobs", VALUES("1", "\"1\"", "[1]")},
 };
 static const field chat_fields[] = {
     {"messages",

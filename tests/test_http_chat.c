@@ -186,7 +186,6 @@ static void what_chat_does_not_do_is_refused_by_name(void **state)
                {HELLO ",\"tool_choice\":\"required\"", "unsupported_parameter", "tool_choice"},
                {HELLO ",\"response_format\":{\"type\":\"json_object\"}", "unsupported_parameter", "response_format"},
                {HELLO ",\"continue_final_message\":true", "unsupported_parameter", "continue_final_message"},
-               {HELLO ",\"prompt_logprobs\":1", "unsupported_parameter", "prompt_logprobs"},
                {HELLO ",\"best_of\":4", "unsupported_parameter", "best_of"},
                {HELLO ",\"top_logprobs\":2", NULL, "top_logprobs"},
                {HELLO ",\"logprobs\":5", NULL, "logprobs"},

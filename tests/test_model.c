@@ -6,7 +6,7 @@
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
 #include "model/ft_rope.h"
-#include "model/ft_sampler.h"
+#include "model/ft_score.h"
 #include "model/ft_session.h"
 
 #include <math.h>
@@ -650,7 +650,7 @@ static void a_decode_step_in_reserved_room_allocates_nothing(void **state)
 }
 
 /* Opens, reads past the first reservation, and closes. */
-static ft_code open_and_read(const char *folder, ft_status *st)
+static ft_code open_and_read(void *folder, ft_status *st)
 {
     ft_model *m;
     ft_session *s = NULL;
@@ -674,20 +674,7 @@ static void every_allocation_may_fail(void **state)
     (void)state;
     fixture f = FIXTURE;
     f.shards = 2;
-    const char *folder = fixture_write("faults", &f);
-    for (long k = 1;; k++) {
-        ft_status st = {0};
-        ft_test_fail_allocation(k);
-        const ft_code rc = open_and_read(folder, &st);
-        const int failed = ft_test_allocation_failed();
-        ft_test_fail_allocation(0);
-        if (!failed) {
-            assert_ok(rc, st);
-            break;
-        }
-        assert_int_equal(rc, FT_ERR_MEM);
-        assert_true(st.msg[0]);
-    }
+    ft_test_each_allocation_fails(open_and_read, (void *)(uintptr_t)fixture_write("faults", &f));
 }
 
 int main(void)

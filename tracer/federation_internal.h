@@ -6,10 +6,12 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 typedef struct yaml_owner {
     char *name, *description;
     int64_t *expert;
+    bool opted_out;
     char **index;
     unsigned index_count;
 } yaml_owner;
@@ -93,7 +95,8 @@ struct ft_federation {
     ft_store_options store_options;
     ft_retention retention;
     ft_engine_options engine;
-    index_slot *slots; /* owner by owner */
+    uint64_t opted_out; /* bit e: expert e, whatever requests say */
+    index_slot *slots;  /* owner by owner */
     size_t slot_count;
 
     pthread_mutex_t lock; /* of `current`; held for a few instructions */

@@ -17,6 +17,7 @@ static const cyaml_schema_field_t owner_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, yaml_owner, name, 1, 200),
     CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, description, 0, 4000),
     CYAML_FIELD_INT_PTR("expert", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, expert),
+    CYAML_FIELD_BOOL("opted_out", CYAML_FLAG_OPTIONAL, yaml_owner, opted_out),
     CYAML_FIELD_SEQUENCE("index", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, index, &index_schema, 0,
                          MAX_INDEXES),
     CYAML_FIELD_END,

@@ -300,6 +300,24 @@ static ft_code open_owners(ft_federation *f, ft_status *st)
     return rc;
 }
 
+static ft_code take_opt_outs(ft_federation *f, ft_status *st)
+{
+    const yaml_federation *y = f->yaml;
+    const size_t experts = ft_model_get_config(f->model)->experts;
+    for (unsigned i = 0; i < y->owners_count; i++) {
+        const yaml_owner *o = &y->owners[i];
+        if (o->opted_out && !o->expert)
+            return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: owner %s is opted_out but has no expert", f->path,
+                           owner_line(f, o->name, 1), o->name);
+        if (o->opted_out)
+            f->opted_out |= UINT64_C(1) << *o->expert;
+    }
+    if (experts && (size_t)__builtin_popcountll(f->opted_out) == experts)
+        return ft_fail(st, FT_ERR_FORMAT, "%s:1: all %zu experts are opted_out; at least one must take part", f->path,
+                       experts);
+    return FT_OK;
+}
+
 static ft_code make_sets(ft_federation *f, ft_status *st)
 {
     static const char *const sentence_ends[] = {"\n", "."};
@@ -340,6 +358,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
         rc = make_sets(f, st);
     if (!rc)
         rc = open_owners(f, st);
+    if (!rc)
+        rc = take_opt_outs(f, st);
     if (rc)
         ft_federation_close(f);
     else
@@ -362,6 +382,11 @@ const char *ft_federation_listen(const ft_federation *f)
 ft_engine_options ft_federation_engine(const ft_federation *f)
 {
     return f->engine;
+}
+
+uint64_t ft_federation_opted_out(const ft_federation *f)
+{
+    return f->opted_out;
 }
 
 const char *ft_federation_chat_template(const ft_federation *f)

@@ -37,7 +37,8 @@ typedef struct ft_federation_limits {
 /* `path`: a federation.yaml or a folder that holds one. Relative paths in it are
  * relative to its folder. Opens model, tokenizer and indexes, and checks that they
  * belong together: a tokenizer digest or vocabulary that differs, an expert number
- * that the model lacks, two owners of one name or expert are FT_ERR_FORMAT. */
+ * that the model lacks, two owners of one name or expert, all experts opted out are
+ * FT_ERR_FORMAT. */
 FT_CHECKED ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st);
 void ft_federation_close(ft_federation *f);
 
@@ -64,6 +65,9 @@ const char *ft_federation_validation(const ft_federation *f);
 FT_CHECKED ft_code ft_federation_measure(ft_federation *f, ft_engine *e, int *measured, ft_status *st);
 const ft_usual *ft_federation_usual(const ft_federation *f); /* NULL: not known */
 const ft_tokenizer *ft_federation_tokenizer(const ft_federation *f);
+/* Experts of owners that federation.yaml has `opted_out`: they take no part in anything, whatever
+ * a request asks for; to be among the `without` of every session. */
+uint64_t ft_federation_opted_out(const ft_federation *f);
 /* "scripture,2": owners' names or expert numbers to a bit set; FT_ERR_ARG names what is neither. */
 FT_CHECKED ft_code ft_federation_experts(const ft_federation *f, const char *list, uint64_t *bits, ft_status *st);
 

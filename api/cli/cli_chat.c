@@ -110,6 +110,8 @@ static ft_code open_source(chat *c, ft_status *st)
         }
         if (!rc && c->without_list)
             rc = ft_federation_experts(c->federation, c->without_list, &c->without, st);
+        if (!rc)
+            c->without |= ft_federation_opted_out(c->federation);
         if (!rc && !c->template_name)
             c->template_name = ft_federation_chat_template(c->federation);
     } else {

@@ -5,7 +5,7 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_npy.h"
-#include "model/ft_sampler.h"
+#include "model/ft_score.h"
 #include "model/ft_session.h"
 
 #include <math.h>

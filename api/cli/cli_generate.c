@@ -163,6 +163,8 @@ static ft_code open_source(generate *g, ft_status *st)
         }
         if (!rc && g->without_list)
             rc = ft_federation_experts(g->federation, g->without_list, &g->without, st);
+        if (!rc)
+            g->without |= ft_federation_opted_out(g->federation);
     } else {
         rc = ft_model_open(&g->own_model, g->source, st);
         if (!rc)

@@ -1,6 +1,7 @@
 /* flextrace trace: spans, documents and owners of given texts or tokens. */
 #include "api/cli/cli.h"
 #include "api/cli/cli_evidence.h"
+#include "api/cli/cli_model_args.h"
 #include "api/cli/cli_render.h"
 
 #include "base/ft_file.h"
@@ -53,6 +54,8 @@ static const char help[] =
     "      --causal               how much less probable each span is without each expert, by one more\n"
     "                             pass of the model for each of them; a row asks with \"causal\": true\n"
     "      --threads N            for the model (default: all processors)\n"
+    "      --compute TYPE, --kv-type TYPE, --kv-memory BYTES   of the model, as with generate\n"
+    "                             (default: federation.yaml's, else float32)\n"
     "\n"
     "Examples:\n"
     "  echo '{\"text\":\"And it came to pass, that the king\"}' | flextrace trace -i scripture.index\n"
@@ -62,7 +65,8 @@ static const char help[] =
 static const cli_option options[] = {
     {"index", 'i', 1},     {"owner", 0, 1}, {"tokenizer", 't', 1}, {"model", 'm', 1},  {"bow", 0, 1},
     {"infini-gram", 0, 1}, {"eot", 0, 1},   {"text", 0, 1},        {"prompt", 'p', 1}, {"documents", 0, 1},
-    {"threads", 0, 1},     {"json", 0, 0},  {"causal", 0, 0},      {"help", 'h', 0},   {NULL, 0, 0},
+    {"threads", 0, 1},     {"json", 0, 0},  {"causal", 0, 0},      CLI_ENGINE_OPTIONS, {"help", 'h', 0},
+    {NULL, 0, 0},
 };
 
 /* What the command was asked for, and all that it opened. */
@@ -86,6 +90,8 @@ typedef struct tracing {
     int has_bow;
     ft_encoder *encoder;
     ft_pool *pool;
+    cli_engine how;
+    ft_engine *engine; /* of the model; one for all rows */
 } tracing;
 
 /* --- Opening ------------------------------------------------------------------ */
@@ -210,6 +216,21 @@ static ft_code open_loose(tracing *t, ft_status *st)
     return rc;
 }
 
+/* What federation.yaml says, and what was given here. */
+static ft_engine_options engine_options(const tracing *t)
+{
+    const ft_engine_options of_file = t->federation ? ft_federation_engine(t->federation) : (ft_engine_options){0};
+    return cli_engine_options(&t->how, &of_file);
+}
+
+static ft_code open_engine(tracing *t, ft_status *st)
+{
+    ft_engine_options how = engine_options(t);
+    how.no_prefix_cache = 1;
+    const ft_code rc = ft_pool_new(&t->pool, (unsigned)t->threads, st);
+    return rc ? rc : ft_engine_new(&t->engine, t->scope.model, t->pool, &how, st);
+}
+
 static ft_code open_all(tracing *t, ft_status *st)
 {
     ft_code rc;
@@ -229,9 +250,9 @@ static ft_code open_all(tracing *t, ft_status *st)
     if (!rc && t->scope.tokenizer)
         rc = ft_encoder_new(&t->encoder, t->scope.tokenizer, st);
     if (!rc && t->scope.model)
-        rc = ft_pool_new(&t->pool, (unsigned)t->threads, st);
+        rc = open_engine(t, st);
     if (!rc && t->federation) {
-        const ft_engine_options how = ft_federation_engine(t->federation);
+        const ft_engine_options how = engine_options(t);
         rc = cli_measure_usual(t->federation, t->pool, &how, st);
     }
     return rc;
@@ -239,6 +260,7 @@ static ft_code open_all(tracing *t, ft_status *st)
 
 static void close_all(tracing *t)
 {
+    ft_engine_free(t->engine);
     ft_pool_free(t->pool);
     ft_encoder_free(t->encoder);
     ft_token_set_release(&t->bow);
@@ -363,16 +385,22 @@ static ft_code read_rules(tracing *t, const json_t *row, request *r, ft_status *
     return rc;
 }
 
+/* Experts that federation.yaml leaves out of everything. */
+static uint64_t opted_out(const tracing *t)
+{
+    return t->federation ? ft_federation_opted_out(t->federation) : 0;
+}
+
 /* Reads prompt and response with the model, for its routing. The session must
  * outlive the routing's views. */
 static ft_code read_with_model(tracing *t, const request *r, ft_session **session, ft_routing *routing, ft_status *st)
 {
     const size_t count = r->prompt_count + r->response_count;
-    const ft_session_options o = {.max_tokens = count, .capture_routing = 1};
+    const ft_session_options o = {.without = opted_out(t), .max_tokens = count, .capture_routing = 1};
     if (count > ft_model_get_config(t->scope.model)->max_position)
         return ft_fail(st, FT_ERR_LIMIT, "%zu tokens are more than the model's context of %zu", count,
                        ft_model_get_config(t->scope.model)->max_position);
-    ft_code rc = ft_session_open(session, t->scope.model, t->pool, &o, st);
+    ft_code rc = ft_session_open_on(session, t->engine, &o, st);
     if (!rc && r->prompt_count)
         rc = ft_session_read(*session, r->prompt, r->prompt_count, &(ft_outputs){0}, NULL, st);
     if (!rc && r->response_count)
@@ -386,7 +414,7 @@ static ft_code read_with_model(tracing *t, const request *r, ft_session **sessio
 static ft_code find_causes(const tracing *t, const request *r, uint32_t **ids, ft_causal **out, ft_status *st)
 {
     const size_t count = r->prompt_count + r->response_count;
-    const ft_engine_options how = t->federation ? ft_federation_engine(t->federation) : (ft_engine_options){0};
+    const ft_engine_options how = engine_options(t);
     *ids = ft_alloc_array(count, sizeof(**ids));
     if (!*ids)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
@@ -407,7 +435,8 @@ static ft_code trace_request(tracing *t, const request *r, json_t **out, ft_stat
     ft_trace_input in = {.prompt = r->prompt,
                          .prompt_count = r->prompt_count,
                          .response = r->response,
-                         .response_count = r->response_count};
+                         .response_count = r->response_count,
+                         .without = opted_out(t)};
     ft_code rc = FT_OK;
     if (t->scope.model && ft_model_get_config(t->scope.model)->experts && r->prompt_count + r->response_count) {
         rc = read_with_model(t, r, &session, &routing, st);
@@ -512,6 +541,8 @@ static int add_operand(tracing *t, const char *value)
 static int take_option(tracing *t, const char *name, const char *value)
 {
     long long version = 4;
+    if (cli_is_engine_option(name))
+        return cli_take_engine_option("trace", name, value, &t->how) ? CLI_OK : CLI_USAGE;
     if (!strcmp(name, "index"))
         return add_path(t, value);
     if (!strcmp(name, "owner"))
