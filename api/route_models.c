@@ -33,9 +33,10 @@ static json_t *model_json(ft_request *q)
 {
     const ft_server *s = q->server;
     const ft_model_config *c = ft_model_get_config(s->model);
-    json_t *meta = json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "n_ctx_train", (json_int_t)c->max_position, "n_vocab",
+    json_t *meta = json_pack("{s:I,s:I,s:I,s:I,s:I,s:s?,s:o}", "n_ctx_train", (json_int_t)c->max_position, "n_vocab",
                              (json_int_t)c->vocab, "n_params", (json_int_t)ft_model_get_sizes(s->model).parameters,
-                             "n_experts", (json_int_t)c->experts, "experts_per_token", (json_int_t)c->top_k, "experts",
+                             "n_experts", (json_int_t)c->experts, "experts_per_token", (json_int_t)c->top_k,
+                             "chat_template", s->chat ? ft_chat_template_name(s->chat) : NULL, "experts",
                              experts_json(s->federation, ft_request_scope(q), c->experts));
     return json_pack("{s:s,s:s,s:I,s:s,s:o}", "id", ft_federation_name(s->federation), "object", "model", "created",
                      (json_int_t)s->created, "owned_by", "flextrace", "meta", meta);

@@ -63,7 +63,7 @@ typedef struct look {
     size_t after_line, after_column, found_line; /* 1-based; found_line 0: not found */
     int inclusive;                               /* the place is a mapping's start, thus its first key's too */
     unsigned char next[MAX_DEPTH + 2];           /* what comes next at each depth */
-    int integer, number;                         /* the last key is one that has an integer, a number */
+    int integer, number, boolean;                /* the last key is one that has such a value */
 } look;
 enum { NEXT_ANY, NEXT_KEY, NEXT_VALUE };
 
@@ -90,6 +90,12 @@ static int is_number(const char *text)
     return end != text && !*end;
 }
 
+/* libcyaml takes whatever is not "false" or the like for true. */
+static int is_boolean(const char *text)
+{
+    return !strcmp(text, "true") || !strcmp(text, "false") || !strcmp(text, "yes") || !strcmp(text, "no");
+}
+
 /* Whether a key of this name has a value of the type anywhere in the schema. */
 static int has_type(const cyaml_schema_value_t *v, cyaml_type_e type, const char *key, int depth)
 {
@@ -110,15 +116,21 @@ static ft_code count_node(look *l, const yaml_event_t *e, ft_status *st)
 {
     unsigned char *next = &l->next[l->depth];
     const char *text = e->type == YAML_SCALAR_EVENT ? (const char *)e->data.scalar.value : "";
-    const int wrong = (l->integer && !is_integer(text)) || (l->number && !is_number(text));
+    const int wrong =
+        (l->integer && !is_integer(text)) || (l->number && !is_number(text)) || (l->boolean && !is_boolean(text));
     if (*next == NEXT_VALUE && e->type == YAML_SCALAR_EVENT && wrong) {
         char what[100];
-        snprintf(what, sizeof(what), "%s is expected, not '%.40s'", l->integer ? "an integer" : "a number", text);
+        snprintf(what, sizeof(what), "%s is expected, not '%.40s'",
+                 l->integer  ? "an integer"
+                 : l->number ? "a number"
+                             : "true or false",
+                 text);
         return refuse(l, e, what, st);
     }
     const int key = *next == NEXT_KEY;
     l->integer = key && has_type(l->schema, CYAML_INT, text, 0);
     l->number = key && has_type(l->schema, CYAML_FLOAT, text, 0);
+    l->boolean = key && has_type(l->schema, CYAML_BOOL, text, 0);
     if (*next != NEXT_ANY)
         *next = *next == NEXT_KEY ? NEXT_VALUE : NEXT_KEY;
     return FT_OK;

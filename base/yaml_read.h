@@ -1,9 +1,8 @@
 /* yaml_read: a configuration file in YAML into a struct, by a libcyaml schema.
  *
  * Messages start with "PATH:LINE:". An unknown or repeated key is named with its line, what is no
- * integer or number is refused where one is expected, and so are aliases, a second document, nesting deeper than 8,
- * NUL characters, and files beyond YAML_MOST_BYTES.
- * Threads  any. */
+ * integer, number or boolean is refused where one is expected, and so are aliases, a second document, nesting deeper
+ * than 8, NUL characters, and files beyond YAML_MOST_BYTES. Threads  any. */
 #ifndef FT_YAML_READ_H
 #define FT_YAML_READ_H
 #include "base/ft_status.h"

@@ -141,6 +141,30 @@ static void a_list_of_owners_and_numbers_names_experts(void **state)
     ft_federation_close(f);
 }
 
+static void owners_that_opted_out_are_a_bit_set(void **state)
+{
+    (void)state;
+    ft_federation *f;
+    ft_status st;
+    assert_ok(open_yaml(good, &f, &st), st);
+    assert_int_equal(ft_federation_opted_out(f), 0);
+    ft_federation_close(f);
+    assert_ok(open_yaml("model: model\nowners:\n  - {name: a, expert: 4, opted_out: true}\n"
+                        "  - {name: b, expert: 1, opted_out: false}\n  - {name: c, expert: 0, opted_out: yes}\n",
+                        &f, &st),
+              st);
+    assert_int_equal(ft_federation_opted_out(f), 16 | 1);
+    ft_federation_close(f);
+    refused("model: model\nowners:\n  - name: a\n    opted_out: true\n", "federation.yaml:3:", "no expert");
+    refused("model: model\nowners:\n  - name: a\n    expert: 1\n    opted_out: perhaps\n",
+            "federation.yaml:5:", "true or false is expected, not 'perhaps'");
+    char all[600] = "model: model\nowners:\n";
+    for (int e = 0; e < 6; e++)
+        snprintf(all + strlen(all), sizeof(all) - strlen(all), "  - {name: o%c, expert: %d, opted_out: true}\n",
+                 'a' + e, e);
+    refused(all, "federation.yaml:1:", "all 6 experts are opted_out");
+}
+
 /* --- What does not ---------------------------------------------------------------------- */
 
 static void an_unknown_key_is_an_error_with_its_own_line(void **state)
@@ -377,6 +401,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_federation_opens_with_model_owners_and_indexes),
         cmocka_unit_test(a_list_of_owners_and_numbers_names_experts),
+        cmocka_unit_test(owners_that_opted_out_are_a_bit_set),
         cmocka_unit_test(an_unknown_key_is_an_error_with_its_own_line),
         cmocka_unit_test(wrong_types_values_and_syntax_are_errors_with_a_line),
         cmocka_unit_test(what_a_configuration_has_no_use_for_is_refused),

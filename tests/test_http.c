@@ -314,6 +314,71 @@ static void an_opted_out_owner_has_no_share(void **state)
     json_decref(answer);
 }
 
+/* What federation.yaml leaves out stays out, whatever a request says. */
+static void an_owner_that_opted_out_takes_no_part_in_anything(void **state)
+{
+    (void)state;
+    need_server();
+    stop_server();
+    char *yaml = ft_test_read(ft_test_federation(""), NULL), *text;
+    char *place = strstr(yaml, "name: scripture,");
+    assert_true(asprintf(&text, "%.*sopted_out: true, %s", (int)(place - yaml), yaml, place) > 0);
+    ft_status st = {0};
+    assert_ok(ft_federation_open(&federation, ft_test_write("federation.yaml", text, strlen(text)), &st), st);
+    assert_ok(ft_server_start(&server, federation, &(ft_server_options){.threads = 1}, &st), st);
+    at = ft_server_address(server);
+    json_t *model = ft_http_json(at, "GET", "/v1/models/test", NULL, 200);
+    const json_t *experts = json_object_get(json_object_get(model, "meta"), "experts");
+    assert_string_equal(text_at(json_array_get(experts, 0), "state"), "active");
+    assert_string_equal(text_at(json_array_get(experts, 1), "state"), "opted_out");
+    json_decref(model);
+    json_t *owners = ft_http_json(at, "GET", "/v1/owners", NULL, 200);
+    assert_string_equal(text_at(json_array_get(json_object_get(owners, "data"), 1), "state"), "opted_out");
+    json_decref(owners);
+    static const char *const bodies[] = {
+        "{\"prompt\":\"a\",\"max_tokens\":4,\"flextrace\":{\"trace\":true,\"store\":false}}",
+        "{\"prompt\":\"a\",\"max_tokens\":4,\"flextrace\":{\"trace\":true,\"store\":false,\"without\":[\"public\"]}}",
+        "{\"prompt\":\"a\",\"max_tokens\":4,\"flextrace\":{\"trace\":true,\"store\":false,\"only\":[\"public\",2]}}",
+    };
+    for (size_t i = 0; i < 3; i++) {
+        json_t *answer = ft_http_json(at, "POST", "/v1/completions", bodies[i], 200);
+        const json_t *all = json_object_get(json_object_get(choice_of(answer, 0), "flextrace"), "experts");
+        assert_string_equal(text_at(json_array_get(all, 1), "state"), "opted_out");
+        assert_true(json_number_value(json_object_get(json_array_get(all, 1), "share")) == 0);
+        json_decref(answer);
+    }
+    json_t *plain =
+        ft_http_json(at, "POST", "/v1/completions",
+                     "{\"prompt\":\"a\",\"max_tokens\":8,\"temperature\":0,\"return_token_ids\":true}", 200);
+    json_t *trace = ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"In the beginning\",\"routing\":true}", 200);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(trace, "without"), 0)), "scripture");
+    json_decref(trace);
+    json_decref(ft_http_json(at, "GET", "/readyz", NULL, 200)); /* the probe leaves it out too */
+    json_t *error = ft_http_json(at, "POST", "/v1/completions",
+                                 "{\"prompt\":\"a\",\"flextrace\":{\"only\":[\"public\",\"scripture\"]}}", 403);
+    assert_string_equal(text_at(json_object_get(error, "error"), "code"), "expert_opted_out");
+    assert_string_equal(text_at(json_object_get(error, "error"), "type"), "permission_error");
+    json_decref(error);
+    json_decref(ft_http_json(at, "POST", "/v1/completions",
+                             "{\"prompt\":\"a\",\"flextrace\":{\"without\":[0,2,3,4,5]}}", 400)); /* nobody left */
+    ft_reply metrics = ft_http(at, "GET", "/metrics", NULL, NULL);
+    assert_non_null(strstr(metrics.body, "\nflextrace_expert_opted_out{owner=\"scripture\"} 1\n"));
+    assert_non_null(strstr(metrics.body, "\nflextrace_expert_opted_out{owner=\"public\"} 0\n"));
+    ft_reply_release(&metrics);
+    stop_server();
+    start_server("");
+    json_t *same = ft_http_json(at, "POST", "/v1/completions",
+                                "{\"prompt\":\"a\",\"max_tokens\":8,\"temperature\":0,\"return_token_ids\":true,"
+                                "\"flextrace\":{\"without\":[\"scripture\"]}}",
+                                200);
+    assert_true(json_equal(json_object_get(choice_of(plain, 0), "token_ids"),
+                           json_object_get(choice_of(same, 0), "token_ids")));
+    json_decref(plain);
+    json_decref(same);
+    free(text);
+    free(yaml);
+}
+
 /* --- Refusals -------------------------------------------------------------------------- */
 
 static void what_cannot_be_done_is_refused_by_field(void **state)
@@ -743,6 +808,7 @@ int main(void)
         cmocka_unit_test(a_stream_joins_to_the_whole_answer),
         cmocka_unit_test(a_streamed_trace_ends_with_the_spans_that_are_stored),
         cmocka_unit_test(an_opted_out_owner_has_no_share),
+        cmocka_unit_test(an_owner_that_opted_out_takes_no_part_in_anything),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_field),
         cmocka_unit_test(a_prompt_of_two_megabytes_is_too_large),
         cmocka_unit_test(wrong_methods_types_hosts_and_paths_are_told_apart),

@@ -309,7 +309,7 @@ static int send_and_stall(const char *body)
     const int fd = ft_http_connect(at), small = 4096;
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
     snprintf(head, sizeof(head),
-             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
              "Content-Length: %zu\r\n\r\n",
              strlen(body));
     ft_http_send(fd, head, strlen(head));
@@ -317,8 +317,8 @@ static int send_and_stall(const char *body)
     return fd;
 }
 
-/* Each asks for a stream of some 20 MB and takes none of it: what waits for them is
- * bounded, they are cut off, and their work ends with them. */
+/* Each asks for a stream of some 20 MB (two thousand bytes a token, for its numbers) and
+ * takes none of it: what waits for them is bounded, they are cut off, and their work ends with them. */
 static void clients_that_stop_reading_are_cut_off(void **state)
 {
     (void)state;
@@ -333,7 +333,7 @@ static void clients_that_stop_reading_are_cut_off(void **state)
     int fds[CLIENTS];
     for (size_t i = 0; i < CLIENTS; i++)
         fds[i] = send_and_stall("{\"prompt\":\"In the beginning\",\"max_tokens\":900,\"n\":64,\"ignore_eos\":true,"
-                                "\"stream\":true,\"flextrace\":{\"trace\":true,\"store\":false}}");
+                                "\"stream\":true,\"logprobs\":20,\"flextrace\":{\"trace\":true,\"store\":false}}");
     const double from = seconds();
     size_t served = 0;
     while (sample(done) < before + CLIENTS + (double)served || sample("flextrace_requests_running") > 0) {
@@ -352,6 +352,51 @@ static void clients_that_stop_reading_are_cut_off(void **state)
     serves();
 }
 
+/* Waits until so many generations are in the queue. */
+static void until_waiting(double count)
+{
+    const struct timespec moment = {.tv_nsec = 5000000};
+    for (int tries = 0; sample("flextrace_requests_waiting") != count; tries++) {
+        if (tries == 4000)
+            fail_msg("%g generations wait, not %g", sample("flextrace_requests_waiting"), count);
+        nanosleep(&moment, NULL);
+    }
+}
+
+/* One runs and one may wait: when that one leaves, the next finds room at once, though the
+ * running one goes on. */
+static void who_leaves_the_queue_makes_room(void **state)
+{
+    (void)state;
+    need_server();
+    stop_server();
+    start_server("limits: {max_running: 1, max_waiting: 1}\n");
+    const int running = send_and_stall("{\"prompt\":\"a\",\"max_tokens\":1000,\"ignore_eos\":true,\"stream\":true}");
+    for (int tries = 0; sample("flextrace_requests_running") != 1; tries++)
+        assert_true(tries < 4000);
+    static const char short_one[] = "{\"prompt\":\"a\",\"max_tokens\":1}";
+    for (int round = 0; round < 3; round++) {
+        const int waits = send_and_stall(short_one);
+        until_waiting(1);
+        ft_reply r = ft_http(at, "POST", "/v1/completions", NULL, short_one);
+        assert_int_equal(r.status, 503);
+        ft_reply_release(&r);
+        close(waits);
+        /* A stream's head is sent as soon as it is admitted. */
+        const int next = send_and_stall("{\"prompt\":\"a\",\"max_tokens\":1,\"stream\":true}");
+        char head[13] = "";
+        assert_int_equal(recv(next, head, 12, MSG_WAITALL), 12);
+        assert_string_equal(head, "HTTP/1.1 200");
+        assert_true(sample("flextrace_requests_running") == 1);
+        assert_true(sample("flextrace_requests_waiting") == 1);
+        close(next);
+        until_waiting(0); /* by the clock, without anybody who asks for the place */
+    }
+    close(running);
+    stop_server();
+    start_server("chat_template: chatml\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +406,7 @@ int main(void)
         cmocka_unit_test(unknown_fields_by_the_thousand_are_ignored),
         cmocka_unit_test(five_hundred_silent_clients_keep_nobody_out),
         cmocka_unit_test(clients_that_stop_reading_are_cut_off),
+        cmocka_unit_test(who_leaves_the_queue_makes_room),
     };
     return cmocka_run_group_tests(tests, open_with_template, close_all);
 }

@@ -617,6 +617,49 @@ static void readiness_names_owners_whose_newest_index_is_bad_and_stays_ready(voi
     stop_server();
 }
 
+static int has_line(const char *line)
+{
+    ft_reply r = ft_http(at, "GET", "/metrics", NULL, NULL);
+    const int found = strstr(r.body, line) != NULL;
+    ft_reply_release(&r);
+    return found;
+}
+
+static void shell(const char *command)
+{
+    char *err;
+    const int code = ft_test_shell(command, NULL, &err);
+    if (code)
+        fail_msg("%s: %d: %s", command, code, err);
+    free(err);
+}
+
+/* What an owner takes down while the server runs is counted, and told as open until it has
+ * left the disk. */
+static void takedowns_are_counted_and_open_until_they_are_compacted(void **state)
+{
+    (void)state;
+    ft_status st;
+    if (!ft_test_federation(""))
+        skip();
+    assert_ok(replace_scripture(MANY, &st), st);
+    start_server("");
+    setenv("INDEX", ft_test_path("scripture.index"), 1);
+    assert_true(has_line("\nflextrace_takedown_documents_total{owner=\"scripture\"} 0\n"));
+    assert_true(has_line("\nflextrace_takedowns_open 0\n"));
+    shell("\"$FLEXTRACE\" index remove \"$INDEX\" --id s-0 --id s-2");
+    assert_int_equal(count_now(), MANY - 2); /* a request that looks */
+    assert_true(has_line("\nflextrace_takedown_documents_total{owner=\"scripture\"} 2\n"));
+    assert_true(has_line("\nflextrace_takedown_documents_total{owner=\"public\"} 0\n"));
+    assert_true(has_line("\nflextrace_index_tombstones{owner=\"scripture\"} 2\n"));
+    assert_true(has_line("\nflextrace_takedowns_open 2\n"));
+    shell("\"$FLEXTRACE\" index compact \"$INDEX\"");
+    assert_int_equal(count_now(), MANY - 2);
+    assert_true(has_line("\nflextrace_takedown_documents_total{owner=\"scripture\"} 2\n"));
+    assert_true(has_line("\nflextrace_takedowns_open 0\n"));
+    stop_server();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -630,6 +673,7 @@ int main(void)
         cmocka_unit_test(every_failed_allocation_of_a_refresh_keeps_the_old_state),
         cmocka_unit_test(a_server_answers_while_an_index_is_replaced_again_and_again),
         cmocka_unit_test(the_request_after_a_replacement_sees_it),
+        cmocka_unit_test(takedowns_are_counted_and_open_until_they_are_compacted),
         cmocka_unit_test(readiness_names_owners_whose_newest_index_is_bad_and_stays_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,9 +106,10 @@ export async function* events(stream) {
   }
 }
 
-/* Runs a completion; calls onChunk(chunk) for each event until [DONE]. */
+/* Runs a completion, of a `prompt` or of `messages`; calls onChunk(chunk) for each event until [DONE]. */
 export async function complete(body, signal, onChunk) {
-  const response = await request("/v1/completions", post({ ...body, stream: true }, signal));
+  const path = body.messages ? "/v1/chat/completions" : "/v1/completions";
+  const response = await request(path, post({ ...body, stream: true }, signal));
   try {
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;

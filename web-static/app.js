@@ -1,7 +1,7 @@
-/* app.js: joins the page's parts: modes and forms, generation and tracing, what is shown, and the
+/* app.js: joins the page's parts: modes and forms, generation, chat and tracing, what is shown, and the
  * address (#trc_… opens a stored trace). The parts do not know each other; only this file does. */
 import * as api from "./api.js";
-import { byId, number, percent, plural } from "./dom.js";
+import { byId, el, number, percent, plural, visible } from "./dom.js";
 import { DocumentPanel } from "./document-panel.js";
 import { Heatmap } from "./heatmap.js";
 import { Owners } from "./owners.js";
@@ -12,6 +12,7 @@ const state = {
   trace: null, /* the trace that is shown */
   busy: null, /* AbortController of what runs */
   retry: null, /* what "Try again" does */
+  talk: [], /* the conversation: {role, content}, answers with `nodes`, as they were coloured */
 };
 let owners, view, panel, heatmap;
 
@@ -52,7 +53,8 @@ function begin(title) {
   byId("result-facts").textContent = "";
   byId("copy-link").hidden = byId("reading-hint").hidden = byId("empty").hidden = true;
   byId("response").classList.add("waiting");
-  byId("trace").disabled = byId("generate").disabled = true;
+  byId("talk").hidden = true;
+  byId("trace").disabled = byId("generate").disabled = byId("send").disabled = byId("forget").disabled = true;
   return state.busy.signal;
 }
 function end() {
@@ -60,11 +62,12 @@ function end() {
   byId("result").setAttribute("aria-busy", "false");
   byId("response").classList.remove("waiting", "streaming");
   const atStop = document.activeElement === byId("stop");
+  const writes = byId("stop").nextElementSibling;
   byId("stop").hidden = true;
-  byId("generate").hidden = false;
-  byId("trace").disabled = false;
+  byId("generate").hidden = byId("send").hidden = false;
+  byId("trace").disabled = byId("forget").disabled = false;
   updateAdvice();
-  if (atStop) byId("generate").focus();
+  if (atStop) writes.focus();
 }
 function showEmpty(text) {
   byId("empty").textContent = text;
@@ -150,50 +153,98 @@ function setting(id) {
   return value;
 }
 
+/* Streams what `body` asks for into the text, and shows its trace. `prompt` is what stands before it on
+ * the page; what is stopped is kept, and traced as `context` and text. */
+async function write(signal, title, body, prompt, context) {
+  const without = owners.without();
+  body = { model: state.model, ...body, flextrace: { without, trace: true, store: true } };
+  for (const id of ["max_tokens", "temperature", "top_p", "top_k", "seed"]) body[id] = setting(id);
+  byId("stop").nextElementSibling.hidden = true;
+  byId("stop").hidden = false;
+  byId("stop").focus();
+  view.begin(prompt);
+  byId("response").classList.add("streaming");
+  announce("Generating.");
+  let last = null;
+  let unread = "";
+  try {
+    await api.complete(body, signal, (chunk) => {
+      const extra = chunk.flextrace ?? {};
+      for (const choice of chunk.choices ?? []) {
+        const text = choice.text ?? choice.delta?.content ?? "";
+        if (text || extra.shares?.length) view.append(text, extra.shares ?? [], extra.pieces);
+        unread += text;
+        if (choice.finish_reason) last = extra;
+      }
+      if (extra.spans && !extra.trace_id) view.change(extra.spans);
+      byId("result-facts").textContent = plural(view.length, "token");
+      const experts = view.shares?.map((share, id) => ({ id, share, state: without.includes(owners.ofExpert(id)) ? "opted_out" : "active" }));
+      owners.show(experts, view.spans, view.length);
+      const sentence = unread.lastIndexOf(".") + 1; /* read out whole sentences, not tokens */
+      if (sentence) announce(unread.slice(0, sentence));
+      unread = unread.slice(sentence);
+    });
+  } catch (error) {
+    if (error.name !== "AbortError" || state.busy?.signal !== signal || !view.text) throw error;
+    const text = view.text; /* stopped: what there is gets traced */
+    show(onPage(await api.postTrace({ text, prompt: context, without }), prompt), `${title}, stopped`);
+    return;
+  }
+  const opened = view.selected;
+  const trace = last?.trace_id /* none where the server keeps no traces */
+    ? await api.getTrace(last.trace_id)
+    : await api.postTrace({ text: view.text, prompt: context, without }, signal, false);
+  show(onPage(trace, prompt), title);
+  const same = opened && view.spans.find((span) => span.start === opened.start);
+  if (same) openSpan(same);
+}
+/* A chat's prompt is the whole conversation with its marks: the page shows it turn by turn instead. */
+const onPage = (trace, prompt) => ({ ...trace, prompt: { ...trace.prompt, text: prompt } });
+
 function generate() {
   const prompt = byId("prompt").value;
-  const without = owners.without();
-  run("Generated text", async (signal) => {
-    const body = { model: state.model, prompt, flextrace: { without, trace: true, store: true } };
-    for (const id of ["max_tokens", "temperature", "top_p", "top_k", "seed"]) body[id] = setting(id);
-    byId("generate").hidden = true;
-    byId("stop").hidden = false;
-    byId("stop").focus();
-    view.begin(prompt);
-    byId("response").classList.add("streaming");
-    announce("Generating.");
-    let last = null;
-    let unread = "";
+  run("Generated text", (signal) => write(signal, "Generated text", { prompt }, prompt, prompt));
+}
+
+/* ---- chat ---- */
+
+function drawTalk(turns) {
+  byId("talk").replaceChildren(
+    ...turns.map(({ role, content, nodes }) =>
+      el("li", { class: `turn ${role}`, dir: "auto" }, el("span", { class: "sr" }, role === "user" ? "You: " : "Answer: "),
+        ...(nodes?.map((node) => node.cloneNode(true)) ?? [visible(content)]))),
+  );
+  byId("talk").hidden = !turns.length;
+  byId("forget").hidden = !turns.length;
+}
+
+function chat() {
+  const content = byId("message").value.trim();
+  const before = state.talk;
+  const turns = [...before, { role: "user", content }];
+  run("Answer", async (signal) => {
+    drawTalk(turns);
+    byId("message").value = "";
     try {
-      await api.complete(body, signal, (chunk) => {
-        const extra = chunk.flextrace ?? {};
-        for (const choice of chunk.choices ?? []) {
-          if (choice.text || extra.shares?.length) view.append(choice.text, extra.shares ?? [], extra.pieces);
-          unread += choice.text;
-          if (choice.finish_reason) last = extra;
-        }
-        if (extra.spans && !extra.trace_id) view.change(extra.spans);
-        byId("result-facts").textContent = plural(view.length, "token");
-        const experts = view.shares?.map((share, id) => ({ id, share, state: without.includes(owners.ofExpert(id)) ? "opted_out" : "active" }));
-        owners.show(experts, view.spans, view.length);
-        const sentence = unread.lastIndexOf(".") + 1; /* read out whole sentences, not tokens */
-        if (sentence) announce(unread.slice(0, sentence));
-        unread = unread.slice(sentence);
-      });
+      const messages = turns.map(({ role, content }) => ({ role, content }));
+      await write(signal, "Answer", { messages }, "", messages.map((turn) => turn.content).join("\n"));
+      const nodes = [...byId("response").querySelectorAll(".token")].map((node) => node.cloneNode(true));
+      for (const node of nodes) node.classList.remove("chosen", "pointed");
+      state.talk = [...turns, { role: "assistant", content: view.text, nodes }];
     } catch (error) {
-      if (error.name !== "AbortError" || state.busy?.signal !== signal || !view.text) throw error;
-      const text = view.text; /* stopped: what there is gets traced */
-      show(await api.postTrace({ text, prompt, without }), "Generated text, stopped");
-      return;
+      if (state.talk === before) {
+        byId("message").value ||= content; /* nothing is lost */
+        byId("forget").hidden = !before.length;
+      }
+      throw error;
     }
-    const opened = view.selected;
-    const trace = last?.trace_id /* none where the server keeps no traces */
-      ? await api.getTrace(last.trace_id)
-      : await api.postTrace({ text: view.text, prompt, without }, signal, false);
-    show(trace, "Generated text");
-    const same = opened && view.spans.find((span) => span.start === opened.start);
-    if (same) openSpan(same);
   });
+}
+
+function forget() {
+  state.talk = [];
+  drawTalk([]);
+  byId("message").focus();
 }
 
 /* ---- trace a text ---- */
@@ -221,13 +272,18 @@ function selectTab(tab, focus) {
     other.tabIndex = on ? 0 : -1;
     byId(other.getAttribute("aria-controls")).hidden = !on;
   }
+  const primary = byId(tab.getAttribute("aria-controls")).querySelector(".primary");
+  if (tab.id !== "tab-trace") { /* what both that write have */
+    primary.parentNode.prepend(byId("sampling"));
+    if (!state.busy) primary.before(byId("stop"));
+  }
   if (focus) tab.focus();
 }
 
 /* What the forms cannot do now, said before it is tried. */
 function updateAdvice() {
   const nobody = !owners?.anyLeft();
-  byId("generate").disabled = nobody || !state.model || state.busy !== null;
+  byId("generate").disabled = byId("send").disabled = nobody || !state.model || state.busy !== null;
   const out = owners?.without() ?? [];
   const shown = state.trace?.without ?? [];
   const changed = state.trace && (out.length !== shown.length || out.some((name) => !shown.includes(name)));
@@ -236,18 +292,19 @@ function updateAdvice() {
     : nobody
     ? "At least one owner must take part."
     : changed
-      ? `The owners changed; ${state.trace.finish_reason ? "generate" : "trace"} again to see what that changes.`
+      ? `The owners changed; ${!state.trace.finish_reason ? "trace" : byId("talk").hidden ? "generate" : "ask"} again to see what that changes.`
       : "";
 }
 
 function wire() {
-  const tabs = [...document.querySelectorAll('[role="tab"]')];
+  const tabs = [...document.querySelectorAll('[role="tab"]:not([hidden])')];
   for (const tab of tabs) {
     tab.addEventListener("click", () => selectTab(tab));
     tab.addEventListener("keydown", (event) => {
       if (["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) {
         event.preventDefault();
-        selectTab(tabs[event.key === "Home" ? 0 : event.key === "End" ? 1 : 1 - tabs.indexOf(tab)], true);
+        const by = event.key === "ArrowLeft" ? tabs.length - 1 : 1;
+        selectTab(event.key === "Home" ? tabs[0] : event.key === "End" ? tabs.at(-1) : tabs[(tabs.indexOf(tab) + by) % tabs.length], true);
       }
     });
   }
@@ -255,6 +312,12 @@ function wire() {
     event.preventDefault();
     if (!byId("generate").disabled) generate();
   });
+  byId("pane-chat").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!byId("message").value.trim()) byId("message").focus();
+    else if (!byId("send").disabled) chat();
+  });
+  byId("forget").addEventListener("click", forget);
   byId("pane-trace").addEventListener("submit", (event) => {
     event.preventDefault();
     const text = byId("text").value;
@@ -267,7 +330,7 @@ function wire() {
     });
   byId("stop").addEventListener("click", () => {
     state.busy?.abort();
-    byId("prompt").focus();
+    byId("stop").form.querySelector("textarea").focus();
   });
   byId("copy-link").addEventListener("click", async () => {
     try {
@@ -326,6 +389,7 @@ async function open() {
   });
   state.federation = [list.federation ?? state.model, experts.length && plural(experts.length, "expert"), plural(list.data.length, "owner")].filter(Boolean).join(" · ");
   byId("state").title = `${number(list.data.reduce((sum, owner) => sum + (owner.tokens ?? 0), 0))} tokens indexed`;
+  byId("tab-chat").hidden = !model?.meta?.chat_template;
   wire();
   if (!state.model) selectTab(byId("tab-trace"));
   await checkState();

@@ -63,10 +63,10 @@ static const char help[] =
     "  flextrace trace demo/federation.yaml --text \"In the beginning God created\"\n";
 
 static const cli_option options[] = {
-    {"index", 'i', 1},     {"owner", 0, 1}, {"tokenizer", 't', 1}, {"model", 'm', 1},  {"bow", 0, 1},
-    {"infini-gram", 0, 1}, {"eot", 0, 1},   {"text", 0, 1},        {"prompt", 'p', 1}, {"documents", 0, 1},
-    {"threads", 0, 1},     {"json", 0, 0},  {"causal", 0, 0},      CLI_ENGINE_OPTIONS, {"help", 'h', 0},
-    {NULL, 0, 0},
+    {"index", 'i', 1},  {"owner", 0, 1},       {"tokenizer", 't', 1}, {"model", 'm', 1},
+    {"bow", 0, 1},      {"infini-gram", 0, 1}, {"eot", 0, 1},         {"text", 0, 1},
+    {"prompt", 'p', 1}, {"documents", 0, 1},   {"threads", 0, 1},     {"json", 0, 0},
+    {"causal", 0, 0},   CLI_ENGINE_OPTIONS,    {"help", 'h', 0},      {NULL, 0, 0},
 };
 
 /* What the command was asked for, and all that it opened. */
@@ -421,7 +421,7 @@ static ft_code find_causes(const tracing *t, const request *r, uint32_t **ids, f
     if (r->prompt_count)
         memcpy(*ids, r->prompt, r->prompt_count * sizeof(**ids));
     memcpy(*ids + r->prompt_count, r->response, r->response_count * sizeof(**ids));
-    const cli_timeline line = {.ids = *ids, .first = r->prompt_count, .count = count};
+    const cli_timeline line = {.ids = *ids, .first = r->prompt_count, .count = count, .without = opted_out(t)};
     return cli_find_causes(t->scope.model, t->pool, &how, &line, out, st);
 }
 

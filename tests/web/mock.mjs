@@ -124,7 +124,10 @@ function store(result) {
   return stored.get(id);
 }
 
+/* Of a prompt, or of messages. */
 async function complete(body, response) {
+  const chat = Boolean(body.messages);
+  body.prompt ??= body.messages.map((m) => `<|im_start|>${m.role}\n${m.content}<|im_end|>\n`).join("");
   if (body.max_tokens > 4096)
     return answer(response, 400, { error: { message: `${body.max_tokens} new tokens do not fit into the 1024 positions of the model`, type: "invalid_request_error", param: "max_tokens", code: "context_length_exceeded" } });
   response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-cache" });
@@ -132,7 +135,7 @@ async function complete(body, response) {
   const text = tokenize(DEMO.text).slice(0, body.max_tokens ?? 16).join("");
   const full = trace(text, body.prompt, without, { temperature: body.temperature, seed: body.seed ?? 1234, max_tokens: body.max_tokens });
   const send = (extra, piece, finish = null) =>
-    response.write(`data: ${JSON.stringify({ id: "cmpl-1", object: "text_completion", choices: [{ index: 0, text: piece, finish_reason: finish }], flextrace: extra })}\n\n`);
+    response.write(`data: ${JSON.stringify({ id: "cmpl-1", object: chat ? "chat.completion.chunk" : "text_completion", choices: [{ index: 0, ...(chat ? { delta: piece ? { content: piece } : {} } : { text: piece }), finish_reason: finish }], flextrace: extra })}\n\n`);
   response.write(": ping\n\n");
   for (let t = 0; t < full.tokens.length && !response.destroyed; t++) {
     const spans = full.spans.map((s, i) => ({ op: "add", id: `s${i}`, ...s, docs: undefined })).filter((s) => s.end === t + 1);
@@ -155,7 +158,7 @@ async function handle(request, response) {
   const route_ = `${request.method} ${url.pathname}`;
   if (route_ === "GET /readyz") return answer(response, 200, { status: "ok" });
   if (route_ === "GET /v1/models")
-    return answer(response, 200, { object: "list", data: [{ id: "mock", object: "model", meta: { experts: OWNERS.map((owner, id) => ({ id, owner, state: "active" })) } }] });
+    return answer(response, 200, { object: "list", data: [{ id: "mock", object: "model", meta: { chat_template: "chatml", experts: OWNERS.map((owner, id) => ({ id, owner, state: "active" })) } }] });
   if (route_ === "GET /v1/owners")
     return answer(response, 200, {
       object: "list",
@@ -163,7 +166,7 @@ async function handle(request, response) {
       data: OWNERS.map((name, expert) => ({ name, expert, description: `the ${name} corpus`, documents: corpora[name].length, tokens: docs.filter((d) => d.owner === name).reduce((n, d) => n + d.tokens.length, 0) })),
     });
   if (route_ === "GET /v1/demo") return answer(response, 200, DEMO);
-  if (route_ === "POST /v1/completions") return complete(JSON.parse(body), response);
+  if (route_ === "POST /v1/completions" || route_ === "POST /v1/chat/completions") return complete(JSON.parse(body), response);
   if (route_ === "POST /v1/traces") {
     const { text, prompt, store: keep, without } = JSON.parse(body);
     if (!text) return answer(response, 422, { title: "Request validation failed", detail: "text: must not be empty", status: 422 });

@@ -112,6 +112,47 @@ test("somebody must take part: with every owner off nothing can be generated", a
   assert.match(await page.textContent("#advice"), /At least one owner/);
 });
 
+/* The stand-in has a template; the demo model is served with one (run.sh). */
+test("chats: answers stream in coloured, the conversation goes on and can begin anew", async (page) => {
+  await page.click("#tab-chat");
+  assert.ok(await page.isVisible("#sampling"), "sampling comes along");
+  await page.click("#sampling summary");
+  await page.fill("#max_tokens", "20");
+  await page.fill("#temperature", "0");
+  for (const [turn, message] of ["In the beginning", "<b>And then</b>?"].entries()) {
+    await page.fill("#message", message);
+    await page.click("#send");
+    await finished(page, "Answer");
+    assert.equal(await page.locator("#talk .turn").count(), 2 * turn + 1);
+    assert.ok((await page.locator("#talk .turn").last().textContent()).endsWith(message), "a message is text");
+    assert.equal(await page.inputValue("#message"), "");
+    assert.ok((await page.locator("#response .token.routed").count()) > 3);
+    assert.equal(await page.locator("#response .prompt").count(), 0, "no marks of the template");
+  }
+  assert.ok((await page.locator("#talk .turn.assistant .token.routed").count()) > 3, "earlier answers keep their colours");
+  assert.equal(await page.locator("#talk .span").count(), 0);
+  await page.click("#forget");
+  assert.ok(await page.isHidden("#talk"));
+  await page.fill("#message", "In the beginning");
+  await page.fill("#max_tokens", "600");
+  await page.fill("#temperature", "1");
+  await page.click("#send");
+  await page.waitForSelector("#response .token >> nth=3", { state: "attached" });
+  await page.click("#stop");
+  await finished(page, "Answer, stopped");
+  assert.ok(await page.isVisible("#send"));
+});
+
+test("a message that cannot be sent stays, and the conversation with it", async (page) => {
+  await page.click("#tab-chat");
+  await page.fill("#message", "Who are you?");
+  await page.context().setOffline(true);
+  await page.click("#send");
+  await page.waitForSelector("#problem:not([hidden])");
+  assert.equal(await page.inputValue("#message"), "Who are you?");
+  await page.context().setOffline(false);
+}, { expectedErrors: /ERR_INTERNET_DISCONNECTED/ });
+
 test("traces a pasted text and names the owners that it quotes", async (page) => {
   await trace(page, DEMO.text);
   const labels = await page.locator("#response .span").evaluateAll((all) => all.map((node) => node.getAttribute("aria-label")));
@@ -152,6 +193,8 @@ test("everything works from the keyboard", async (page) => {
     assert.fail(`Tab does not come to ${wanted}`);
   };
   await tabTo("tab-generate");
+  await press("ArrowRight");
+  assert.equal(await focus(), "tab-chat");
   await press("ArrowRight");
   assert.equal(await focus(), "tab-trace");
   await press("Tab");

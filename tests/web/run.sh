@@ -49,7 +49,7 @@ if [ -z "${WEB_MOCK:-}" ] && [ -n "$binary" ] && [ -f demo/model/model.safetenso
         "$binary" index build "$work/federation/$owner" -t demo/model --owner "$owner" "$corpus" >"$work/log" 2>&1 ||
             broken "no index of $owner" "$work/log"
     done
-    "$binary" serve "$work/federation/federation.yaml" --listen 127.0.0.1:0 >"$work/server.log" 2>&1 &
+    "$binary" serve "$work/federation/federation.yaml" --listen 127.0.0.1:0 --chat-template chatml >"$work/server.log" 2>&1 &
 else
     echo "against the mock: no flextrace with serve, or no demo/model"
     node "$here/mock.mjs" >"$work/server.log" 2>&1 &
