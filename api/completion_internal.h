@@ -44,7 +44,7 @@ FT_CHECKED ft_code ft_causal_run(ft_server *s, const ft_causal_wish *wish, const
 typedef struct ft_prompt {
     uint32_t *ids;
     size_t count;
-    ft_score *scores; /* [count], from 1 on; NULL until somebody needs them. The job's worker's */
+    ft_token_score *scores; /* [count], from 1 on; NULL until somebody needs them. The job's worker's */
 } ft_prompt;
 
 typedef struct ft_completion_request {
@@ -81,7 +81,7 @@ void ft_completion_release(ft_completion_request *r);
  * thread, a chunk at a time; FT_ERR_CANCELLED when the client went away (client may be
  * NULL). */
 FT_CHECKED ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, uint64_t without, size_t k,
-                                ft_score *scores, ft_client *client, ft_status *st);
+                                ft_token_score *scores, ft_client *client, ft_status *st);
 
 /* --- The job --------------------------------------------------------------------- */
 
@@ -98,8 +98,8 @@ typedef struct ft_item {
     ft_status status;
     uint32_t *ids; /* generated so far */
     size_t *text_ends;
-    double *shares;   /* [count, experts] of the passes that wrote them; NULL where nobody asked */
-    ft_score *scores; /* with logprobs: [count], and of end_token */
+    double *shares;         /* [count, experts] of the passes that wrote them; NULL where nobody asked */
+    ft_token_score *scores; /* with logprobs: [count], and of end_token */
     size_t count, capacity;
     ft_buffer text;
     double first_at, last_at; /* when its first token came, and its latest; 0: none */
@@ -168,7 +168,7 @@ json_t *ft_output_usage(const ft_job *job);
  * they come. Offsets go on from part to part. */
 json_t *ft_output_logprobs(const ft_job *job, ft_item *item);
 json_t *ft_output_prompt_part(const ft_job *job, ft_item *item);
-json_t *ft_output_generated_part(const ft_job *job, ft_item *item, const uint32_t *ids, const ft_score *scores,
+json_t *ft_output_generated_part(const ft_job *job, ft_item *item, const uint32_t *ids, const ft_token_score *scores,
                                  size_t count);
 /* vLLM's: [null, {id: {logprob, rank, decoded_token}}, …], the token itself first. */
 json_t *ft_output_prompt_logprobs(const ft_job *job, const ft_item *item);

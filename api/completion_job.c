@@ -272,8 +272,8 @@ typedef struct news {
     uint32_t *new_ids;
     double *shares;
     size_t *text_ends;
-    ft_score *scores; /* NULL without logprobs */
-    size_t told;      /* how many of them the next chunk tells */
+    ft_token_score *scores; /* NULL without logprobs */
+    size_t told;            /* how many of them the next chunk tells */
     uint32_t end_token;
     int final;
 } news;
@@ -364,7 +364,7 @@ static ft_code score_prompt(ft_job *job, ft_item *item, ft_status *st)
     const int64_t most = echoed > job->r.prompt_logprobs ? echoed : job->r.prompt_logprobs;
     if (most < 0 || p->scores)
         return FT_OK;
-    ft_score *scores = ft_alloc_array(p->count, sizeof(*scores));
+    ft_token_score *scores = ft_alloc_array(p->count, sizeof(*scores));
     if (!scores)
         return ft_fail(st, FT_ERR_MEM, "no room for %zu log-probabilities", p->count);
     const ft_code rc =

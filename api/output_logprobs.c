@@ -27,7 +27,7 @@ static json_t *token_name(const ft_job *job, uint32_t id)
 }
 
 /* How many of the best are shown; a score may hold more, for prompt_logprobs. */
-static size_t shown(const ft_job *job, const ft_score *score)
+static size_t shown(const ft_job *job, const ft_token_score *score)
 {
     const size_t k = (size_t)job->r.logprobs;
     return k < score->top_count ? k : score->top_count;
@@ -47,7 +47,7 @@ static void put_top(const ft_job *job, json_t *top, uint32_t id, double logprob)
     json_decref(name);
 }
 
-static json_t *top_object(const ft_job *job, const ft_score *score, uint32_t id)
+static json_t *top_object(const ft_job *job, const ft_token_score *score, uint32_t id)
 {
     json_t *top = json_object();
     for (size_t i = 0; i < shown(job, score); i++)
@@ -85,7 +85,7 @@ static size_t characters_of(ft_item *item, uint32_t id)
     return n;
 }
 
-static void add_completion(const ft_job *job, ft_item *item, json_t *to, uint32_t id, const ft_score *score,
+static void add_completion(const ft_job *job, ft_item *item, json_t *to, uint32_t id, const ft_token_score *score,
                            int generated)
 {
     open_offsets(job, item, generated);
@@ -111,7 +111,7 @@ static json_t *chat_token(const ft_job *job, uint32_t id, double logprob)
     return json_pack("{s:o,s:o,s:o}", "token", token_name(job, id), "logprob", number(logprob), "bytes", bytes);
 }
 
-static void add_chat(const ft_job *job, json_t *to, uint32_t id, const ft_score *score)
+static void add_chat(const ft_job *job, json_t *to, uint32_t id, const ft_token_score *score)
 {
     json_t *entry = chat_token(job, id, score->logprob), *top = json_array();
     for (size_t i = 0; i < shown(job, score); i++)
@@ -145,8 +145,8 @@ json_t *ft_output_prompt_part(const ft_job *job, ft_item *item)
     return out;
 }
 
-static void add_generated(const ft_job *job, ft_item *item, json_t *to, const uint32_t *ids, const ft_score *scores,
-                          size_t count)
+static void add_generated(const ft_job *job, ft_item *item, json_t *to, const uint32_t *ids,
+                          const ft_token_score *scores, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (job->r.chat)
@@ -155,7 +155,7 @@ static void add_generated(const ft_job *job, ft_item *item, json_t *to, const ui
             add_completion(job, item, to, ids[i], &scores[i], 1);
 }
 
-json_t *ft_output_generated_part(const ft_job *job, ft_item *item, const uint32_t *ids, const ft_score *scores,
+json_t *ft_output_generated_part(const ft_job *job, ft_item *item, const uint32_t *ids, const ft_token_score *scores,
                                  size_t count)
 {
     json_t *out = new_logprobs(job);
@@ -196,7 +196,7 @@ json_t *ft_output_prompt_logprobs(const ft_job *job, const ft_item *item)
     json_t *list = json_array();
     (void)json_array_append_new(list, json_null());
     for (size_t t = 1; t < p->count && p->scores; t++) {
-        const ft_score *score = &p->scores[t];
+        const ft_token_score *score = &p->scores[t];
         json_t *entry = json_object();
         put_ranked(job, entry, p->ids[t], score->logprob, score->rank);
         for (size_t i = 0; i < (size_t)job->r.prompt_logprobs && i < score->top_count; i++)

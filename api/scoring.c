@@ -11,7 +11,7 @@ typedef struct pass {
     const uint32_t *ids;
     size_t n, k, vocab;
     float *logits; /* [CHUNK, vocab] */
-    ft_score *scores;
+    ft_token_score *scores;
     size_t read; /* tokens so far */
     uint64_t without;
     ft_code rc;
@@ -35,12 +35,12 @@ static void read_chunk(void *context, ft_pool *pool)
                             &p->st);
     for (size_t i = 0; !p->rc && i < count; i++) {
         const size_t t = p->read + i + 1; /* this row foretells token t */
-        ft_score_row(p->logits + i * p->vocab, p->vocab, p->ids[t], p->k, &p->scores[t]);
+        ft_token_score_row(p->logits + i * p->vocab, p->vocab, p->ids[t], p->k, &p->scores[t]);
     }
     p->read += count;
 }
 
-ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, uint64_t without, size_t k, ft_score *scores,
+ft_code ft_score_ids(ft_server *s, const uint32_t *ids, size_t n, uint64_t without, size_t k, ft_token_score *scores,
                      ft_client *client, ft_status *st)
 {
     if (n < 2)

@@ -19,7 +19,7 @@ struct ft_generation {
     float *logits; /* [V] after the last token read */
     uint32_t *ids; /* the generated ones: behind the prompt */
     size_t *text_ends;
-    ft_score *scores; /* [max_new + 1]: written as tokens are drawn; NULL unless asked for */
+    ft_token_score *scores; /* [max_new + 1]: written as tokens are drawn; NULL unless asked for */
     size_t top_scores;
     size_t count, max_new;
     uint32_t *ends; /* [end_count]: what ends the text; the first `silent_ends` are the model's own */
@@ -267,7 +267,7 @@ static ft_code take_token(ft_generation *g, ft_status *st)
         return ft_fail(st, FT_ERR_FORMAT, "%s: no finite logit after %zu tokens; the weights hold NaN or infinity",
                        g->model->folder, ft_session_length(g->session));
     if (g->scores)
-        ft_score_row(g->logits, g->model->config.vocab, id, g->top_scores, &g->scores[g->count]);
+        ft_token_score_row(g->logits, g->model->config.vocab, id, g->top_scores, &g->scores[g->count]);
     const int ends = is_among(g->ends, g->end_count, id);
     const int told = ends && g->include_stop && !is_among(g->ends, g->silent_ends, id);
     if (ends && !told) {

@@ -7,7 +7,7 @@
 #define FT_GENERATE_H
 #include "model/ft_engine.h"
 #include "model/ft_sampler.h"
-#include "model/ft_score.h"
+#include "model/ft_token_score.h"
 #include "text/ft_tokenizer.h"
 
 FT_API_BEGIN
@@ -71,10 +71,10 @@ void ft_generation_abort(ft_generation *g); /* finishes with FT_FINISH_ABORT */
 typedef struct ft_generation_state {
     const uint32_t *ids; /* generated so far, without the prompt; the end-of-text token is not among them */
     size_t count;
-    const char *text;        /* all text that may be shown by now, valid UTF-8 */
-    size_t text_bytes;       /* what may yet become a stop string or a character waits */
-    const size_t *text_ends; /* [count]: text_bytes after each token, as far as shown by then */
-    const ft_score *scores;  /* [count], and one more where end_token came; NULL unless asked for */
+    const char *text;             /* all text that may be shown by now, valid UTF-8 */
+    size_t text_bytes;            /* what may yet become a stop string or a character waits */
+    const size_t *text_ends;      /* [count]: text_bytes after each token, as far as shown by then */
+    const ft_token_score *scores; /* [count], and one more where end_token came; NULL unless asked for */
     ft_finish finish;
     uint32_t end_token;   /* the end-of-text token, or id of stop_ids, that ended it; FT_NO_ID: none */
     size_t prompt_read;   /* prompt tokens read so far */

@@ -2,7 +2,7 @@
  * biases are added, ids that may not end the text yet are left out, penalties taken off.
  * Greedy at temperature 0; else temperature, min-p, top-k, top-p (nucleus), and one draw
  * with the request's own random stream. The caller's logits stay as they are, so that
- * log-probabilities (ft_score.h) are those of the model.
+ * log-probabilities (ft_token_score.h) are those of the model.
  *
  * Memory   everything is allocated by ft_sampler_new; a draw allocates nothing. What no
  *          field asks for takes neither memory nor time.

@@ -129,15 +129,15 @@ static void a_score_holds_the_best_in_order_and_the_rank(void **state)
 {
     (void)state;
     const float logits[] = {1, 5, NAN, 5, 3, -INFINITY, 4};
-    ft_score score;
-    ft_score_row(logits, 7, 4, 3, &score);
+    ft_token_score score;
+    ft_token_score_row(logits, 7, 4, 3, &score);
     assert_int_equal(score.rank, 4);
     assert_int_equal(score.top_count, 3);
     assert_int_equal(score.top_ids[0], 1); /* of equals the lower id */
     assert_int_equal(score.top_ids[1], 3);
     assert_int_equal(score.top_ids[2], 6);
     for (uint32_t id = 0; id < 7; id++) {
-        ft_score_row(logits, 7, id, 20, &score);
+        ft_token_score_row(logits, 7, id, 20, &score);
         assert_int_equal(score.top_count, 5); /* two are not finite */
         assert_true(score.logprob == ft_log_probability(logits, 7, id));
         for (size_t k = 0; k < score.top_count; k++) {
@@ -145,7 +145,7 @@ static void a_score_holds_the_best_in_order_and_the_rank(void **state)
             assert_true(score.top[k] == ft_log_probability(logits, 7, score.top_ids[k]));
         }
     }
-    ft_score_row(logits, 7, 2, 0, &score);
+    ft_token_score_row(logits, 7, 2, 0, &score);
     assert_true(isinf(score.logprob) && score.logprob < 0);
     assert_int_equal(score.top_count, 0);
 }

@@ -308,10 +308,11 @@ static int send_and_stall(const char *body)
     char head[300];
     const int fd = ft_http_connect(at), small = 4096;
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-    snprintf(head, sizeof(head),
-             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-             "Content-Length: %zu\r\n\r\n",
-             strlen(body));
+    snprintf(
+        head, sizeof(head),
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        "Content-Length: %zu\r\n\r\n",
+        strlen(body));
     ft_http_send(fd, head, strlen(head));
     ft_http_send(fd, body, strlen(body));
     return fd;

@@ -6,8 +6,8 @@
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
 #include "model/ft_rope.h"
-#include "model/ft_score.h"
 #include "model/ft_session.h"
+#include "model/ft_token_score.h"
 
 #include <math.h>
 

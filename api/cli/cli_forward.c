@@ -5,8 +5,8 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_npy.h"
-#include "model/ft_score.h"
 #include "model/ft_session.h"
+#include "model/ft_token_score.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "model/ft_score.h"
+#include "model/ft_token_score.h"
 
 #include <math.h>
 
@@ -30,7 +30,7 @@ double ft_log_probability(const float *logits, size_t vocab, uint32_t id)
 }
 
 /* Puts `id` at its place among the best, which fall. */
-static void insert(ft_score *out, size_t k, uint32_t id, double p)
+static void insert(ft_token_score *out, size_t k, uint32_t id, double p)
 {
     if (out->top_count == k && !(p > out->top[k - 1]))
         return;
@@ -43,7 +43,7 @@ static void insert(ft_score *out, size_t k, uint32_t id, double p)
     out->top_ids[at] = id;
 }
 
-void ft_score_row(const float *logits, size_t vocab, uint32_t id, size_t k, ft_score *out)
+void ft_token_score_row(const float *logits, size_t vocab, uint32_t id, size_t k, ft_token_score *out)
 {
     const double log_sum = log_sum_exp(logits, vocab);
     out->logprob = of(logits, id, log_sum);
