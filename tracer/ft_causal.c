@@ -1,7 +1,7 @@
 #include "tracer/ft_causal.h"
 
 #include "base/ft_buffer.h"
-#include "model/ft_sampler.h"
+#include "model/ft_token_score.h"
 
 #include <math.h>
 #include <stdlib.h>
