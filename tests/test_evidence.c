@@ -2,7 +2,7 @@
 #include "tests/model_fixture.h"
 
 #include "base/ft_json.h"
-#include "model/ft_sampler.h"
+#include "model/ft_token_score.h"
 #include "tracer/ft_causal.h"
 #include "tracer/ft_evidence.h"
 #include "tracer/ft_trace.h"
