@@ -27,6 +27,7 @@
 enum {
     WEIGHT_BYTES = 256 << 20,
     SAMPLE_BYTES = 64 << 20, /* of weights that one sample of few tokens reads */
+    TASK_BYTES = 1 << 19,
     MOST_TOKENS = 512,
     MOST_ROUNDS = 64,
 };
