@@ -51,11 +51,11 @@
 #include "text/ft_chat_template.h"
 #include "text/ft_corpus.h"
 #include "text/ft_tokenizer.h"
+#include "tracer/ft_audit.h"
+#include "tracer/ft_erasure.h"
 #include "tracer/ft_federation.h"
 #include "tracer/ft_keyring.h"
 #include "tracer/ft_replay.h"
 #include "tracer/ft_store.h"
-#include "tracer/ft_audit.h"
-#include "tracer/ft_erasure.h"
 #include "tracer/ft_trace.h"
 #endif

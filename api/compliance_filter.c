@@ -64,8 +64,8 @@ int ft_filter_read(ft_request *q, ft_store_filter *out)
         return 1;
     out->expert = ft_expert_number(q, expert);
     if (out->expert < 0)
-        ft_refuse(q, 400, "invalid-parameter", "expert", "'expert': '%.100s' is no expert's number and no owner with one",
-                  expert);
+        ft_refuse(q, 400, "invalid-parameter", "expert",
+                  "'expert': '%.100s' is no expert's number and no owner with one", expert);
     return out->expert >= 0;
 }
 
@@ -99,7 +99,8 @@ int ft_page_read(ft_request *q, ft_store_page *out)
 int ft_format_read(ft_request *q, int *csv)
 {
     const char *format = ft_request_query(q, "format"), *accept = ft_request_header(q, "Accept");
-    *csv = format ? !strcmp(format, "csv") : accept && strstr(accept, "text/csv") && !strstr(accept, "application/json");
+    *csv =
+        format ? !strcmp(format, "csv") : accept && strstr(accept, "text/csv") && !strstr(accept, "application/json");
     if (!format || *csv || !strcmp(format, "json"))
         return 1;
     ft_refuse(q, 400, "invalid-parameter", "format", "'format' must be \"json\" or \"csv\"");
@@ -110,7 +111,8 @@ static enum MHD_Result add_parameter(void *context, enum MHD_ValueKind kind, con
 {
     json_t *to = context;
     (void)kind;
-    return json_object_set_new(to, name, ft_json_text(value ? value : "", value ? strlen(value) : 0)) == 0 ? MHD_YES : MHD_NO;
+    return json_object_set_new(to, name, ft_json_text(value ? value : "", value ? strlen(value) : 0)) == 0 ? MHD_YES
+                                                                                                           : MHD_NO;
 }
 
 int ft_log_request(ft_request *q, const char *what)
@@ -119,7 +121,8 @@ int ft_log_request(ft_request *q, const char *what)
     json_t *parameters = json_object();
     (void)MHD_get_connection_values(q->connection, MHD_GET_ARGUMENT_KIND, add_parameter, parameters);
     if (ft_store_log(q->server->store, q->key, what,
-                     json_pack("{s:s,s:s,s:o}", "request", q->id, "path", q->path, "parameters", parameters), &st) == FT_OK)
+                     json_pack("{s:s,s:s,s:o}", "request", q->id, "path", q->path, "parameters", parameters),
+                     &st) == FT_OK)
         return 1;
     ft_refuse_status(q, NULL, &st);
     return 0;

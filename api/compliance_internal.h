@@ -17,7 +17,8 @@ int ft_filter_read(ft_request *q, ft_store_filter *out);
 int ft_page_read(ft_request *q, ft_store_page *out);
 /* The number of an expert by its owner's name or its number; -1: there is none of that name. */
 int ft_expert_number(ft_request *q, const char *name);
-/* Whether the answer is to be CSV: ?format=csv, or Accept names text/csv. 0 after refusing another format: *csv tells. */
+/* Whether the answer is to be CSV: ?format=csv, or Accept names text/csv. 0 after refusing another format: *csv tells.
+ */
 int ft_format_read(ft_request *q, int *csv);
 /* Writes into the log who asked what, with the URL's parameters; 0 after refusing the request: what cannot be logged is
  * not answered. */

@@ -115,8 +115,8 @@ static int needs(ft_request *q, const char *name, const char *value)
 
 void ft_route_outputs(ft_request *q)
 {
-    static const char *const columns[] = {"id", "created", "key", "model", "finish_reason", "tokens", "prompt_tokens",
-                                          "spans", "without", NULL};
+    static const char *const columns[] = {"id",     "created",       "key",   "model",   "finish_reason",
+                                          "tokens", "prompt_tokens", "spans", "without", NULL};
     static const question ask = {"compliance.outputs", NULL, columns, 0};
     ft_store_filter filter;
     if (!ft_needs_store(q) || !ft_filter_read(q, &filter))
@@ -133,12 +133,11 @@ static ft_code keep_spans(ft_request *q, json_t *row, const ft_store_filter *fil
 
 void ft_route_verbatim(ft_request *q)
 {
-    static const char *const columns[] = {"id",      "created", "key",    "start",     "end",
-                                          "tokens",  "count",   "verdict", "owners", "documents", NULL};
+    static const char *const columns[] = {"id",    "created", "key",    "start",     "end", "tokens",
+                                          "count", "verdict", "owners", "documents", NULL};
     static const question ask = {"compliance.verbatim", keep_spans, columns, 1};
     ft_store_filter filter;
-    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) ||
-        (!filter.document && !needs(q, "owner", filter.owner)))
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || (!filter.document && !needs(q, "owner", filter.owner)))
         return;
     filter.min_tokens = filter.min_tokens ? filter.min_tokens : 1;
     answer_question(q, &ask, &filter);
@@ -173,7 +172,8 @@ static ft_code add_proof(ft_request *q, json_t *row, const ft_store_filter *filt
 {
     json_t *proof = NULL;
     const int expert = ft_expert_number(q, filter->without);
-    ft_code rc = ft_audit_took_part(q->server->store, json_string_value(json_object_get(row, "id")), expert, &proof, st);
+    ft_code rc =
+        ft_audit_took_part(q->server->store, json_string_value(json_object_get(row, "id")), expert, &proof, st);
     if (rc == FT_ERR_NOT_FOUND)
         return FT_OK;
     if (!rc) {
@@ -185,7 +185,7 @@ static ft_code add_proof(ft_request *q, json_t *row, const ft_store_filter *filt
 
 void ft_route_optouts_proved(ft_request *q)
 {
-    static const char *const columns[] = {"id",     "created", "key",    "without", "expert", "rows",
+    static const char *const columns[] = {"id",     "created", "key",    "without",   "expert", "rows",
                                           "places", "chosen",  "weight", "took_part", NULL};
     static const question ask = {"compliance.optouts", add_proof, columns, 0};
     ft_store_filter filter;
@@ -251,7 +251,8 @@ void ft_route_access(ft_request *q)
         return;
     }
     const size_t n = json_array_size(lines);
-    const json_int_t last = next ? (json_int_t)next - 1 : json_integer_value(json_object_get(json_array_get(lines, n - 1), "seq"));
+    const json_int_t last =
+        next ? (json_int_t)next - 1 : json_integer_value(json_object_get(json_array_get(lines, n - 1), "seq"));
     if (csv) {
         char text[32];
         snprintf(text, sizeof(text), "%lld", (long long)last);
@@ -259,8 +260,9 @@ void ft_route_access(ft_request *q)
         ft_answer_header(q, "X-Last-Id", text);
         ft_answer_csv(q, columns, lines);
     } else {
-        ft_answer_json(q, 200, json_pack("{s:s,s:O,s:I,s:b}", "object", "list", "data", lines, "last_seq", last, "has_more",
-                                         next != 0));
+        ft_answer_json(
+            q, 200,
+            json_pack("{s:s,s:O,s:I,s:b}", "object", "list", "data", lines, "last_seq", last, "has_more", next != 0));
     }
     json_decref(lines);
 }

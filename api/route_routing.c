@@ -14,7 +14,8 @@ static ft_code npy(ft_buffer *out, const ft_routing *r, const float *dense, ft_s
         rc = ft_buffer_append(&head, " ", 1, st);
     if (!rc)
         rc = ft_buffer_append(&head, "\n", 1, st);
-    const unsigned char start[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(head.size & 255), (unsigned char)(head.size >> 8)};
+    const unsigned char start[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(head.size & 255), (unsigned char)(head.size >> 8)};
     if (!rc)
         rc = ft_buffer_append(out, start, sizeof(start), st);
     if (!rc)
@@ -72,7 +73,8 @@ void ft_route_trace_routing(ft_request *q)
     if (rc)
         ft_refuse_status(q, NULL, &st);
     else
-        ft_answer_bytes(q, 200, as_npy ? "application/octet-stream" : "application/x-ndjson", bytes.data ? bytes.data : "", bytes.size);
+        ft_answer_bytes(q, 200, as_npy ? "application/octet-stream" : "application/x-ndjson",
+                        bytes.data ? bytes.data : "", bytes.size);
     free(dense);
     ft_buffer_release(&bytes);
     ft_stored_routing_release(&r);

@@ -93,7 +93,8 @@ void ft_route_takedown_new(ft_request *q)
 }
 
 /* Calls for certificates in the log, from line `from` on. */
-static ft_code read_certificates(ft_store *s, uint64_t from, size_t limit, json_t **lines, uint64_t *next, ft_status *st)
+static ft_code read_certificates(ft_store *s, uint64_t from, size_t limit, json_t **lines, uint64_t *next,
+                                 ft_status *st)
 {
     const ft_log_query ask = {.from = from, .prefix = "takedown", .limit = limit};
     return ft_store_read_log(s, &ask, lines, next, st);
@@ -122,8 +123,9 @@ void ft_route_takedowns(ft_request *q)
         (void)json_array_append(list, json_object_get(line, "certificate"));
     }
     json_decref(lines);
-    ft_answer_json(q, 200, json_pack("{s:s,s:o,s:I,s:b}", "object", "list", "data", list, "last_seq",
-                                     (json_int_t)(next ? next - 1 : 0), "has_more", next != 0));
+    ft_answer_json(q, 200,
+                   json_pack("{s:s,s:o,s:I,s:b}", "object", "list", "data", list, "last_seq",
+                             (json_int_t)(next ? next - 1 : 0), "has_more", next != 0));
 }
 
 /* New reference; NULL after refusing. */

@@ -1,5 +1,5 @@
-/* The store, measured: what a trace costs before the sync, what with it, how many bytes its routing takes, how long a question waits for its first
- * page, how fast an export reads. One JSON object on standard output.
+/* The store, measured: what a trace costs before the sync, what with it, how many bytes its routing takes, how long a
+ * question waits for its first page, how fast an export reads. One JSON object on standard output.
  *
  *     ft_bench_store FOLDER [TRACES]     default 1000000; FOLDER is made anew */
 #include "base/ft_file.h"
@@ -55,26 +55,35 @@ static json_t *make_trace(ft_random *r, const char *id, int tokens, int spans, i
         json_t *shares = json_array();
         for (int e = 0; tokens > 50 && e < EXPERTS; e++)
             json_array_append_new(shares, json_real(ft_random_unit(r)));
-        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:i,s:o}", "id", (int)ft_random_below(r, 50000), "text", word, "start_byte",
-                                              (int)text.size, "end_byte", (int)text.size + n, "shares", shares));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:i,s:o}", "id", (int)ft_random_below(r, 50000), "text",
+                                              word, "start_byte", (int)text.size, "end_byte", (int)text.size + n,
+                                              "shares", shares));
         json_array_append_new(ids, json_integer((json_int_t)ft_random_below(r, 50000)));
         stop_on(ft_buffer_append(&text, word, (size_t)n, NULL), &(ft_status){0});
     }
     for (int i = 0; i < spans; i++) {
         json_t *docs = json_array();
         const char *owner = owners[ft_random_below(r, 6)];
-        const int start = (int)ft_random_below(r, (uint64_t)tokens), length = 3 + (int)ft_random_below(r, ft_random_below(r, 20) ? 10 : 120);
+        const int start = (int)ft_random_below(r, (uint64_t)tokens),
+                  length = 3 + (int)ft_random_below(r, ft_random_below(r, 20) ? 10 : 120);
         for (int d = 0; d < documents; d++)
-            json_array_append_new(docs, json_pack("{s:s,s:o,s:s}", "owner", owner, "id", json_sprintf("document %d", (int)ft_random_below(r, 200000)),
-                                                  "snippet", documents > 3 ? "some eighty tokens around the match, as a page would show them to its reader" : ""));
-        json_array_append_new(found, json_pack("{s:i,s:i,s:i,s:s,s:s,s:[s],s:o}", "start", start, "end", start + length, "count", 3, "text",
-                                               "of the span", "verdict", verdicts[ft_random_below(r, 5)], "owners", owner, "docs", docs));
+            json_array_append_new(
+                docs,
+                json_pack("{s:s,s:o,s:s}", "owner", owner, "id",
+                          json_sprintf("document %d", (int)ft_random_below(r, 200000)), "snippet",
+                          documents > 3 ? "some eighty tokens around the match, as a page would show them to its reader"
+                                        : ""));
+        json_array_append_new(found, json_pack("{s:i,s:i,s:i,s:s,s:s,s:[s],s:o}", "start", start, "end", start + length,
+                                               "count", 3, "text", "of the span", "verdict",
+                                               verdicts[ft_random_below(r, 5)], "owners", owner, "docs", docs));
     }
     for (int e = 0; e < EXPERTS; e++)
-        json_array_append_new(experts, json_pack("{s:i,s:s,s:f}", "id", e, "owner", e < 6 ? owners[e] : "seventh", "share", ft_random_unit(r) / 3));
-    json_t *t = json_pack("{s:o,s:s,s:[],s:{s:s,s:[i]},s:{s:s#,s:o},s:o,s:o,s:o}", "key", json_sprintf("key %d", (int)ft_random_below(r, 50)), "model",
-                          "bench", "without", "prompt", "text", "a prompt", "ids", 1, "response", "text", text.data, (int)text.size, "ids", ids, "tokens",
-                          list, "experts", experts, "spans", found);
+        json_array_append_new(experts, json_pack("{s:i,s:s,s:f}", "id", e, "owner", e < 6 ? owners[e] : "seventh",
+                                                 "share", ft_random_unit(r) / 3));
+    json_t *t = json_pack("{s:o,s:s,s:[],s:{s:s,s:[i]},s:{s:s#,s:o},s:o,s:o,s:o}", "key",
+                          json_sprintf("key %d", (int)ft_random_below(r, 50)), "model", "bench", "without", "prompt",
+                          "text", "a prompt", "ids", 1, "response", "text", text.data, (int)text.size, "ids", ids,
+                          "tokens", list, "experts", experts, "spans", found);
     ft_buffer_release(&text);
     ft_status st = {0};
     stop_on(t ? ft_trace_stamp(&t, id, &st) : FT_ERR_MEM, &st);
@@ -121,7 +130,8 @@ static void measure_writes(ft_store *s, ft_random *r)
         store_op_release(&op);
         json_decref(t);
     }
-    printf("\"write_before_sync_ms\":%.4f,\"write_and_sync_ms\":%.4f,\"routing_bytes_per_token\":%.3f,\"routing_bytes_per_choice\":%.4f,",
+    printf("\"write_before_sync_ms\":%.4f,\"write_and_sync_ms\":%.4f,\"routing_bytes_per_token\":%.3f,\"routing_bytes_"
+           "per_choice\":%.4f,",
            1e3 * quantile(before, ROUNDS, 0.5), 1e3 * quantile(whole, ROUNDS, 0.5), (double)bytes / TOKENS,
            (double)bytes / (TOKENS * LAYERS * TOP_K));
 }
@@ -169,8 +179,8 @@ static void measure_group(ft_store *s)
         memcpy(all + i * TOGETHER, writers[i].took, sizeof(writers[i].took));
     }
     const double rate = WRITERS * TOGETHER / (now() - from);
-    printf("\"group_commit_p50_ms\":%.3f,\"group_commit_p99_ms\":%.3f,\"group_traces_per_second\":%.0f,", 1e3 * quantile(all, WRITERS * TOGETHER, 0.5),
-           1e3 * quantile(all, WRITERS * TOGETHER, 0.99), rate);
+    printf("\"group_commit_p50_ms\":%.3f,\"group_commit_p99_ms\":%.3f,\"group_traces_per_second\":%.0f,",
+           1e3 * quantile(all, WRITERS * TOGETHER, 0.5), 1e3 * quantile(all, WRITERS * TOGETHER, 0.99), rate);
 }
 
 /* --- A million ------------------------------------------------------------------------------------------ */
@@ -263,7 +273,8 @@ int main(int argc, char **argv)
     ft_random_init(&r, 1);
     stop_on(ft_folder_remove(argv[1], &st), &st);
     stop_on(ft_store_open(&s, argv[1], 0, &st), &st);
-    printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,\"traces\":%zu,", LAYERS, TOP_K, EXPERTS, TOKENS, traces);
+    printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,\"traces\":%zu,", LAYERS, TOP_K, EXPERTS, TOKENS,
+           traces);
     measure_writes(s, &r);
     measure_group(s);
     fill(s, &r, traces);
@@ -275,7 +286,8 @@ int main(int argc, char **argv)
     printf("\"export_traces_per_second\":%.0f,", (double)x.count / (now() - from));
     ft_store_sizes sizes;
     stop_on(ft_store_get_sizes(s, &sizes, &st), &st);
-    printf("\"file_bytes\":%llu,\"stored\":%llu}\n", (unsigned long long)sizes.file_bytes, (unsigned long long)sizes.traces);
+    printf("\"file_bytes\":%llu,\"stored\":%llu}\n", (unsigned long long)sizes.file_bytes,
+           (unsigned long long)sizes.traces);
     ft_buffer_release(&x.text);
     ft_store_close(s);
     return 0;

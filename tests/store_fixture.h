@@ -24,7 +24,8 @@ static inline void fixture_id(char id[FT_TRACE_ID], uint64_t ms, unsigned number
 
 static inline json_t *fixture_span(ft_random *r)
 {
-    const int start = (int)ft_random_below(r, 40), length = 1 + (int)ft_random_below(r, ft_random_below(r, 4) ? 12 : 150);
+    const int start = (int)ft_random_below(r, 40),
+              length = 1 + (int)ft_random_below(r, ft_random_below(r, 4) ? 12 : 150);
     json_t *owners = json_array(), *docs = json_array();
     const size_t first = ft_random_below(r, 4), n = 1 + ft_random_below(r, 2);
     for (size_t i = 0; i < n; i++) {
@@ -55,10 +56,10 @@ static inline json_t *fixture_trace(ft_random *r, const char *id)
         json_array_append_new(tokens, json_pack("{s:i}", "id", i));
         json_array_append_new(ids, json_integer(i));
     }
-    json_t *t = json_pack("{s:s,s:s,s:o,s:{s:s,s:[i,i]},s:{s:s,s:o},s:o,s:o,s:o}", "key",
-                          fixture_keys[ft_random_below(r, 3)], "model", "demo", "without", without, "prompt", "text",
-                          "a prompt", "ids", 1, 2, "response", "text", "an answer with words", "ids", ids, "tokens",
-                          tokens, "experts", experts, "spans", spans);
+    json_t *t =
+        json_pack("{s:s,s:s,s:o,s:{s:s,s:[i,i]},s:{s:s,s:o},s:o,s:o,s:o}", "key", fixture_keys[ft_random_below(r, 3)],
+                  "model", "demo", "without", without, "prompt", "text", "a prompt", "ids", 1, 2, "response", "text",
+                  "an answer with words", "ids", ids, "tokens", tokens, "experts", experts, "spans", spans);
     assert_non_null(t);
     assert_int_equal(ft_trace_stamp(&t, id, NULL), FT_OK);
     return t;

@@ -12,7 +12,9 @@ static int make_traces(void **state)
         return 0;
     for (int i = 0; i < 4; i++) {
         char body[2000];
-        snprintf(body, sizeof(body), "{\"text\":\"%s. \\\"Yes\\\", he said, and no more.\",\"prompt\":\"Speak:\",\"routing\":true,\"store\":true%s}",
+        snprintf(body, sizeof(body),
+                 "{\"text\":\"%s. \\\"Yes\\\", he said, and no "
+                 "more.\",\"prompt\":\"Speak:\",\"routing\":true,\"store\":true%s}",
                  ft_test_scripture, i < 2 ? "" : ",\"without\":[\"scripture\"]");
         json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
         snprintf(made[i], sizeof(made[i]), "%s", text_at(t, "id"));
@@ -71,7 +73,8 @@ static void pages_follow_each_other_by_after(void **state)
         assert_int_equal(rows_of(list), 1);
         assert_string_equal(text_at(row_at(list, 0), "id"), made[i]);
         assert_int_equal(json_is_true(json_object_get(list, "has_more")), i > 0);
-        snprintf(path, sizeof(path), "/v1/compliance/outputs?owner=scripture&limit=1&after=%s", text_at(list, "last_id"));
+        snprintf(path, sizeof(path), "/v1/compliance/outputs?owner=scripture&limit=1&after=%s",
+                 text_at(list, "last_id"));
         json_decref(list);
     }
 }
@@ -205,11 +208,13 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     char path[200];
     json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"nobody\",\"documents\":[\"x\"]}", 422));
     json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[]}", 422));
-    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"not there\"]}", 404));
+    json_decref(
+        ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"not there\"]}", 404));
     json_t *c = ft_http_json(at, "POST", "/v1/takedowns",
                              "{\"owner\":\"scripture\",\"documents\":[\"gen-1\"],\"reason\":\"asked to\"}", 201);
     assert_int_equal(json_array_size(json_object_get(c, "outputs")), 4);
-    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(c, "documents"), 0), "found")), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(c, "documents"), 0), "found")),
+                     1);
     assert_true(json_is_string(json_object_get(c, "erased")));
     const json_t *index = json_array_get(json_object_get(c, "indexes"), 0);
     assert_string_not_equal(text_at(index, "root_before"), text_at(index, "root_after"));
@@ -258,7 +263,8 @@ static void an_export_imported_elsewhere_is_the_same(void **state)
     assert_int_equal(ft_test_shell(command, &out, NULL), 0);
     assert_non_null(strstr(out, "{\"exported\":4}\n"));
     const char *file = ft_test_write("export.jsonl", out, strlen(out));
-    snprintf(command, sizeof(command), "$FLEXTRACE audit import %s.copy <%s && $FLEXTRACE audit verify %s.copy", folder, file, folder);
+    snprintf(command, sizeof(command), "$FLEXTRACE audit import %s.copy <%s && $FLEXTRACE audit verify %s.copy", folder,
+             file, folder);
     assert_int_equal(ft_test_shell(command, NULL, &err), 0);
     free(err);
     snprintf(command, sizeof(command), "$FLEXTRACE audit export %s.copy", folder);
@@ -271,7 +277,10 @@ static void an_export_imported_elsewhere_is_the_same(void **state)
     free(err);
     free(out);
     free(second);
-    snprintf(command, sizeof(command), "$FLEXTRACE audit export %s --format csv --owner scripture && $FLEXTRACE audit export %s --format npy -o %s.npy && $FLEXTRACE audit routing %s --bucket 60", folder, folder, folder, folder);
+    snprintf(command, sizeof(command),
+             "$FLEXTRACE audit export %s --format csv --owner scripture && $FLEXTRACE audit export %s --format npy -o "
+             "%s.npy && $FLEXTRACE audit routing %s --bucket 60",
+             folder, folder, folder, folder);
     assert_int_equal(ft_test_shell(command, &out, &err), 0);
     assert_non_null(strstr(out, "\"coactivation\""));
     free(out);

@@ -77,12 +77,12 @@ static float weight_of(const ft_routing *r, size_t place, unsigned expert)
     return -1;
 }
 
-/* The chosen experts are exact; rounded weights are off by at most 1/510 and take at most 1.5 bytes for each chosen expert;
- * exact ones come back bit for bit, probabilities too. */
+/* The chosen experts are exact; rounded weights are off by at most 1/510 and take at most 1.5 bytes for each chosen
+ * expert; exact ones come back bit for bit, probabilities too. */
 static void routing_comes_back_as_its_form_promises_in_the_bytes_it_promises(void **state)
 {
     (void)state;
-    static const shape shapes[] = {{300, 8, 7, 5}, {300, 8, 6, 2}, {200, 4, 2, 2}, {200, 4, 2, 1},  {100, 3, 64, 8},
+    static const shape shapes[] = {{300, 8, 7, 5},  {300, 8, 6, 2}, {200, 4, 2, 2}, {200, 4, 2, 1}, {100, 3, 64, 8},
                                    {100, 3, 33, 4}, {50, 2, 1, 1},  {0, 3, 6, 2},   {300, 16, 7, 1}};
     static const char *const names[] = {"rounded", "exact", "probabilities"};
     for (ft_routing_form form = FT_ROUTING_ROUNDED; form <= FT_ROUTING_PROBABILITIES; form++) {
@@ -561,8 +561,8 @@ static void a_store_that_another_process_has_open_is_not_exchanged(void **state)
 
 /* --- The schema before ------------------------------------------------------------------------------------- */
 
-/* tests/vectors/store/schema1.mdb was written by flextrace 0.1.0 before there were summaries: five traces, three of them
- * with routing. */
+/* tests/vectors/store/schema1.mdb was written by flextrace 0.1.0 before there were summaries: five traces, three of
+ * them with routing. */
 static void a_store_of_the_first_schema_is_brought_over_whole(void **state)
 {
     (void)state;
@@ -585,7 +585,8 @@ static void a_store_of_the_first_schema_is_brought_over_whole(void **state)
             assert_ok(ft_store_get_routing(s, ids[4 - i], &r, &st), st);
             assert_true(r.view.tokens == 6 && r.view.layers == 3 && r.form == FT_ROUTING_EXACT);
             for (int k = 0; k < 36; k += 2)
-                assert_true(r.view.weights[k] == 0.5f + 0.01f * (float)(k + i) && r.view.expert_ids[k] == (i + k / 2) % 4);
+                assert_true(r.view.weights[k] == 0.5f + 0.01f * (float)(k + i) &&
+                            r.view.expert_ids[k] == (i + k / 2) % 4);
             ft_stored_routing_release(&r);
         }
         json_t *t;

@@ -53,7 +53,8 @@ static int span_has(const json_t *span, const ft_store_filter *f)
         document |= f->document && !strcmp(json_string_value(json_object_get(d, "id")), f->document) &&
                     (!f->owner || !strcmp(json_string_value(json_object_get(d, "owner")), f->owner));
     }
-    return document && n >= (json_int_t)f->min_tokens && (!f->owner || names_hold(json_object_get(span, "owners"), f->owner)) &&
+    return document && n >= (json_int_t)f->min_tokens &&
+           (!f->owner || names_hold(json_object_get(span, "owners"), f->owner)) &&
            (!f->verdict || !strcmp(json_string_value(json_object_get(span, "verdict")), f->verdict));
 }
 
@@ -128,7 +129,8 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
                 while (!has(made[want], made_ids[want], &f))
                     want += page.ascending ? 1 : (size_t)-1;
                 assert_true(want < TRACES);
-                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, i), "id")), made_ids[want]);
+                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, i), "id")),
+                                    made_ids[want]);
                 at = page.ascending ? want + 1 : want;
                 found++;
             }
@@ -244,7 +246,8 @@ static void removed_and_replaced_traces_leave_no_keys(void **state)
         size_t n = 0;
         for (unsigned i = 0; i < 60; i++)
             if (i % 3 && has(made[i % 3 == 1 ? i + 100 : i], made_ids[i], &f))
-                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, n++), "id")), made_ids[i]);
+                assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, n++), "id")),
+                                    made_ids[i]);
         assert_int_equal(json_array_size(rows.list), n);
         json_decref(rows.list);
     }

@@ -260,9 +260,10 @@ static ft_code add_routing(ft_routing_study *y, const char *id, const ft_routing
 {
     ft_code rc = y->all.share ? FT_OK : begin(y, r, t->summary_row, st);
     if (!rc && (r->layers != y->layers || r->experts != y->experts))
-        rc = ft_fail(st, FT_ERR_FORMAT,
-                     "trace %s: %zu layers and %zu experts, those before had %zu and %zu; narrow the filter to one model", id,
-                     r->layers, r->experts, y->layers, y->experts);
+        rc = ft_fail(
+            st, FT_ERR_FORMAT,
+            "trace %s: %zu layers and %zu experts, those before had %zu and %zu; narrow the filter to one model", id,
+            r->layers, r->experts, y->layers, y->experts);
     for (size_t i = 0; !rc && i < t->tokens; i++)
         if (t->prompt + i > 0 && t->prompt + i - 1 < r->tokens)
             rc = add_pass(y, r, t, i, st);
@@ -370,10 +371,9 @@ static json_t *domains_json(const ft_routing_study *y)
     json_t *list = json_array();
     for (size_t i = 0; i < y->domain_count; i++) {
         const domain *d = &y->domains[i];
-        (void)json_array_append_new(list, json_pack("{s:o,s:I,s:o}", "owner",
-                                                    d->name[0] ? ft_json_text(d->name, strlen(d->name)) : json_null(),
-                                                    "tokens", (json_int_t)d->r.tokens, "share",
-                                                    shares(d->r.share, y->experts)));
+        (void)json_array_append_new(
+            list, json_pack("{s:o,s:I,s:o}", "owner", d->name[0] ? ft_json_text(d->name, strlen(d->name)) : json_null(),
+                            "tokens", (json_int_t)d->r.tokens, "share", shares(d->r.share, y->experts)));
     }
     return list;
 }
@@ -398,15 +398,15 @@ ft_code ft_routing_study_json(const ft_routing_study *y, json_t **out, ft_status
     double entropy = 0;
     for (size_t l = 0; l < y->layers; l++)
         entropy += y->layer_entropy[l];
-    *out = json_pack(
-        "{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:f,s:o,s:o,s:o,s:o}", "traces", (json_int_t)y->traces, "tokens",
-        (json_int_t)y->all.tokens, "layers", (json_int_t)y->layers, "experts",
-        y->names ? json_incref(y->names) : json_array(), "share", shares(y->all.share, y->experts), "share_per_layer",
-        matrix(y->layer_share, y->layers, y->experts, 0), "chosen_per_layer",
-        matrix(y->layer_chosen, y->layers, y->experts, tokens), "entropy_per_layer",
-        divided(y->layer_entropy, y->layers, tokens), "entropy", y->places ? entropy / (double)y->places : 0.0,
-        "coactivation", matrix(y->together, y->experts, y->experts, (double)y->places), "domains", domains_json(y),
-        "token_ids", tokens_json(y), "drift", drift_json(y));
+    *out = json_pack("{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:f,s:o,s:o,s:o,s:o}", "traces", (json_int_t)y->traces, "tokens",
+                     (json_int_t)y->all.tokens, "layers", (json_int_t)y->layers, "experts",
+                     y->names ? json_incref(y->names) : json_array(), "share", shares(y->all.share, y->experts),
+                     "share_per_layer", matrix(y->layer_share, y->layers, y->experts, 0), "chosen_per_layer",
+                     matrix(y->layer_chosen, y->layers, y->experts, tokens), "entropy_per_layer",
+                     divided(y->layer_entropy, y->layers, tokens), "entropy",
+                     y->places ? entropy / (double)y->places : 0.0, "coactivation",
+                     matrix(y->together, y->experts, y->experts, (double)y->places), "domains", domains_json(y),
+                     "token_ids", tokens_json(y), "drift", drift_json(y));
     return *out ? FT_OK : no_room(st);
 }
 

@@ -25,7 +25,8 @@ typedef struct redaction {
 
 static int is_erased_document(const json_t *v, const ft_erasure *e)
 {
-    const char *owner = json_string_value(json_object_get(v, "owner")), *id = json_string_value(json_object_get(v, "id"));
+    const char *owner = json_string_value(json_object_get(v, "owner")),
+               *id = json_string_value(json_object_get(v, "id"));
     if (!owner || !id || strcmp(owner, e->owner) != 0)
         return 0;
     for (size_t i = 0; i < e->document_count; i++)
@@ -110,7 +111,8 @@ static ft_code find_needles(redaction *r, const json_t *trace, ft_status *st)
             continue;
         }
         n.text_bytes = json_string_length(text);
-        char *copy = json_is_string(text) && n.text_bytes ? malloc(n.text_bytes) : NULL; /* its span changes meanwhile */
+        char *copy =
+            json_is_string(text) && n.text_bytes ? malloc(n.text_bytes) : NULL; /* its span changes meanwhile */
         if (copy)
             memcpy(copy, json_string_value(text), n.text_bytes);
         else if (json_is_string(text) && n.text_bytes)
@@ -187,7 +189,8 @@ static int overlaps(const redaction *r, const json_t *v)
 {
     const json_t *start = json_object_get(v, "start"), *end = json_object_get(v, "end");
     for (size_t i = 0; json_is_integer(start) && json_is_integer(end) && i < r->count; i++)
-        if ((size_t)json_integer_value(start) < r->needles[i].end && (size_t)json_integer_value(end) > r->needles[i].start)
+        if ((size_t)json_integer_value(start) < r->needles[i].end &&
+            (size_t)json_integer_value(end) > r->needles[i].start)
             return 1;
     return 0;
 }

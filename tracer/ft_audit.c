@@ -60,8 +60,8 @@ static int owner_holds(const json_t *span, const char *owner)
 static int keeps(const json_t *span, const ft_store_filter *f)
 {
     const char *verdict = json_string_value(json_object_get(span, "verdict"));
-    return span_tokens(span) >= (json_int_t)f->min_tokens && (!f->verdict || (verdict && !strcmp(verdict, f->verdict))) &&
-           (!f->owner || owner_holds(span, f->owner)) &&
+    return span_tokens(span) >= (json_int_t)f->min_tokens &&
+           (!f->verdict || (verdict && !strcmp(verdict, f->verdict))) && (!f->owner || owner_holds(span, f->owner)) &&
            (!f->document || holds_document(span, f->document, f->owner));
 }
 
@@ -97,7 +97,8 @@ ft_code ft_audit_took_part(ft_store *s, const char *id, int expert, json_t **out
     *out = NULL;
     ft_code rc = ft_store_get_routing(s, id, &r, st);
     if (rc == FT_ERR_NOT_FOUND) {
-        *out = json_pack("{s:i,s:n,s:n,s:n,s:n,s:n}", "expert", expert, "rows", "places", "chosen", "weight", "took_part");
+        *out =
+            json_pack("{s:i,s:n,s:n,s:n,s:n,s:n}", "expert", expert, "rows", "places", "chosen", "weight", "took_part");
         return *out ? FT_OK : ft_fail(st, FT_ERR_MEM, "audit: out of memory");
     }
     if (rc)
@@ -265,10 +266,10 @@ static json_t *documents_json(ft_store *s, usage *u, size_t most)
     if (n)
         qsort(u->table, n, sizeof(*u->table), by_spans);
     for (size_t i = 0; i < n && i < most; i++)
-        (void)json_array_append_new(list, json_pack("{s:o,s:I,s:I,s:I}", "id", document_name(s, &u->table[i]), "spans",
-                                                    (json_int_t)u->table[i].spans, "outputs",
-                                                    (json_int_t)u->table[i].outputs, "longest",
-                                                    (json_int_t)u->table[i].longest));
+        (void)json_array_append_new(list,
+                                    json_pack("{s:o,s:I,s:I,s:I}", "id", document_name(s, &u->table[i]), "spans",
+                                              (json_int_t)u->table[i].spans, "outputs", (json_int_t)u->table[i].outputs,
+                                              "longest", (json_int_t)u->table[i].longest));
     return list;
 }
 
@@ -359,14 +360,15 @@ ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, s
         json_t *counts = json_object();
         for (size_t i = 0; i < 6; i++)
             (void)json_object_set_new(counts, verdicts[i], json_size(u.verdicts[i]));
-        *out = json_pack("{s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:{s:o,s:I}}", "owner", filter->owner,
-                         "expert", expert < 0 ? json_null() : json_integer(expert), "from", audit_time(filter->from_ms),
-                         "to", audit_time(filter->to_ms), "outputs", (json_int_t)u.outputs, "outputs_with_spans",
-                         (json_int_t)u.with_spans, "spans", (json_int_t)u.spans, "tokens", (json_int_t)u.tokens,
-                         "longest", (json_int_t)u.longest, "opted_out", (json_int_t)u.opted_out, "verdicts", counts,
-                         "documents", documents_json(s, &u, most), "distinct_documents", (json_int_t)u.used, "routing",
-                         "share", u.routed_tokens && expert >= 0 ? json_real(u.share / (double)u.routed_tokens) : json_null(),
-                         "tokens", (json_int_t)u.routed_tokens);
+        *out =
+            json_pack("{s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:{s:o,s:I}}", "owner", filter->owner,
+                      "expert", expert < 0 ? json_null() : json_integer(expert), "from", audit_time(filter->from_ms),
+                      "to", audit_time(filter->to_ms), "outputs", (json_int_t)u.outputs, "outputs_with_spans",
+                      (json_int_t)u.with_spans, "spans", (json_int_t)u.spans, "tokens", (json_int_t)u.tokens, "longest",
+                      (json_int_t)u.longest, "opted_out", (json_int_t)u.opted_out, "verdicts", counts, "documents",
+                      documents_json(s, &u, most), "distinct_documents", (json_int_t)u.used, "routing", "share",
+                      u.routed_tokens && expert >= 0 ? json_real(u.share / (double)u.routed_tokens) : json_null(),
+                      "tokens", (json_int_t)u.routed_tokens);
         if (!*out)
             rc = ft_fail(st, FT_ERR_MEM, "audit: out of memory");
     }

@@ -15,15 +15,15 @@ FT_CHECKED ft_code ft_audit_time_read(const char *text, uint64_t *ms, ft_status 
  * taken out. Adds "matched": {"spans", "tokens", "longest"}. */
 FT_CHECKED ft_code ft_audit_keep_spans(json_t *row, const ft_store_filter *filter, ft_status *st);
 
-/* Whether an expert took part in a trace, recomputed from its stored routing: {"expert", "rows", "places", "chosen", "weight",
- * "took_part"}: rows are passes, places are rows × layers, chosen how often it was, weight the sum of its mixing weights.
- * A trace without routing: all but "expert" null. New reference in *out. */
+/* Whether an expert took part in a trace, recomputed from its stored routing: {"expert", "rows", "places", "chosen",
+ * "weight", "took_part"}: rows are passes, places are rows × layers, chosen how often it was, weight the sum of its
+ * mixing weights. A trace without routing: all but "expert" null. New reference in *out. */
 FT_CHECKED ft_code ft_audit_took_part(ft_store *s, const char *id, int expert, json_t **out, ft_status *st);
 
-/* What became of an owner's corpus and expert in the filter's time: {"owner", "expert", "from", "to", "outputs", "outputs_with_spans",
- * "spans", "tokens", "longest", "opted_out", "verdicts": {…}, "documents": [{"id", "spans", "outputs", "longest"}] (the most repeated,
- * at most `most`), "routing": {"share", "tokens"}}. share: mean over the outputs' tokens, of outputs with routing; expert -1: none.
- * O(outputs in that time). */
+/* What became of an owner's corpus and expert in the filter's time: {"owner", "expert", "from", "to", "outputs",
+ * "outputs_with_spans", "spans", "tokens", "longest", "opted_out", "verdicts": {…}, "documents": [{"id", "spans",
+ * "outputs", "longest"}] (the most repeated, at most `most`), "routing": {"share", "tokens"}}. share: mean over the
+ * outputs' tokens, of outputs with routing; expert -1: none. O(outputs in that time). */
 FT_CHECKED ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, size_t most, json_t **out,
                                   ft_status *st);
 
@@ -39,14 +39,12 @@ FT_CHECKED ft_code ft_routing_study_new(ft_routing_study **out, const ft_study_o
 void ft_routing_study_free(ft_routing_study *y); /* NULL is allowed */
 /* All that fit and have routing. FT_ERR_FORMAT: a trace of another number of layers or experts. */
 FT_CHECKED ft_code ft_routing_study_add(ft_routing_study *y, ft_store *s, const ft_store_filter *filter, ft_status *st);
-/* {"traces", "tokens", "layers", "experts": ["name"…], "share": [E], "share_per_layer": [L][E], "chosen_per_layer": [L][E],
- * "entropy_per_layer": [L], "entropy", "coactivation": [E][E], "domains": [{"owner", "tokens", "share"}], "token_ids": [{"id", "count",
- * "share"}] or null, "drift": [{"from", "to", "tokens", "share"}] or null}.
- *   share         of mixing weight, summing to 1
- *   chosen        part of the passes in which the expert was among the k
- *   entropy       of a pass's mixing weights, nats, mean
- *   coactivation  part of the places in which both were chosen; on the diagonal, in which the one was
- *   domains       tokens by the owner of the span that they stand in (null: in none) */
+/* {"traces", "tokens", "layers", "experts": ["name"…], "share": [E], "share_per_layer": [L][E], "chosen_per_layer":
+ * [L][E], "entropy_per_layer": [L], "entropy", "coactivation": [E][E], "domains": [{"owner", "tokens", "share"}],
+ * "token_ids": [{"id", "count", "share"}] or null, "drift": [{"from", "to", "tokens", "share"}] or null}. share of
+ * mixing weight, summing to 1 chosen        part of the passes in which the expert was among the k entropy       of a
+ * pass's mixing weights, nats, mean coactivation  part of the places in which both were chosen; on the diagonal, in
+ * which the one was domains       tokens by the owner of the span that they stand in (null: in none) */
 FT_CHECKED ft_code ft_routing_study_json(const ft_routing_study *y, json_t **out, ft_status *st);
 
 /* Mixing weights [tokens, layers, experts], 0 where an expert was not chosen; the caller frees. */

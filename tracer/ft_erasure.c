@@ -117,9 +117,9 @@ static ft_code remove_from(worker *w, const char *folder, ft_status *st)
     if (rc)
         return rc;
     root_hex(folder, after);
-    return json_array_append_new(w->indexes, json_pack("{s:s,s:I,s:s,s:s}", "index", folder, "documents",
-                                                       (json_int_t)report.documents, "root_before", before, "root_after",
-                                                       after))
+    return json_array_append_new(w->indexes,
+                                 json_pack("{s:s,s:I,s:s,s:s}", "index", folder, "documents",
+                                           (json_int_t)report.documents, "root_before", before, "root_after", after))
                ? no_room(st)
                : FT_OK;
 }
@@ -190,7 +190,8 @@ static ft_code redact_all(worker *w, ft_status *st)
 static void takedown_id(char out[FT_TRACE_ID])
 {
     ft_trace_id_new(out);
-    memcpy(out, "tkd_", 4);
+    for (size_t i = 0; i < 4; i++)
+        out[i] = "tkd_"[i];
 }
 
 static json_t *documents_json(const worker *w)

@@ -2,11 +2,11 @@
  * certificate of both.
  *
  * Which outputs  those with a span that cites an erased document, or whose tokens stand in one though other documents
- *                were shown for it: every output with a span of the owner is read and compared with the documents' tokens.
- * Redaction      of such spans of at least min_tokens: their text, in response, prompt, snippets and wherever else it
- *                stands in the trace, becomes "*" and characters of the same length, so that positions stay right; their
- *                token ids become null; what was shown of the erased document is dropped. Routing and verdicts stay.
- * Threads        one erasure at a time on an index; readers go on. */
+ *                were shown for it: every output with a span of the owner is read and compared with the documents'
+ * tokens. Redaction      of such spans of at least min_tokens: their text, in response, prompt, snippets and wherever
+ * else it stands in the trace, becomes "*" and characters of the same length, so that positions stay right; their token
+ * ids become null; what was shown of the erased document is dropped. Routing and verdicts stay. Threads        one
+ * erasure at a time on an index; readers go on. */
 #ifndef FT_ERASURE_H
 #define FT_ERASURE_H
 #include "tracer/ft_federation.h"
@@ -30,16 +30,17 @@ typedef struct ft_erasure {
     const char *reason, *who;
 } ft_erasure;
 
-/* *certificate is a new object: {"object": "takedown", "id", "owner", "documents": [{"id", "found", "tokens"}], "reason", "policy", "min_tokens",
- * "accepted", "hidden", "redacted", "erased": times, or null where it did not come to that, "indexes": [{"index", "documents", "root_before",
- * "root_after"}], "outputs": [{"id", "spans", "tokens"}], "does_not_reach": […]}. It is a line of the store's log too ("takedown").
- * `s` may be NULL: the indexes alone.
+/* *certificate is a new object: {"object": "takedown", "id", "owner", "documents": [{"id", "found", "tokens"}],
+ * "reason", "policy", "min_tokens", "accepted", "hidden", "redacted", "erased": times, or null where it did not come to
+ * that, "indexes": [{"index", "documents", "root_before", "root_after"}], "outputs": [{"id", "spans", "tokens"}],
+ * "does_not_reach": […]}. It is a line of the store's log too ("takedown"). `s` may be NULL: the indexes alone.
  *   FT_ERR_NOT_FOUND  no index of the owner has any of the documents, and no output cites one; nothing was changed
  *   FT_ERR_ARG        no such owner, or somebody else is changing an index
  * A failure on the way leaves what was done until then; the same request again does the rest. */
 FT_CHECKED ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st);
 
-/* What is left of the certificate's documents: {"id", "clean", "documents_in_indexes", "outputs_that_cite"}. New reference. */
+/* What is left of the certificate's documents: {"id", "clean", "documents_in_indexes", "outputs_that_cite"}. New
+ * reference. */
 FT_CHECKED ft_code ft_erasure_check(ft_federation *f, ft_store *s, const json_t *certificate, json_t **out,
                                     ft_status *st);
 

@@ -166,8 +166,8 @@ FT_CHECKED ft_code ft_store_compact(ft_store *s, ft_status *st);
 
 /* --- The log ------------------------------------------------------------------------------------ */
 
-/* Appends one line {"seq","time","who","what", …fields…, "prev"} to the log of who asked what; prev is the hex SHA-256 of
- * the line before it (64 zeros in the first). Synced when it returns. `fields` is consumed; may be NULL. */
+/* Appends one line {"seq","time","who","what", …fields…, "prev"} to the log of who asked what; prev is the hex SHA-256
+ * of the line before it (64 zeros in the first). Synced when it returns. `fields` is consumed; may be NULL. */
 FT_CHECKED ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fields, ft_status *st);
 /* Lines with their numbers from `from` on (1 is the first), at most `limit`, each of `what` begins with `prefix`
  * (NULL: all) and of time [from_ms, to_ms); objects in *lines (array, new reference) as they are written, and in
@@ -195,8 +195,8 @@ FT_CHECKED ft_code ft_store_get_heads(ft_store *s, ft_store_heads *out, ft_statu
  * faults. `known` (may be NULL): heads that were kept elsewhere.
  * The file's structure is checked before LMDB follows it: ft_store_examine. */
 FT_CHECKED ft_code ft_store_verify(ft_store *s, const ft_store_heads *known, json_t **report, ft_status *st);
-/* The pages of a store's data.mdb, by our own bounds-checked reader: FT_ERR_FORMAT names the page. Reads the whole tree;
- * the file must not be written meanwhile. */
+/* The pages of a store's data.mdb, by our own bounds-checked reader: FT_ERR_FORMAT names the page. Reads the whole
+ * tree; the file must not be written meanwhile. */
 FT_CHECKED ft_code ft_store_examine(const char *folder, ft_status *st);
 
 FT_API_END

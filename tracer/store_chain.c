@@ -119,7 +119,8 @@ int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n)
         return error;
     time_text(store_now_ms(), when);
     ft_digest_hex(&head.last, hex);
-    ft_code rc = ft_buffer_printf(&line, NULL, "{\"seq\":%llu,\"time\":\"%s\",", (unsigned long long)head.count + 1, when);
+    ft_code rc =
+        ft_buffer_printf(&line, NULL, "{\"seq\":%llu,\"time\":\"%s\",", (unsigned long long)head.count + 1, when);
     if (!rc)
         rc = ft_buffer_append(&line, text, n, NULL);
     if (!rc)
@@ -228,14 +229,14 @@ typedef struct log_reader {
 
 static int log_fits(const ft_log_query *q, const json_t *line)
 {
-    const char *what = json_string_value(json_object_get(line, "what")), *who = json_string_value(json_object_get(line, "who"));
+    const char *what = json_string_value(json_object_get(line, "what")),
+               *who = json_string_value(json_object_get(line, "who"));
     const char *when = json_string_value(json_object_get(line, "time"));
     char from[32], to[32];
     time_text(q->from_ms, from);
     time_text(q->to_ms, to);
     return what && when && (!q->prefix || !strncmp(what, q->prefix, strlen(q->prefix))) &&
-           (!q->who || (who && !strcmp(who, q->who))) && strcmp(when, from) >= 0 &&
-           (!q->to_ms || strcmp(when, to) < 0);
+           (!q->who || (who && !strcmp(who, q->who))) && strcmp(when, from) >= 0 && (!q->to_ms || strcmp(when, to) < 0);
 }
 
 static ft_code read_line(void *context, uint64_t number, const char *text, size_t n, ft_status *st)

@@ -81,7 +81,8 @@ static const unsigned char *page_at(const examiner *x, uint64_t number)
     return x->map.data + number * x->page_bytes;
 }
 
-/* Marks `n` pages from `number` on; each may be used once. Free ones need not be written: they may lie behind the end. */
+/* Marks `n` pages from `number` on; each may be used once. Free ones need not be written: they may lie behind the end.
+ */
 static ft_code use(examiner *x, uint64_t number, uint64_t n, int written)
 {
     if (number < 2 || number > x->last_page || n > x->last_page - number + 1 || (written && number + n > x->pages))
@@ -246,7 +247,8 @@ static ft_code walk_tree(examiner *x, const tree *t, int names)
     if (!t->depth || t->depth > MOST_DEPTH)
         return bad(x, t->root, "its tree has an impossible depth");
     const ft_code rc = walk_page(x, t->root, 1, t, names, &c);
-    if (!rc && (c.branches != t->branches || c.leaves != t->leaves || c.overflow != t->overflow || c.entries != t->entries))
+    if (!rc &&
+        (c.branches != t->branches || c.leaves != t->leaves || c.overflow != t->overflow || c.entries != t->entries))
         return bad(x, t->root, "its tree does not hold what it counts");
     return rc;
 }

@@ -89,8 +89,8 @@ typedef struct store_op {
     ft_buffer trace, routing, summary;
     const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes */
     size_t text_bytes;
-    const char *note; /* OP_NOTE: its key in "meta" */
-    int keep;         /* OP_NOTE: what is there already stays */
+    const char *note;  /* OP_NOTE: its key in "meta" */
+    int keep;          /* OP_NOTE: what is there already stays */
     int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
     ft_code rc;
     ft_status st;
@@ -176,7 +176,7 @@ typedef enum key_kind {
     KEY_OWNER,   /* a span stands in an owner's index; classes of tokens */
     KEY_DOCUMENT,
     KEY_VERDICT,
-    KEY_SPAN, /* any span */
+    KEY_SPAN,   /* any span */
     KEY_EXPERT, /* classes of shares */
     KEY_WITHOUT
 } key_kind;
@@ -212,7 +212,8 @@ ft_digest chain_hash(const void *bytes, size_t n); /* BLAKE2b-256 */
 /* Of a trace's three values; each may be empty. */
 ft_digest trace_digest(MDB_val trace, MDB_val routing, MDB_val row);
 /* Each gives an LMDB error, or 0. */
-int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID], const ft_digest *digest);
+int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID],
+                  const ft_digest *digest);
 int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n);
 int chain_heads(ft_store *s, MDB_txn *txn, ft_store_heads *out);
 void chain_number(uint64_t n, unsigned char out[8]);

@@ -38,7 +38,8 @@ static ft_code delete_found(ft_store *s, const oldest *o, const char *why, ft_st
     if (!ops)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
     snprintf(line, sizeof(line),
-             "\"who\":\"retention\",\"what\":\"trace.delete\",\"because\":\"%s\",\"traces\":%zu,\"first_id\":\"%s\",\"last_id\":\"%s\"",
+             "\"who\":\"retention\",\"what\":\"trace.delete\",\"because\":\"%s\",\"traces\":%zu,\"first_id\":\"%s\","
+             "\"last_id\":\"%s\"",
              why, o->count, o->ids[0], o->ids[o->count - 1]);
     ops[0] = (store_op){.kind = OP_LOG, .text = line, .text_bytes = strlen(line)};
     for (size_t i = 0; i < o->count; i++) {
@@ -208,10 +209,10 @@ ft_code ft_store_compact(ft_store *s, ft_status *st)
     if (!copy)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
     store_writer_take(s);
-    ft_code rc = store_lock(s, 1, 0) == 0 ? FT_OK
-                                          : ft_fail(st, FT_ERR_ARG,
-                                                    "%s: another process has the store open; stop it, or let it compact",
-                                                    s->folder);
+    ft_code rc =
+        store_lock(s, 1, 0) == 0
+            ? FT_OK
+            : ft_fail(st, FT_ERR_ARG, "%s: another process has the store open; stop it, or let it compact", s->folder);
     if (!rc) {
         rc = ft_folder_remove(copy, st);
         if (!rc)

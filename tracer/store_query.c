@@ -353,7 +353,8 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
         store_id_unpack(q.next, out->last);
     rc = rc == FT_ERR_CANCELLED ? FT_OK : rc;
     if (!rc && json_array_size(out->list))
-        snprintf(out->first, sizeof(out->first), "%s", json_string_value(json_object_get(json_array_get(out->list, 0), "id")));
+        snprintf(out->first, sizeof(out->first), "%s",
+                 json_string_value(json_object_get(json_array_get(out->list, 0), "id")));
     if (!rc && page->before)
         rc = reverse(out, st);
     if (rc) {
@@ -380,7 +381,8 @@ static ft_code gather(void *context, const char *id, const summary *m, MDB_val v
     if (g->count == WALK_AT_ONCE)
         return FT_ERR_CANCELLED;
     g->rows[g->count] = NULL;
-    const ft_code rc = g->with_rows ? summary_read_row(&g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
+    const ft_code rc =
+        g->with_rows ? summary_read_row(&g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
     if (!rc)
         memcpy(g->ids[g->count++], id, FT_TRACE_ID);
     return rc;

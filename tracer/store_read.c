@@ -61,8 +61,7 @@ static ft_code fill_routing(json_t *head, const ft_stored_routing *r, const char
 {
     int filled = routing_json_fill(head, &r->view);
     if (filled && r->form == FT_ROUTING_ROUNDED)
-        filled =
-            !json_object_set_new(head, "rounded", json_pack("{s:i,s:f}", "bits", 8, "max_error", 1.0 / 510));
+        filled = !json_object_set_new(head, "rounded", json_pack("{s:i,s:f}", "bits", 8, "max_error", 1.0 / 510));
     return filled ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
 }
 
@@ -139,7 +138,8 @@ ft_code ft_store_get_sizes(ft_store *s, ft_store_sizes *out, ft_status *st)
     int error = mdb_env_info(s->env, &info);
     for (size_t i = 0; !error && i < sizeof(all) / sizeof(*all); i++) {
         error = mdb_stat(txn, all[i], &stat);
-        out->used_bytes += (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * (uint64_t)stat.ms_psize;
+        out->used_bytes +=
+            (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * (uint64_t)stat.ms_psize;
         if (all[i] == s->traces)
             out->traces = stat.ms_entries;
         if (all[i] == s->log)

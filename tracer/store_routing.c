@@ -77,9 +77,10 @@ static ft_code measure(const routing_header *h, sizes *out, const char *id, ft_s
         z.id_bits++;
     size_t count, rest = 0;
     int bad = h->experts > FT_MAX_EXPERTS || h->top_k > FT_MAX_EXPERTS || h->layout > LAYOUT_PROBABILITIES;
-    bad = bad || ft_size_mul(h->tokens, h->layers, &z.places, NULL) || ft_size_mul(z.places, h->top_k, &z.chosen, NULL) ||
-          ft_size_mul(z.places, h->experts, &z.probabilities, NULL);
-    for (uint64_t sets = bad ? 0 : sets_of(h->experts, h->top_k); z.set_bits < 64 && (UINT64_C(1) << z.set_bits) < sets;)
+    bad = bad || ft_size_mul(h->tokens, h->layers, &z.places, NULL) ||
+          ft_size_mul(z.places, h->top_k, &z.chosen, NULL) || ft_size_mul(z.places, h->experts, &z.probabilities, NULL);
+    for (uint64_t sets = bad ? 0 : sets_of(h->experts, h->top_k);
+         z.set_bits < 64 && (UINT64_C(1) << z.set_bits) < sets;)
         z.set_bits++;
     const unsigned bits = h->layout == LAYOUT_SETS ? z.set_bits : z.id_bits;
     count = h->layout == LAYOUT_SETS ? z.places : z.chosen;
@@ -228,10 +229,10 @@ static layout choose_layout(const ft_routing *r, ft_routing_form form, const siz
 ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st)
 {
     if (r->tokens > UINT32_MAX || r->layers > UINT32_MAX || r->experts > FT_MAX_EXPERTS || r->top_k > FT_MAX_EXPERTS)
-        return ft_fail(st, FT_ERR_ARG, "store: routing of %zu tokens, %zu layers, %zu experts cannot be kept", r->tokens,
-                       r->layers, r->experts);
-    routing_header h = {(uint32_t)r->tokens, MAGIC, (uint32_t)r->layers, (uint16_t)r->experts, (uint8_t)r->top_k,
-                        LAYOUT_EXACT};
+        return ft_fail(st, FT_ERR_ARG, "store: routing of %zu tokens, %zu layers, %zu experts cannot be kept",
+                       r->tokens, r->layers, r->experts);
+    routing_header h = {(uint32_t)r->tokens, MAGIC,       (uint32_t)r->layers, (uint16_t)r->experts,
+                        (uint8_t)r->top_k,   LAYOUT_EXACT};
     sizes z;
     ft_code rc = measure(&h, &z, "new", st);
     if (rc)
@@ -364,10 +365,11 @@ static size_t read_header(routing_header *h, const void *bytes, size_t n)
     if (h->magic || n < sizeof(old))
         return 0;
     memcpy(&old, bytes, sizeof(old));
-    if (old.tokens > UINT32_MAX || old.layers > UINT32_MAX || old.experts > FT_MAX_EXPERTS || old.top_k > FT_MAX_EXPERTS)
+    if (old.tokens > UINT32_MAX || old.layers > UINT32_MAX || old.experts > FT_MAX_EXPERTS ||
+        old.top_k > FT_MAX_EXPERTS)
         return 0;
-    *h = (routing_header){(uint32_t)old.tokens,    MAGIC, (uint32_t)old.layers, (uint16_t)old.experts,
-                          (uint8_t)old.top_k, LAYOUT_EXACT};
+    *h = (routing_header){(uint32_t)old.tokens, MAGIC,       (uint32_t)old.layers, (uint16_t)old.experts,
+                          (uint8_t)old.top_k,   LAYOUT_EXACT};
     return sizeof(old);
 }
 

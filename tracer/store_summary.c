@@ -329,7 +329,8 @@ static json_t *row_span(const json_t *span, int *failed)
 
 static json_t *row_of(const json_t *trace)
 {
-    static const char *const kept[] = {"object", "created", "key", "model", "finish_reason", "without", "redacted", NULL};
+    static const char *const kept[] = {"object",        "created", "key",      "model",
+                                       "finish_reason", "without", "redacted", NULL};
     static const char *const of_expert[] = {"id", "owner", "share", NULL};
     json_t *row = copy_fields(trace, kept), *spans = json_array(), *experts = json_array();
     const json_t *v;

@@ -96,8 +96,8 @@ static void check_log_line(verifier *v, walk *w, uint64_t number, MDB_val value)
     else if ((uint64_t)json_integer_value(json_object_get(line, "seq")) != number)
         problem(v, "log: line %" PRIu64 " bears another number", number);
     else if (follows && !previous_is(line, &w->last))
-        problem(v, "log: line %" PRIu64 " does not hold the hash of line %" PRIu64 ": one of the two was altered", number,
-                number - 1);
+        problem(v, "log: line %" PRIu64 " does not hold the hash of line %" PRIu64 ": one of the two was altered",
+                number, number - 1);
     json_decref(line);
     w->last = ft_digest_of(value.mv_data, value.mv_size);
 }
@@ -117,7 +117,8 @@ static ft_code check_ledger_line(verifier *v, walk *w, uint64_t number, MDB_val 
     if (follows && memcmp(line.previous, before.bytes, sizeof(line.previous)) != 0)
         problem(v, "ledger: line %" PRIu64 " does not hold the hash of line %" PRIu64 ": one of the two was altered",
                 number, number - 1);
-    const ft_code rc = ft_array_grow((void **)&v->ledger, &v->ledger_capacity, v->ledger_count + 1, sizeof(*v->ledger), st);
+    const ft_code rc =
+        ft_array_grow((void **)&v->ledger, &v->ledger_capacity, v->ledger_count + 1, sizeof(*v->ledger), st);
     if (rc)
         return rc;
     known_trace *k = &v->ledger[v->ledger_count++];
@@ -146,7 +147,8 @@ static ft_code check_chain(verifier *v, MDB_dbi database, walk *w, ft_status *st
     }
     if (cursor)
         mdb_cursor_close(cursor);
-    check_end(v, w, is_log ? v->heads.log_count : v->heads.ledger_count, is_log ? &v->heads.log : &v->heads.ledger, kept);
+    check_end(v, w, is_log ? v->heads.log_count : v->heads.ledger_count, is_log ? &v->heads.log : &v->heads.ledger,
+              kept);
     return !rc && error != MDB_NOTFOUND ? store_fail(v->s, error, "verify", st) : rc;
 }
 

@@ -80,7 +80,8 @@ static int insert(ft_store *s, MDB_txn *txn, store_op *op)
     unsigned char packed[STORE_ID];
     store_id_pack(op->id, packed);
     MDB_val key = store_value(packed, STORE_ID), text_key = store_value(op->id, ID_BYTES);
-    MDB_val trace = store_value(op->trace.data, op->trace.size), routing = store_value(op->routing.data, op->routing.size);
+    MDB_val trace = store_value(op->trace.data, op->trace.size),
+            routing = store_value(op->routing.data, op->routing.size);
     MDB_val row = store_value(op->summary.data, op->summary.size);
     int error = mdb_put(txn, s->traces, &text_key, &trace, 0);
     if (!error && op->kind == OP_PUT && op->routing.size)

@@ -44,7 +44,11 @@ int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, cons
     const struct {
         const char *name;
         const char **to;
-    } texts[] = {{"owner", &f->owner}, {"document", &f->document}, {"verdict", &f->verdict}, {"key", &f->key}, {"without", &f->without}};
+    } texts[] = {{"owner", &f->owner},
+                 {"document", &f->document},
+                 {"verdict", &f->verdict},
+                 {"key", &f->key},
+                 {"without", &f->without}};
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         if (!strcmp(name, texts[i].name)) {
             *texts[i].to = value;
@@ -82,7 +86,8 @@ static int read_head(const char *path, ft_store_heads *out, ft_status *st)
 {
     json_t *v = NULL;
     ft_code rc = ft_json_read_file(&v, path, 65536, st);
-    const char *log = json_string_value(json_object_get(v, "log")), *ledger = json_string_value(json_object_get(v, "ledger"));
+    const char *log = json_string_value(json_object_get(v, "log")),
+               *ledger = json_string_value(json_object_get(v, "ledger"));
     if (!rc && (!log || !ledger))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: not what `flextrace audit head` prints", path);
     if (!rc)
@@ -197,7 +202,9 @@ static const char *only_path(const char *verb, const char *help, int argc, char 
 static int print_log(int argc, char **argv)
 {
     int code;
-    const char *path = only_path("audit log", "Usage: flextrace audit log STORE|FEDERATION\n\nPrints the log of who asked what, one JSON line each. \"prev\" is the SHA-256 of the line before, without its newline.\n",
+    const char *path = only_path("audit log",
+                                 "Usage: flextrace audit log STORE|FEDERATION\n\nPrints the log of who asked what, one "
+                                 "JSON line each. \"prev\" is the SHA-256 of the line before, without its newline.\n",
                                  argc, argv, &code);
     cli_store s;
     ft_status st = {0};
@@ -213,8 +220,11 @@ static int print_log(int argc, char **argv)
 static int print_head(int argc, char **argv)
 {
     int code;
-    const char *path = only_path("audit head", "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and ledger: kept elsewhere, they let `audit verify --head`\nfind a store that was put together anew.\n",
-                                 argc, argv, &code);
+    const char *path = only_path(
+        "audit head",
+        "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and "
+        "ledger: kept elsewhere, they let `audit verify --head`\nfind a store that was put together anew.\n",
+        argc, argv, &code);
     cli_store s;
     ft_status st = {0};
     ft_store_heads h = {0};
@@ -229,8 +239,8 @@ static int print_head(int argc, char **argv)
         return cli_fail(&st);
     ft_digest_hex(&h.log, log);
     ft_digest_hex(&h.ledger, ledger);
-    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log, "ledger_lines",
-                                    (json_int_t)h.ledger_count, "ledger", ledger));
+    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log,
+                                    "ledger_lines", (json_int_t)h.ledger_count, "ledger", ledger));
 }
 
 /* --- compact, erase ----------------------------------------------------------------------------------------------- */
@@ -238,8 +248,11 @@ static int print_head(int argc, char **argv)
 static int compact(int argc, char **argv)
 {
     int code;
-    const char *path = only_path("audit compact", "Usage: flextrace audit compact STORE|FEDERATION\n\nWrites the store anew: what was deleted or redacted is in no file of it afterwards. No other process may have it open.\n",
-                                 argc, argv, &code);
+    const char *path =
+        only_path("audit compact",
+                  "Usage: flextrace audit compact STORE|FEDERATION\n\nWrites the store anew: what was deleted or "
+                  "redacted is in no file of it afterwards. No other process may have it open.\n",
+                  argc, argv, &code);
     cli_store s;
     ft_status st = {0};
     ft_store_sizes sizes = {0};
@@ -268,8 +281,9 @@ static const char erase_help[] =
 
 static int erase(int argc, char **argv)
 {
-    static const cli_option options[] = {{"owner", 0, 1},      {"document", 0, 1}, {"policy", 0, 1}, {"min-tokens", 0, 1},
-                                         {"no-compact", 0, 0}, {"reason", 0, 1},   {"help", 'h', 0}, {0}};
+    static const cli_option options[] = {
+        {"owner", 0, 1},      {"document", 0, 1}, {"policy", 0, 1}, {"min-tokens", 0, 1},
+        {"no-compact", 0, 0}, {"reason", 0, 1},   {"help", 'h', 0}, {0}};
     static const char verb[] = "audit erase";
     cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     const char *name, *value, *path = NULL, **ids = calloc((size_t)argc, sizeof(*ids));

@@ -10,8 +10,10 @@
 
 static const char export_help[] =
     "Usage: flextrace audit export STORE|FEDERATION [--format jsonl|csv|npy] [-o FILE|FOLDER] [FILTER]\n\n"
-    "jsonl (default): every trace on a line, with \"routing_packed\": its routing as the store keeps it, base64; the last\n"
-    "line is {\"exported\": N}. `audit import` reads it. csv: a line a span. npy: a folder of arrays, for it -o is needed.\n"
+    "jsonl (default): every trace on a line, with \"routing_packed\": its routing as the store keeps it, base64; the "
+    "last\n"
+    "line is {\"exported\": N}. `audit import` reads it. csv: a line a span. npy: a folder of arrays, for it -o is "
+    "needed.\n"
     "      --no-routing        jsonl without routing\n" CLI_FILTER_HELP;
 
 typedef struct exporter {
@@ -68,8 +70,8 @@ static ft_code export_line(void *context, const char *id, json_t *row, ft_status
     return ferror(x->out) ? system_failed(st) : FT_OK;
 }
 
-static const char *const csv_columns[] = {"id",     "created", "key",   "model", "tokens",  "without",
-                                          "start",  "end",     "count", "verdict", "owners", "documents", NULL};
+static const char *const csv_columns[] = {"id",  "created", "key",     "model",  "tokens",    "without", "start",
+                                          "end", "count",   "verdict", "owners", "documents", NULL};
 
 static ft_code export_csv(void *context, const char *id, json_t *row, ft_status *st)
 {
@@ -84,7 +86,8 @@ static ft_code export_csv(void *context, const char *id, json_t *row, ft_status 
         (void)json_object_update(line, (json_t *)(uintptr_t)span);
         for (size_t k = 0; k < json_array_size(documents); k++) {
             const json_t *d = json_array_get(documents, k);
-            const char *owner = json_string_value(json_object_get(d, "owner")), *name = json_string_value(json_object_get(d, "id"));
+            const char *owner = json_string_value(json_object_get(d, "owner")),
+                       *name = json_string_value(json_object_get(d, "id"));
             (void)json_array_append_new(names, json_sprintf("%s/%s", owner ? owner : "", name ? name : ""));
         }
         (void)json_object_set_new(line, "documents", names);
@@ -146,7 +149,8 @@ static ft_code write_array(const exporter *x, const char *name, ft_npy_type type
                            const void *data, ft_status *st)
 {
     char *path = ft_path_join(x->path, name);
-    const ft_code rc = path ? ft_npy_write(path, type, dims, shape, data, st) : ft_fail(st, FT_ERR_MEM, "out of memory");
+    const ft_code rc =
+        path ? ft_npy_write(path, type, dims, shape, data, st) : ft_fail(st, FT_ERR_MEM, "out of memory");
     free(path);
     return rc;
 }
@@ -201,7 +205,8 @@ static ft_code run_export(exporter *x, const char *store, ft_status *st)
 
 int cli_audit_export(int argc, char **argv)
 {
-    static const cli_option options[] = {{"format", 'f', 1}, {"output", 'o', 1}, {"no-routing", 0, 0}, {"help", 'h', 0}, CLI_FILTER_OPTIONS, {0}};
+    static const cli_option options[] = {{"format", 'f', 1}, {"output", 'o', 1}, {"no-routing", 0, 0},
+                                         {"help", 'h', 0},   CLI_FILTER_OPTIONS, {0}};
     static const char verb[] = "audit export";
     cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     exporter x = {.format = "jsonl", .filter = ft_store_filter_all(), .ids = json_array()};
@@ -228,7 +233,8 @@ int cli_audit_export(int argc, char **argv)
     }
     if (code == CLI_OK && !store)
         code = cli_usage(verb, "needs a STORE or FEDERATION");
-    else if (code == CLI_OK && strcmp(x.format, "jsonl") != 0 && strcmp(x.format, "csv") != 0 && strcmp(x.format, "npy") != 0)
+    else if (code == CLI_OK && strcmp(x.format, "jsonl") != 0 && strcmp(x.format, "csv") != 0 &&
+             strcmp(x.format, "npy") != 0)
         code = cli_usage(verb, "--format must be jsonl, csv or npy, not '%.40s'", x.format);
     else if (code == CLI_OK && !strcmp(x.format, "npy") && !x.path)
         code = cli_usage(verb, "--format npy needs -o FOLDER");
@@ -246,7 +252,8 @@ int cli_audit_export(int argc, char **argv)
     return code;
 }
 
-/* --- Import --------------------------------------------------------------------------------------------------------- */
+/* --- Import ---------------------------------------------------------------------------------------------------------
+ */
 
 static ft_code import_line(ft_store *s, json_t *trace, ft_status *st)
 {
@@ -256,7 +263,9 @@ static ft_code import_line(ft_store *s, json_t *trace, ft_status *st)
     unsigned char *bytes = n ? malloc(n) : NULL;
     size_t size = 0;
     ft_code rc = id ? FT_OK : ft_fail(st, FT_ERR_FORMAT, "a line without a trace's \"id\"");
-    if (!rc && n && (!bytes || sodium_base642bin(bytes, n, json_string_value(packed), n, NULL, &size, NULL, sodium_base64_VARIANT_ORIGINAL)))
+    if (!rc && n &&
+        (!bytes ||
+         sodium_base642bin(bytes, n, json_string_value(packed), n, NULL, &size, NULL, sodium_base64_VARIANT_ORIGINAL)))
         rc = ft_fail(st, FT_ERR_FORMAT, "trace %.40s: its routing_packed is no base64", id);
     char copy[FT_TRACE_ID] = "";
     if (!rc && strlen(id) < sizeof(copy))
@@ -278,7 +287,9 @@ int cli_audit_import(int argc, char **argv)
     uint64_t number = 0, count = 0;
     int64_t promised = -1;
     if (argc != 2 || argv[1][0] == '-') {
-        fputs("Usage: flextrace audit import STORE|FEDERATION <FILE\n\nReads JSON lines of `audit export` into a store, which is made where it is new; a trace that is there\nis replaced. The last line of an export says how many there are: a file that was cut is told.\n",
+        fputs("Usage: flextrace audit import STORE|FEDERATION <FILE\n\nReads JSON lines of `audit export` into a "
+              "store, which is made where it is new; a trace that is there\nis replaced. The last line of an export "
+              "says how many there are: a file that was cut is told.\n",
               argc == 2 && argv[1][1] != 'x' ? stdout : stderr);
         return argc == 2 ? CLI_OK : CLI_USAGE;
     }
@@ -299,10 +310,14 @@ int cli_audit_import(int argc, char **argv)
         json_decref(v);
     }
     if (!rc && promised != (int64_t)count)
-        rc = ft_fail(&st, FT_ERR_FORMAT, "standard input: %llu traces were imported, but the last line does not promise so many: the file was cut", (unsigned long long)count);
+        rc = ft_fail(
+            &st, FT_ERR_FORMAT,
+            "standard input: %llu traces were imported, but the last line does not promise so many: the file was cut",
+            (unsigned long long)count);
     if (s.store) {
         ft_status ignored;
-        const ft_code logged = ft_store_log(s.store, "local", "import", json_pack("{s:I}", "traces", (json_int_t)count), rc ? &ignored : &st);
+        const ft_code logged = ft_store_log(s.store, "local", "import", json_pack("{s:I}", "traces", (json_int_t)count),
+                                            rc ? &ignored : &st);
         rc = rc ? rc : logged;
     }
     cli_store_close(&s);
@@ -313,7 +328,8 @@ int cli_audit_import(int argc, char **argv)
     return CLI_OK;
 }
 
-/* --- Routing ---------------------------------------------------------------------------------------------------------- */
+/* --- Routing
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static const char routing_help[] =
     "Usage: flextrace audit routing STORE|FEDERATION TRACE_ID -o FILE.npy\n"
@@ -354,7 +370,8 @@ static ft_code many(ft_store *s, const ft_store_filter *f, const ft_study_option
 
 int cli_audit_routing(int argc, char **argv)
 {
-    static const cli_option options[] = {{"output", 'o', 1}, {"bucket", 0, 1}, {"token-ids", 0, 0}, {"help", 'h', 0}, CLI_FILTER_OPTIONS, {0}};
+    static const cli_option options[] = {{"output", 'o', 1}, {"bucket", 0, 1},   {"token-ids", 0, 0},
+                                         {"help", 'h', 0},   CLI_FILTER_OPTIONS, {0}};
     static const char verb[] = "audit routing";
     cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
     const char *name, *value, *store = NULL, *id = NULL, *path = NULL;

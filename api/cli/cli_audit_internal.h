@@ -16,13 +16,16 @@ void cli_store_close(cli_store *s);
 /* --from, --to, --owner, --expert, --document, --key, --verdict, --min-tokens, --min-share, --without. */
 #define CLI_FILTER_OPTIONS                                                                                             \
     {"from", 0, 1}, {"to", 0, 1}, {"owner", 0, 1}, {"expert", 0, 1}, {"document", 0, 1}, {"key", 0, 1},                \
-        {"verdict", 0, 1}, {"min-tokens", 0, 1}, {"min-share", 0, 1}, {"without", 0, 1}
+        {"verdict", 0, 1}, {"min-tokens", 0, 1}, {"min-share", 0, 1},                                                  \
+    {                                                                                                                  \
+        "without", 0, 1                                                                                                \
+    }
 #define CLI_FILTER_HELP                                                                                                \
     "      --from T, --to T    RFC 3339 or a day; from included, to not\n"                                             \
-    "      --owner NAME        a span stands in this owner's index …\n"                                                \
-    "      --document ID       … in this document …\n"                                                                 \
-    "      --verdict V         … has this verdict …\n"                                                                 \
-    "      --min-tokens N      … and at least so many tokens\n"                                                        \
+    "      --owner NAME        a span stands in this owner's index …\n"                                              \
+    "      --document ID       … in this document …\n"                                                             \
+    "      --verdict V         … has this verdict …\n"                                                             \
+    "      --min-tokens N      … and at least so many tokens\n"                                                      \
     "      --key NAME          who asked\n"                                                                            \
     "      --expert E          number of an expert that took part; --min-share S: with at least this share\n"          \
     "      --without NAME      owner that was opted out\n"
