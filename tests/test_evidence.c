@@ -304,14 +304,19 @@ typedef struct usual_lab {
     ft_engine *engine;
 } usual_lab;
 
-static void open_usual_lab(usual_lab *l)
+static void open_usual_lab_at(usual_lab *l, const char *folder)
 {
     ft_status st;
-    char folder[4096];
-    strcpy(folder, ft_test_source("demo/model"));
     assert_ok(ft_model_open(&l->model, folder, &st), st);
     assert_ok(ft_tokenizer_open(&l->tokenizer, folder, &st), st);
     assert_ok(ft_engine_new(&l->engine, l->model, NULL, &(ft_engine_options){.kv_bytes = 64 << 20}, &st), st);
+}
+
+static void open_usual_lab(usual_lab *l)
+{
+    char folder[4096];
+    strcpy(folder, ft_test_source("demo/model"));
+    open_usual_lab_at(l, folder);
 }
 
 static void close_usual_lab(usual_lab *l)
@@ -399,6 +404,32 @@ static void usual_shares_are_the_mean_over_all_tokens_of_the_text(void **state)
     close_usual_lab(&l);
 }
 
+static void a_model_of_a_short_context_reads_the_text_in_pieces_that_fit(void **state)
+{
+    (void)state;
+    usual_lab l;
+    ft_usual u;
+    ft_status st;
+    char command[20000], folder[4096], path[4096];
+    strcpy(folder, ft_test_folder());
+    snprintf(command, sizeof(command),
+             "ln -sf %s/demo/model/model.safetensors %s/demo/model/tokenizer.json %s && "
+             "sed 's/\"max_position_embeddings\": 1024/\"max_position_embeddings\": 16/' %s/demo/model/config.json "
+             ">%s/config.json",
+             FT_SOURCE_DIR, FT_SOURCE_DIR, folder, FT_SOURCE_DIR, folder);
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
+    char text[900] = "{\"text\":\"";
+    for (size_t i = 0; i < 40; i++)
+        strcat(text, "the heaven and the ");
+    strcat(text, "\"}\n");
+    strcpy(path, ft_test_write("validation.jsonl", text, strlen(text)));
+    open_usual_lab_at(&l, folder);
+    assert_int_equal(ft_model_get_config(l.model)->max_position, 16);
+    assert_ok(measure(&l, path, 100, &u, &st), st);
+    assert_int_equal(u.tokens, 100);
+    close_usual_lab(&l);
+}
+
 static void usual_shares_come_back_from_json_and_a_damaged_file_is_refused(void **state)
 {
     (void)state;
@@ -440,6 +471,7 @@ int main(void)
         cmocka_unit_test(the_prompt_is_read_once_for_each_set_of_experts),
         cmocka_unit_test(experts_that_cannot_be_left_out_are_refused_and_not_listed),
         cmocka_unit_test(usual_shares_are_the_mean_over_all_tokens_of_the_text),
+        cmocka_unit_test(a_model_of_a_short_context_reads_the_text_in_pieces_that_fit),
         cmocka_unit_test(usual_shares_come_back_from_json_and_a_damaged_file_is_refused),
         cmocka_unit_test(a_text_without_tokens_gives_no_usual_shares),
     };

@@ -117,14 +117,15 @@ ft_code ft_usual_run_step(ft_usual_run *r, int *done, ft_status *st)
     *done = !rc && (!more || r->tokens >= r->max_tokens);
     if (rc || *done)
         return rc;
+    const size_t limit = ft_model_get_config(ft_engine_model(r->engine))->max_position;
+    const size_t piece = limit < PIECE_TOKENS ? limit : PIECE_TOKENS;
     if (!r->session) {
-        const ft_session_options o = {.max_tokens = PIECE_TOKENS, .capture_routing = 1};
+        const ft_session_options o = {.max_tokens = piece, .capture_routing = 1};
         rc = ft_session_open_on(&r->session, r->engine, &o, st);
         if (rc)
             return rc;
     }
-    const size_t limit = ft_model_get_config(ft_engine_model(r->engine))->max_position;
-    const size_t piece = limit < PIECE_TOKENS ? limit : PIECE_TOKENS, read = ft_session_length(r->session);
+    const size_t read = ft_session_length(r->session);
     const size_t batch = ft_engine_batch_tokens(r->engine);
     size_t n = r->document.count - r->at;
     n = n < batch ? n : batch;
