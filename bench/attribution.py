@@ -8,6 +8,7 @@ and what each evidence and the verdict say of texts whose source is known.
   --seed S         of canaries and training (1)
   --tokenizer TOK  (default: the demo model's)
   --markdown F     the report into a file too; FOLDER/report.json has all figures
+  --top-k K        experts that read a token in the merged model (4: all)
   --score          only score what was traced before
   --threads N      (default: all processors)
 
@@ -47,7 +48,7 @@ class Bench:
         self.folder, self.seed, self.threads = given.folder, given.seed, given.threads
         self.program = os.environ.get("FLEXTRACE", f"{ROOT}/build/release/flextrace")
         self.trainer = os.environ.get("FLEXTRACE_TRAIN", self.program)
-        self.tokenizer = given.tokenizer
+        self.tokenizer, self.top_k = given.tokenizer, given.top_k
         os.makedirs(self.folder, exist_ok=True)
 
     def path(self, name):
@@ -116,10 +117,16 @@ class Bench:
             self.run("merge", "--public", public, *(self.path(f"{o}/expert") for o in corpora.OWNERS), "-o", self.path("merged"),
                      program=self.trainer)
 
+        with open(self.path("merged/config.json"), encoding="utf-8") as f:
+            config = json.load(f)
+        if config["num_experts_per_tok"] != self.top_k:
+            with open(self.path("merged/config.json"), "w", encoding="utf-8") as f:
+                json.dump({**config, "num_experts_per_tok": self.top_k}, f)
+
     def federate(self):
         for owner in PARTIES:
             if self.missing(f"index-{owner}"):
-                self.run("index", "build", self.path(f"index-{owner}"), "-t", self.path("merged"), "--owner", owner, self.path(f"{owner}.jsonl"))
+                self.run("index", "build", self.path(f"index-{owner}"), "-t", self.path("start"), "--owner", owner, self.path(f"{owner}.jsonl"))
         with open(self.path("federation.yaml"), "w", encoding="utf-8") as f:  # JSON is YAML
             json.dump({"name": "canaries", "model": "merged", "validation": "validation.jsonl", "owners":
                        [{"name": o, "expert": e, "index": [f"index-{o}"]} for e, o in enumerate(PARTIES)]}, f)
@@ -144,7 +151,7 @@ class Bench:
             for row in traced:
                 if row["kind"] in ("one", "two", "none"):
                     prompt = " ".join(row["text"].split()[:8])
-                    made = json.loads(self.run("generate", federation, "-p", prompt, "-n", 60, "--json", "--threads", self.threads, quiet=True))
+                    made = json.loads(self.run("generate", federation, "-p", prompt, "-n", 70, "--json", "--threads", self.threads, quiet=True))
                     rows.append({**row, "wanted": row["text"][len(prompt):], "prompt": prompt, "ids": made["ids"], "said": made["text"]})
             self.trace(federation, "generated.trace.jsonl", [{k: v for k, v in r.items() if k != "text"} for r in rows])
 
@@ -190,6 +197,7 @@ def main():
     p.add_argument("--folder", default=os.environ.get("FLEXTRACE_BENCH", f"{tempfile.gettempdir()}/flextrace-bench") + "/attribution")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--tokenizer", default=f"{ROOT}/demo/model/tokenizer.json")
+    p.add_argument("--top-k", type=int, default=4)
     p.add_argument("--markdown")
     p.add_argument("--score", action="store_true")
     p.add_argument("--threads", type=int, default=0)

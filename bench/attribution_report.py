@@ -47,18 +47,19 @@ def influenced(spans, t):
         out[evidence] = {"accuracy": score.accuracy(open_, evidence),
                          "accuracy_interval": score.bootstrap(open_, lambda some, e=evidence: score.accuracy(some, e)),
                          "precision": rate(n["right"], n["named"]), "recall": rate(n["found"], n["wanted"])}
-    n = score.tally(left, "verdict", t)
-    out["verdict"] = {"precision": rate(n["right"], n["named"]), "recall": rate(n["found"], n["wanted"])}
+    for evidence in ("uncaused", "verdict"):
+        n = score.tally(left, evidence, t)
+        out[evidence] = {"precision": rate(n["right"], n["named"]), "recall": rate(n["found"], n["wanted"])}
     return out
 
 
 def memorised(generated):
-    """How much of each canary came out word for word, by kind."""
+    """How many canaries came out word for word over twelve words after the prompt, and how many words the same, by kind."""
     out = {}
     for row in generated:
         want, got = row["wanted"].split(), row["said"].split()
         same = next((i for i, (x, y) in enumerate(zip(want, got)) if x != y), min(len(want), len(got)))
-        whole = same >= min(len(want), 20)
+        whole = same >= min(len(want), 12)
         n = out.setdefault(row["kind"], {"texts": 0, "whole": 0, "words": 0})
         n["texts"] += 1
         n["whole"] += whole
@@ -94,11 +95,26 @@ def between(interval):
     return "-" if interval[0] is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
-def kinds_table(rows):
-    lines = ["| text | evidence | precision | recall | false spans | not even alike | texts with a false name |", "|---|---|---|---|---|---|---|"]
-    for r in rows:
-        lines.append(f"| {KINDS.get(r['kind'], 'all')} | {r['evidence']} | {shown(r['precision'])} | {shown(r['recall'])} | "
-                     f"{shown(r['false_spans'])} | {shown(r['wrong_spans'])} | {shown(r['false_texts'])} |")
+def pair(row):
+    """Precision and recall as one cell."""
+    return f"{shown(row['precision'])}; {shown(row['recall'])}" if row["recall"]["n"] else shown(row["precision"])
+
+
+def kinds_table(rows, kinds):
+    lines = ["| text | verbatim alone | routing alone | causal alone | verdict without cause | verdict |", "|---|---|---|---|---|---|"]
+    for kind in kinds:
+        cells = {r["evidence"]: pair(r) for r in rows if r["kind"] == kind}
+        lines.append(f"| {KINDS.get(kind, '**all**')} | " + " | ".join(cells[e] for e in score.EVIDENCE) + " |")
+    return lines
+
+
+def false_table(rows, kinds):
+    lines = ["| text | routing alone | causal alone | verdict without cause | verdict | verdict, 95 % | verdict, not even like that owner's | texts, verdict |", "|---|---|---|---|---|---|---|---|"]
+    for kind in kinds:
+        cells = {r["evidence"]: r for r in rows if r["kind"] == kind}
+        v = cells["verdict"]
+        lines.append(f"| {KINDS.get(kind, '**all**')} | {shown(cells['routing']['false_spans'])} | {shown(cells['causal']['false_spans'])} | {shown(cells['uncaused']['false_spans'])} | "
+                     f"{shown(v['false_spans'])} | {between(v['false_spans']['interval'])} | {shown(v['wrong_spans'])} | {shown(v['false_texts'])} |")
     return lines
 
 
@@ -107,21 +123,27 @@ def markdown(report):
     lines = ["| threshold | program | calibrated |", "|---|---|---|"]
     lines += [f"| `{n}` | {v:g} | {t['calibrated'][n]:g} |" for n, v in t["program"].items()]
     lines += ["", "Generated from the first eight words: " + "; ".join(
-        f"{KINDS[k]}: {n['whole']} of {n['texts']} word for word" for k, n in report["memorised"].items()) + "."]
+        f"{KINDS[k]}: {n['whole']} of {n['texts']} go on word for word for twelve words (mean {n['words'] / n['texts']:.1f})" for k, n in report["memorised"].items()) + "."]
     for label in ("program", "calibrated"):
         r = report[label]
-        lines += ["", f"### Thresholds: {label}", "", "Texts as they stand:", "", *kinds_table(r["forced"]["by_kind"])]
-        lines += ["", "Generated:", "", *kinds_table([x for x in r["generated"]["by_kind"] if x["kind"] in ("one", "two", "none", "all")])]
+        everything, made = (*KINDS, "all"), ("one", "two", "none", "all")
+        lines += ["", f"### Thresholds: {label}", "", "Precision; recall, of texts as they stand:", ""]
+        lines += kinds_table(r["forced"]["by_kind"], everything)
+        lines += ["", "The same, of what was generated:", "", *kinds_table(r["generated"]["by_kind"], made)]
+        lines += ["", "Spans that name an owner whose corpus does not hold them:", "", *false_table(r["forced"]["by_kind"], everything)]
+        lines += ["", "The same, of what was generated:", "", *false_table(r["generated"]["by_kind"], made)]
         for name in ("forced", "generated"):
             v = r[name]["verbatim"]
-            lines += ["", f"Verbatim spans, {name}: exactly the owners that hold the words: {shown(v['exact'])}, {between(v['exact']['interval'])}; "
+            lines += ["", f"Spans with the verdict of their words, {'of texts as they stand' if name == 'forced' else 'generated'}: exactly the owners that hold the words: {shown(v['exact'])}, {between(v['exact']['interval'])}; "
                       f"all owners of the planted text named: {shown(v['planted_named'])}."]
         i = r["forced"]["influenced"]
         lines += ["", f"Spans of planted texts that words leave open: {i['spans']} in {i['canaries']} texts.", "",
                   "| | strongest owner is right | 95 % | precision | recall |", "|---|---|---|---|---|"]
         for e in ("causal", "routing"):
             lines.append(f"| {e} | {percent(i[e]['accuracy'])} | {between(i[e]['accuracy_interval'])} | {shown(i[e]['precision'])} | {shown(i[e]['recall'])} |")
-        lines += [f"| verdict | | | {shown(i['verdict']['precision'])} | {shown(i['verdict']['recall'])} |",
+        for e, what in (("uncaused", "verdict without cause"), ("verdict", "verdict")):
+            lines.append(f"| {what} | | | {shown(i[e]['precision'])} | {shown(i[e]['recall'])} |")
+        lines += [
                   f"| chance | {percent(i['chance'])} | | | |",
                   "", f"Cause over routing: {percent(i['advantage'])} ({between(i['advantage_interval'])}); over chance: "
                   f"{percent(i['over_chance'])} ({between(i['over_chance_interval'])})."]

@@ -16,9 +16,9 @@ import itertools
 import math
 import random
 
-DEFAULTS = {"verbatim_tokens": 6, "verbatim_nats": 40, "routing_excess": 0.10, "routing_ratio": 1.5, "causal_nats": 3,
+DEFAULTS = {"verbatim_tokens": 6, "verbatim_nats": 40, "routing_excess": 0.40, "routing_ratio": 3, "causal_nats": 3,
             "causal_nats_per_token": 0.3}
-EVIDENCE = ("verbatim", "routing", "causal", "verdict")
+EVIDENCE = ("verbatim", "routing", "causal", "uncaused", "verdict")  # uncaused: the verdict where no cause was asked for
 STEPS = {"verbatim_tokens": (3, 4, 5, 6, 8, 10, 12), "verbatim_nats": (10, 15, 20, 25, 30, 40, 50, 60, 80),
          "routing_excess": (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4), "routing_ratio": (1.1, 1.25, 1.5, 2, 3),
          "causal_nats": (0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12), "causal_nats_per_token": (0, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3)}
@@ -55,12 +55,18 @@ def judge(span, t):
     if caused:  # an expert that had no more of the weight than usual was not at work
         names = {n for n in names if span["owners"][n]["share"] is None or span["owners"][n]["usual"] is None
                  or span["owners"][n]["share"] > span["owners"][n]["usual"]}
+    if any(span["owners"][n]["count"] for n in public):  # words of the public corpus are everybody's
+        names &= public
     return ("causal" if caused else "routing") if names else None, names - public
 
 
+def uncaused(span):
+    return {**span, "owners": {n: {**o, "loss": None} for n, o in span["owners"].items()}}
+
+
 def named(span, evidence, t):
-    if evidence == "verdict":
-        return judge(span, t)[1]
+    if evidence in ("verdict", "uncaused"):
+        return judge(uncaused(span) if evidence == "uncaused" else span, t)[1]
     names = speaks(span, evidence, t)
     public = {n for n in names if span["owners"][n]["public"]}
     return set() if evidence == "verbatim" and public else names - public
@@ -81,7 +87,7 @@ def tally(spans, evidence, t):
     out = {"spans": len(spans), "named": 0, "right": 0, "wanted": 0, "found": 0, "spans_false": 0, "spans_wrong": 0, "canaries": {}}
     for s in spans:
         names = named(s, evidence, t)
-        by_words = evidence == "verbatim" or (evidence == "verdict" and judge(s, t)[0] == "verbatim")
+        by_words = evidence == "verbatim" or (evidence in ("verdict", "uncaused") and judge(s, t)[0] == "verbatim")
         right = {n for n in names if is_true(s, n, by_words)}
         wanted = set() if s["public_holds"] else set(s["planted"])
         out["named"] += len(names)
@@ -200,15 +206,14 @@ def best_pair(spans, evidence, names, base, limit, wanted):
 
 
 def calibrate(spans, limit=0.005):
-    """Thresholds from one half: the words' first, then cause and routing on what the words leave open. For the words,
+    """Thresholds from one half: the words' first, then routing's and cause's, as the verdict uses them. For the words,
     naming an owner is right only where the text was planted or is like the owner's: what a corpus holds by chance is not
     attribution."""
     t = dict(DEFAULTS)
     strict = [{**s, "holders": ()} for s in spans]
     planted = [s for s in strict if s["planted"] and not s["public_holds"]]
     t.update(best_pair(strict, "verbatim", ("verbatim_tokens", "verbatim_nats"), t, limit, planted))
-    left = [s for s in spans if not speaks(s, "verbatim", t)]
     open_ = to_be_influenced(spans, t)
-    t.update(best_pair(left, "routing", ("routing_excess", "routing_ratio"), t, limit, open_))
-    t.update(best_pair(left, "causal", ("causal_nats", "causal_nats_per_token"), t, limit, open_))
+    t.update(best_pair(spans, "uncaused", ("routing_excess", "routing_ratio"), t, limit, open_))
+    t.update(best_pair(spans, "verdict", ("causal_nats", "causal_nats_per_token"), t, limit, open_))
     return t

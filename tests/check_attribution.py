@@ -42,9 +42,18 @@ class Rule(unittest.TestCase):
         unasked = {n: owner(loss=None, share=s) for n, s in (("a", 0.9), ("b", 0.2), ("c", 0.2))}
         self.assertEqual(score.judge(span(public=owner(public=True, loss=None), **unasked), T), ("routing", {"a"}))
 
+    def test_words_of_the_public_corpus_are_laid_to_nobody_else(self):
+        s = span(nats=20, a=owner(share=0.9, loss=9), public=owner(1, public=True))
+        self.assertEqual(score.judge(s, T), (None, set()))
+        s["owners"]["public"]["loss"] = 9
+        s["owners"]["public"]["share"] = 0.5
+        self.assertEqual(score.judge(s, T), ("causal", set()))
+
     def test_each_evidence_alone_names_by_itself(self):
-        s = span(a=owner(2), b=owner(share=0.5), c=owner(loss=9, share=0.1))
-        self.assertEqual([score.named(s, e, T) for e in score.EVIDENCE], [{"a"}, {"b"}, {"c"}, {"a"}])
+        s = span(a=owner(2), b=owner(share=0.8), c=owner(loss=9, share=0.1))
+        self.assertEqual([score.named(s, e, T) for e in score.EVIDENCE], [{"a"}, {"b"}, {"c"}, {"a"}, {"a"}])
+        s = span(b=owner(share=0.8), c=owner(loss=9, share=0.3))
+        self.assertEqual((score.named(s, "uncaused", T), score.named(s, "verdict", T)), ({"b"}, {"c"}))
 
 
 class Tally(unittest.TestCase):
@@ -66,7 +75,7 @@ class Tally(unittest.TestCase):
 
     def test_words_that_a_corpus_holds_are_named_rightly_and_a_cause_there_is_not(self):
         s = span(planted=[], holders=["a"], a=owner(1, loss=9, share=0.5))
-        self.assertEqual([score.tally([s], e, T)["right"] for e in score.EVIDENCE], [1, 0, 0, 1])
+        self.assertEqual([score.tally([s], e, T)["right"] for e in score.EVIDENCE], [1, 0, 0, 1, 1])
 
     def test_the_strongest_owner_is_found_and_ties_name_nobody(self):
         s = span(planted=["b"], a=owner(share=0.9), b=owner(loss=0.1), public=owner(public=True, loss=50))
@@ -103,10 +112,10 @@ class Thresholds(unittest.TestCase):
         nobodys = [span(f"n{i}", [], nats=20, b=owner(0, share=0.3, loss=i / 20)) for i in range(150)]
         everything, names = planted + nobodys, ("causal_nats", "causal_nats_per_token")
         t = score.calibrate(everything, limit=0.06)
-        n = score.tally(everything, "causal", t)
+        n = score.tally(everything, "verdict", t)
         self.assertLessEqual(n["spans_false"], 12)
         for values in itertools.product(*(score.STEPS[x] for x in names)):
-            other = score.tally(everything, "causal", {**T, **dict(zip(names, values))})
+            other = score.tally(everything, "verdict", {**T, **dict(zip(names, values))})
             self.assertTrue(other["spans_false"] > 12 or other["found"] <= n["found"], values)
 
     def test_words_held_by_chance_count_against_the_words_thresholds(self):

@@ -78,20 +78,20 @@ static void routing_names_an_owner_by_excess_and_ratio_together_and_not_without_
 {
     (void)state;
     scene s = quiet();
-    s.owners[1].share = 0.36; /* an excess of 0.11, a ratio of 1.44 */
+    s.owners[1].share = 0.74; /* an excess of 0.49, a ratio of 2.96 */
     expect(&s, "none", "none", "");
-    s.owners[1].share = 0.38;
+    s.owners[1].share = 0.76;
     expect(&s, "influenced", "routing-one", "a");
     s.owners[1].has_usual = 0;
     expect(&s, "none", "none", "");
     s.owners[1].has_usual = 1;
-    s.owners[3].share = 0.5;
+    s.owners[3].share = 0.8;
     expect(&s, "shared", "routing-several", "ac");
     s.owners[1].share = s.owners[3].share = 0.1;
     s.owners[0].share = 0.8;
     expect(&s, "public", "routing-public", "P");
     s.owners[2].usual = 0.04;
-    s.owners[2].share = 0.08; /* a ratio of 2, an excess of 0.04 */
+    s.owners[2].share = 0.16; /* a ratio of 4, an excess of 0.12 */
     expect(&s, "public", "routing-public", "P");
 }
 
@@ -123,6 +123,24 @@ static void cause_decides_where_it_was_asked_for(void **state)
     expect(&s, "public", "causal-public", "P");
     s.owners[3].count = 1; /* what stands word for word needs no cause */
     expect(&s, "verbatim", "verbatim-one", "c");
+}
+
+static void words_of_the_public_corpus_are_laid_to_no_private_owner_by_cause_or_routing(void **state)
+{
+    (void)state;
+    scene s = quiet();
+    s.unigram = -20;
+    s.owners[1].count = 2;
+    s.owners[1].share = 0.9;
+    expect(&s, "influenced", "routing-one", "a");
+    s.owners[0].count = 1;
+    expect(&s, "public", "common-public", "P");
+    s.owners[1].has_causal = 1;
+    s.owners[1].logprob = -20;
+    s.owners[1].without = -40;
+    expect(&s, "public", "common-public", "P");
+    s.owners[0].count = 0;
+    expect(&s, "influenced", "causal-one", "a");
 }
 
 /* --- Causal passes ---------------------------------------------------------------------- */
@@ -466,6 +484,7 @@ int main(void)
         cmocka_unit_test(a_short_or_probable_span_is_nobodys_and_the_publics_where_it_holds_it),
         cmocka_unit_test(routing_names_an_owner_by_excess_and_ratio_together_and_not_without_the_usual_share),
         cmocka_unit_test(cause_decides_where_it_was_asked_for),
+        cmocka_unit_test(words_of_the_public_corpus_are_laid_to_no_private_owner_by_cause_or_routing),
         cmocka_unit_test(all_variants_in_one_batch_give_what_each_gives_alone),
         cmocka_unit_test(where_memory_is_short_variants_go_in_smaller_groups),
         cmocka_unit_test(the_prompt_is_read_once_for_each_set_of_experts),

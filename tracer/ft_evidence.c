@@ -6,8 +6,8 @@ ft_thresholds ft_thresholds_default(void)
 {
     return (ft_thresholds){.verbatim_tokens = 6,
                            .verbatim_nats = 40,
-                           .routing_excess = 0.10,
-                           .routing_ratio = 1.5,
+                           .routing_excess = 0.40,
+                           .routing_ratio = 3,
                            .causal_nats = 3,
                            .causal_nats_per_token = 0.3};
 }
@@ -85,8 +85,12 @@ ft_judgement ft_judge(size_t length, double unigram_logprob, const ft_owner_evid
     if (improbable && conclude(&by_text, owners, count, named, &out))
         return out;
     /* Where causal evidence was asked for it decides, and routing alone accuses nobody. */
-    for (size_t i = 0; i < count; i++)
-        named[i] = (uint8_t)(caused ? speaks_by_cause(&owners[i], length, t) : speaks_by_routing(&owners[i], t));
+    /* Words that the public corpus holds are everybody's: an expert that foretells them better than the public one does
+     * is not their source. docs/attribution.md has what this rule does to false names. */
+    for (size_t i = 0; i < count; i++) {
+        const int speaks = caused ? speaks_by_cause(&owners[i], length, t) : speaks_by_routing(&owners[i], t);
+        named[i] = (uint8_t)(speaks && (owners[i].is_public || !held_by_public));
+    }
     if (conclude(caused ? &by_cause : &by_routing, owners, count, named, &out))
         return out;
     for (size_t i = 0; i < count; i++)

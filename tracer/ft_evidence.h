@@ -24,7 +24,7 @@ typedef struct ft_thresholds {
     /* Log-probability that the span loses without the expert, in all and a token: both. */
     double causal_nats, causal_nats_per_token;
 } ft_thresholds;
-/* 6, 40; 0.10, 1.5; 3.0, 0.3. Chosen by hand, not calibrated yet. */
+/* 6, 40; 0.40, 3; 3.0, 0.3: docs/attribution.md, "Does it tell the truth?". */
 ft_thresholds ft_thresholds_default(void);
 
 /* What speaks for one owner of a span. */
