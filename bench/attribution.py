@@ -12,7 +12,8 @@ and what each evidence and the verdict say of texts whose source is known.
   --score          only score what was traced before
   --threads N      (default: all processors)
 
-Environment: FLEXTRACE, the program (else build/release is built). Standard library of Python alone. About ten minutes on two cores.
+Environment: FLEXTRACE, the program (else build/release is built). Standard library of Python alone. About twenty minutes on two busy
+cores.
 
 Steps: corpora and canaries (attribution_corpora.py); `train public`, `train expert` for each owner, `merge`; one index
 an owner; a federation with a validation text; `generate` from the first words of each canary, and `trace --causal` of
