@@ -20,6 +20,7 @@ cli_command cli_privacy;
 cli_command cli_receipt;
 cli_command cli_serve;
 cli_command cli_tokenize;
+cli_command cli_tokenizer;
 cli_command cli_trace;
 cli_command cli_train;
 cli_command cli_version;
@@ -44,6 +45,7 @@ static const struct {
     {"receipt", cli_receipt, "signed statements of what was generated: verify, replay, make"},
     {"serve", cli_serve, "the HTTP service and the page"},
     {"tokenize", cli_tokenize, "text to token ids with offsets, and back"},
+    {"tokenizer", cli_tokenizer, "a byte-level BPE tokenizer trained on a corpus"},
     {"trace", cli_trace, "spans, documents and owners of given texts or tokens"},
     {"train", cli_train, "train a public model, an owner's expert; one step for checks"},
     {"version", cli_version, "the version, and what this machine's processor offers"},
