@@ -8,12 +8,12 @@ _flextrace() {
     fi
     case $current in
     -*)
-        [[ $command =~ ^(attack|index|key|receipt|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
+        [[ $command =~ ^(attack|index|key|receipt|tokenizer|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
         words=$(flextrace "$command" $verb --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         ;;
     *)
-        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|index|key|model|privacy|receipt|train)$ ]]; then
+        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|index|key|model|privacy|receipt|tokenizer|train)$ ]]; then
             case $command in
             index) words="build add remove compact query stat verify" ;;
             model) words="info add remove verify" ;;
@@ -22,6 +22,7 @@ _flextrace() {
             privacy) words="epsilon sigma" ;;
             receipt) words="verify replay make salt" ;;
             key) words="new show" ;;
+            tokenizer) words="train" ;;
             esac
             COMPREPLY=($(compgen -W "$words" -- "$current"))
         else

@@ -87,7 +87,7 @@ static uint32_t plain_entry(plain *p, uint32_t left, uint32_t right)
 
 static void plain_run(plain *p, size_t size, uint64_t least)
 {
-    uint32_t left, right;
+    uint32_t left = 0, right = 0;
     while (p->entries_count < size && plain_best(p, &left, &right) >= least) {
         const uint32_t id = plain_entry(p, left, right);
         p->merges[p->merges_count++] = (ft_bpe_train_merge){left, right, id};

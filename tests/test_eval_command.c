@@ -3,6 +3,8 @@
 
 #include "model/eval/ft_eval_recipe.h"
 #include "model/eval/ft_eval_report.h"
+#include "model/ft_model.h"
+#include "text/ft_tokenizer.h"
 
 #include <math.h>
 
@@ -61,6 +63,11 @@ static void a_recipe_that_means_nothing_is_refused_in_its_line(void **state)
         {HEAD SYSTEM "  - {name: q, model: m, without: [64]}\n", "experts 0 to 63"},
         {HEAD "train: {start: s, public: --steps 1}\n", "the public one, needs 'train'"},
         {"tokenizer: t\n" SYSTEM, "domains"},
+        {"domains:\n  - {name: a, test: [x]}\n" SYSTEM, "'tokenizer' is needed"},
+#define TRAIN "domains:\n  - {name: a, train: [y], test: [x]}\ntrain: {start: s, public: --steps 1, tokenizer: "
+        {"tokenizer: t\n" TRAIN "{size: 300}}\n", "not both"},
+        {TRAIN "{size: 257}}\n", "train.tokenizer needs 'size', 258 entries or more"},
+        {TRAIN "{size: 300, domains: [b]}}\n", "'b' is no domain with 'train'"},
         {"", "empty"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -275,6 +282,44 @@ static void one_command_trains_and_measures_all_and_again_nothing(void **state)
     free(out);
 }
 
+static void a_tokenizer_is_trained_first_and_its_change_changes_all(void **state)
+{
+    (void)state;
+    const char *folder = make_work("2");
+    char path[900], *err;
+    for (unsigned size = 264; size <= 272; size += 8) {
+        char recipe[1500];
+        ft_model_config config;
+        ft_tokenizer *t;
+        ft_status st = {0};
+        snprintf(recipe, sizeof(recipe),
+                 "window: 16\ndomains:\n  - {name: home, train: [home.jsonl], test: [home.jsonl]}\n"
+                 "  - {name: news, test: [news.jsonl]}\n"
+                 "train:\n  start: %s\n  tokenizer: {size: %u, domains: [home]}\n  public: " SHORT "2\n",
+                 folder, size);
+        put(folder, "r.yaml", recipe);
+        free(run_eval(folder, "", &err));
+        assert_int_equal(occurrences(err, "flextrace: stage "), 2);
+        free(err);
+        free(run_eval(folder, "", &err));
+        assert_int_equal(occurrences(err, "flextrace: stage ") + occurrences(err, "measuring "), 0);
+        free(err);
+        snprintf(path, sizeof(path), "%s/out/public/model", folder);
+        assert_ok(ft_model_config_read(&config, path, &st), st);
+        assert_int_equal(config.vocab, size);
+        assert_ok(ft_tokenizer_open(&t, path, &st), st);
+        assert_int_equal(ft_tokenizer_vocab_size(t), size);
+        ft_tokenizer_close(t);
+    }
+    put(folder, "model.safetensors", "weights");
+    snprintf(path, sizeof(path), "$FLEXTRACE eval %s/r.yaml -o %s/other", folder, folder);
+    assert_int_equal(ft_test_shell(path, NULL, &err), 2);
+    assert_non_null(strstr(err, "another vocabulary than train.tokenizer makes"));
+    free(err);
+    snprintf(path, sizeof(path), "%s/model.safetensors", folder);
+    remove(path);
+}
+
 static void a_folder_that_eval_did_not_make_is_left_alone(void **state)
 {
     (void)state;
@@ -312,6 +357,7 @@ int main(void)
         cmocka_unit_test(what_systems_are_worth_is_computed_from_the_figures),
         cmocka_unit_test(table_csv_and_page_show_the_figures),
         cmocka_unit_test(one_command_trains_and_measures_all_and_again_nothing),
+        cmocka_unit_test(a_tokenizer_is_trained_first_and_its_change_changes_all),
         cmocka_unit_test(a_folder_that_eval_did_not_make_is_left_alone),
         cmocka_unit_test(a_variable_in_a_path_must_be_set),
     };

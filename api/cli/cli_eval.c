@@ -89,15 +89,22 @@ static ft_code open_recipe(evaluation *e, ft_status *st)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
     if (slash == e->recipe_path)
         e->base[0] = 0; /* below the root */
-    ft_code rc = ft_recipe_read(&e->recipe, e->recipe_path, st);
-    char *tokenizer = NULL;
+    const ft_code rc = ft_recipe_read(&e->recipe, e->recipe_path, st);
+    return rc ? rc : ft_folder_make(e->out, st);
+}
+
+/* The recipe's, or that of the stage that trains one. */
+static ft_code open_tokenizer(evaluation *e, ft_status *st)
+{
+    char *path = NULL;
+    ft_code rc = FT_OK;
+    if (e->recipe->tokenizer)
+        rc = eval_path(&path, e->recipe->tokenizer, e->base, st);
+    else if (!(path = eval_work_path(e, "tokenizer", NULL)))
+        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
     if (!rc)
-        rc = eval_path(&tokenizer, e->recipe->tokenizer, e->base, st);
-    if (!rc)
-        rc = ft_tokenizer_open(&e->tokenizer, tokenizer, st);
-    free(tokenizer);
-    if (!rc)
-        rc = ft_folder_make(e->out, st);
+        rc = ft_tokenizer_open(&e->tokenizer, path, st);
+    free(path);
     return rc;
 }
 
@@ -219,7 +226,11 @@ static int work(evaluation *e)
     json_t *report = NULL;
     int code = CLI_OK;
     ft_code rc = open_recipe(e, &st);
-    if (!rc && e->recipe->train)
+    if (!rc && !e->recipe->tokenizer)
+        code = eval_train_tokenizer(e);
+    if (!rc && code == CLI_OK)
+        rc = open_tokenizer(e, &st);
+    if (!rc && code == CLI_OK && e->recipe->train)
         code = eval_train(e);
     if (rc || code != CLI_OK || e->only_train)
         return rc ? cli_fail(&st) : code;

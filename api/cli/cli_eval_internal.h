@@ -42,6 +42,8 @@ int eval_is_mark(const json_t *mark, const ft_digest *inputs);
 
 /* --- cli_eval_stages.c: trains what the recipe's `train` asks for. Exit codes; what failed was told. --- */
 int eval_train(evaluation *e);
+/* The folder "tokenizer": the recipe's tokenizer trained, and config.json of the start with its vocabulary. */
+int eval_train_tokenizer(evaluation *e);
 /* 1 where the recipe has the stages that make such systems. */
 int eval_has_owners(const evaluation *e);
 int eval_is_owner(const evaluation *e, unsigned domain);

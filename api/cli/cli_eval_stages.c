@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-cli_command cli_merge;
+cli_command cli_merge, cli_tokenizer_train;
 
 /* One stage. Its inputs are its name and options, its parents' inputs, and the bytes of the corpora: not paths, so
  * that a work folder or the data can be moved. */
@@ -24,7 +24,8 @@ typedef struct stage {
     ft_hasher inputs;
     char **words; /* argv of a verb, which ends with NULL, or the models to combine */
     size_t count, capacity;
-    int combines; /* 1: soup, 2: stack */
+    int combines;                                                               /* 1: soup, 2: stack */
+    ft_code (*after)(const struct stage *s, const char *folder, ft_status *st); /* what is left once the verb ran */
     ft_code rc;
     ft_status st;
 } stage;
@@ -78,7 +79,7 @@ static void options(stage *s, const char *text)
     }
 }
 
-/* "--NAME FILE" for each corpus. */
+/* "--NAME FILE" for each corpus; name NULL: FILE alone. */
 static void corpora(stage *s, const char *name, char *const *paths, unsigned count)
 {
     for (unsigned i = 0; i < count && !s->rc; i++) {
@@ -91,7 +92,8 @@ static void corpora(stage *s, const char *name, char *const *paths, unsigned cou
             d = ft_digest_of(paths[i], strlen(paths[i]));
         if (!s->rc) {
             ft_hasher_add(&s->inputs, &d, sizeof(d));
-            word(s, name);
+            if (name)
+                word(s, name);
             take_word(s, path);
             path = NULL;
         }
@@ -213,6 +215,8 @@ static int stage_run(stage *s, cli_command *verb)
         s->rc = make_folder(folder, mark_path, &inputs, &s->st);
         if (!s->rc)
             code = verb ? run_verb(s, verb) : combine(s, model, &s->st);
+        if (!s->rc && code == CLI_OK && s->after)
+            s->rc = s->after(s, folder, &s->st);
         if (!s->rc && code == CLI_OK)
             s->rc = write_mark(mark_path, &inputs, 1, &s->st);
     }
@@ -255,6 +259,100 @@ int eval_has_owners(const evaluation *e)
     return 0;
 }
 
+/* The digest of the start's config.json enters into the stage. *start is the caller's. */
+static ft_code hash_start(stage *s, char **start)
+{
+    ft_digest d;
+    ft_code rc = eval_path(start, s->e->recipe->train->start, s->e->base, &s->st);
+    char *config = rc ? NULL : ft_path_join(*start, "config.json");
+    if (!rc)
+        rc = config ? ft_digest_of_file(&d, config, &s->st) : ft_fail(&s->st, FT_ERR_MEM, "out of memory");
+    if (!rc)
+        ft_hasher_add(&s->inputs, &d, sizeof(d));
+    free(config);
+    return rc;
+}
+
+/* The start's config.json with the vocabulary of the tokenizer in `folder`, beside it. A start with weights has
+ * a vocabulary of its own. */
+static ft_code write_start(const stage *s, const char *folder, ft_status *st)
+{
+    char *start = NULL, *from = NULL, *to = ft_path_join(folder, "config.json");
+    json_t *config = NULL;
+    ft_buffer text = {0};
+    ft_tokenizer *t = NULL;
+    ft_code rc = eval_path(&start, s->e->recipe->train->start, s->e->base, st);
+    if (!rc && (!to || !(from = ft_path_join(start, "config.json"))))
+        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!rc)
+        rc = ft_json_read_file(&config, from, 1 << 24, st);
+    if (!rc)
+        rc = ft_tokenizer_open(&t, folder, st);
+    if (!rc && (json_object_set_new(config, "vocab_size", json_integer(ft_tokenizer_vocab_size(t))) ||
+                json_object_set_new(config, "eos_token_id", json_integer(ft_tokenizer_end_of_text(t))) ||
+                json_object_set_new(config, "pad_token_id", json_integer(ft_tokenizer_token_id(t, "<|pad|>"))) ||
+                json_object_set_new(config, "bos_token_id", json_null())))
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: not a JSON object", from);
+    if (!rc)
+        rc = ft_json_write(config, &text, st);
+    if (!rc)
+        rc = ft_file_write(to, text.data, text.size, st);
+    ft_tokenizer_close(t);
+    ft_buffer_release(&text);
+    json_decref(config);
+    free(start);
+    free(from);
+    free(to);
+    return rc;
+}
+
+static ft_code refuse_weights(const char *start, ft_status *st)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    ft_code rc = FT_OK;
+    for (size_t i = 0; i < 2 && !rc; i++) {
+        char *path = ft_path_join(start, names[i]);
+        if (!path)
+            return ft_fail(st, FT_ERR_MEM, "out of memory");
+        if (ft_path_exists(path))
+            rc = ft_fail(st, FT_ERR_ARG, "%s: these weights know another vocabulary than train.tokenizer makes", path);
+        free(path);
+    }
+    return rc;
+}
+
+int eval_train_tokenizer(evaluation *e)
+{
+    const ft_recipe *r = e->recipe;
+    const ft_recipe_tokenizer *t = r->train->tokenizer;
+    char size[32], *start = NULL;
+    stage s;
+    stage_begin(&s, e, "tokenizer", "");
+    s.after = write_start;
+    word(&s, "train");
+    s.rc = hash_start(&s, &start);
+    if (!s.rc)
+        s.rc = refuse_weights(start, &s.st);
+    free(start);
+    for (unsigned d = 0; d < r->domains_count; d++) {
+        int used = !d && !t->domains_count;
+        for (unsigned i = 0; i < t->domains_count; i++)
+            used |= !strcmp(t->domains[i], r->domains[d].name);
+        if (used)
+            corpora(&s, NULL, r->domains[d].train, r->domains[d].train_count);
+    }
+    snprintf(size, sizeof(size), "--size %lld", (long long)*t->size);
+    options(&s, size);
+    if (t->split) {
+        options(&s, "--split");
+        options(&s, t->split);
+    }
+    word(&s, "--replace"); /* what a run left that was killed before its mark */
+    word(&s, "-o");
+    take_word(&s, eval_work_path(e, s.name, NULL));
+    return stage_run(&s, cli_tokenizer_train);
+}
+
 static int train_public(evaluation *e)
 {
     const ft_recipe *r = e->recipe;
@@ -262,15 +360,12 @@ static int train_public(evaluation *e)
     char *start = NULL;
     stage_begin(&s, e, "public", "");
     word(&s, "public");
-    s.rc = eval_path(&start, r->train->start, e->base, &s.st);
-    if (!s.rc) {
-        char *config = ft_path_join(start, "config.json");
-        ft_digest d;
-        s.rc = config ? ft_digest_of_file(&d, config, &s.st) : ft_fail(&s.st, FT_ERR_MEM, "out of memory");
-        if (!s.rc)
-            ft_hasher_add(&s.inputs, &d, sizeof(d));
-        free(config);
-        take_word(&s, start);
+    if (r->train->tokenizer) {
+        parent(&s, "tokenizer", "", NULL);
+    } else {
+        s.rc = hash_start(&s, &start);
+        if (start)
+            take_word(&s, start);
     }
     const ft_digest tokenizer = ft_tokenizer_digest(e->tokenizer); /* of all later stages too, by their parents */
     ft_hasher_add(&s.inputs, &tokenizer, sizeof(tokenizer));

@@ -1,6 +1,7 @@
 #include "model/eval/ft_eval_recipe.h"
 
 #include "base/yaml_read.h"
+#include "text/ft_bpe_train.h"
 
 #include <string.h>
 
@@ -25,8 +26,17 @@ static const cyaml_schema_field_t domain_fields[] = {
 static const cyaml_schema_value_t domain_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, ft_recipe_domain, domain_fields)};
 
+static const cyaml_schema_field_t tokenizer_fields[] = {
+    NUMBER(ft_recipe_tokenizer, size),
+    LIST(ft_recipe_tokenizer, domains, &path_schema, MAX_DOMAINS),
+    TEXT(ft_recipe_tokenizer, split, 40),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t train_fields[] = {
     CYAML_FIELD_STRING_PTR("start", CYAML_FLAG_POINTER, ft_recipe_train, start, 1, 4095),
+    CYAML_FIELD_MAPPING_PTR("tokenizer", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, ft_recipe_train, tokenizer,
+                            tokenizer_fields),
     CYAML_FIELD_STRING_PTR("public", CYAML_FLAG_POINTER, ft_recipe_train, public, 0, 4000),
     TEXT(ft_recipe_train, expert, 4000),
     TEXT(ft_recipe_train, branch, 4000),
@@ -60,7 +70,7 @@ static const cyaml_schema_value_t task_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_
 
 static const cyaml_schema_field_t recipe_fields[] = {
     TEXT(ft_recipe, name, 200),
-    CYAML_FIELD_STRING_PTR("tokenizer", CYAML_FLAG_POINTER, ft_recipe, tokenizer, 1, 4095),
+    TEXT(ft_recipe, tokenizer, 4095),
     NUMBER(ft_recipe, window),
     NUMBER(ft_recipe, test_bytes),
     NUMBER(ft_recipe, seed),
@@ -100,6 +110,26 @@ static ft_code check_domains(const ft_recipe *r, const char *path, ft_status *st
     }
     if (!rc && r->train && !r->domains[0].train_count)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: the first domain, the public one, needs 'train'", path);
+    return rc;
+}
+
+static ft_code check_tokenizer(const ft_recipe *r, const char *path, ft_status *st)
+{
+    const ft_recipe_tokenizer *t = r->train ? r->train->tokenizer : NULL;
+    ft_code rc = FT_OK;
+    if (!r->tokenizer == !t)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: 'tokenizer' is needed, or 'train' with 'tokenizer', not both", path);
+    if (t && (!t->size || *t->size < FT_BPE_LEAST_SIZE || *t->size > 1 << 23))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs 'size', %d entries or more", path,
+                       FT_BPE_LEAST_SIZE);
+    for (unsigned i = 0; t && i < t->domains_count && !rc; i++) {
+        unsigned d = 0;
+        while (d < r->domains_count && strcmp(r->domains[d].name, t->domains[i]) != 0)
+            d++;
+        if (d == r->domains_count || !r->domains[d].train_count)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer: '%.60s' is no domain with 'train'", path,
+                         t->domains[i]);
+    }
     return rc;
 }
 
@@ -147,6 +177,8 @@ ft_code ft_recipe_read(ft_recipe **out, const char *path, ft_status *st)
         return rc;
     ft_recipe *r = read;
     rc = check_domains(r, path, st);
+    if (!rc)
+        rc = check_tokenizer(r, path, st);
     for (unsigned i = 0; i < r->systems_count && !rc; i++)
         rc = check_system(r, i, path, st);
     if (!rc)

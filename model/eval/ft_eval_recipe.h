@@ -17,9 +17,17 @@ typedef struct ft_recipe_domain {
     unsigned train_count, proxy_count, test_count;
 } ft_recipe_domain;
 
+/* A tokenizer of `size` entries, trained on the training text of these domains (none: the first). */
+typedef struct ft_recipe_tokenizer {
+    int64_t *size;
+    char **domains, *split; /* split: as `flextrace tokenizer train` has it; NULL: its default */
+    unsigned domains_count;
+} ft_recipe_tokenizer;
+
 /* Options of `flextrace train`, as one would write them; NULL: that stage, and what needs it, is left out. */
 typedef struct ft_recipe_train {
-    char *start; /* a folder with config.json and the tokenizer */
+    char *start;                    /* a folder with config.json, and with the tokenizer where none is trained */
+    ft_recipe_tokenizer *tokenizer; /* NULL: the recipe names one */
     char *public, *expert, *branch, *router, *joint, *joint2;
 } ft_recipe_train;
 
@@ -39,7 +47,7 @@ typedef struct ft_recipe_task {
 } ft_recipe_task;
 
 typedef struct ft_recipe {
-    char *name, *tokenizer;
+    char *name, *tokenizer; /* tokenizer NULL: train->tokenizer */
     int64_t *window, *test_bytes, *seed;
     ft_recipe_domain *domains; /* the first is the public one; those after it with `train` are owners' */
     unsigned domains_count;

@@ -16,7 +16,7 @@ def flextrace(*arguments, rows=None, check=True):
         raise AssertionError(f"flextrace {arguments[0]} exits {done.returncode}: {done.stderr.strip()}")
     if rows is None:
         return done.stdout
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    answers = [json.loads(line) for line in done.stdout.split("\n") if line]  # U+0085 and U+2028 end no line here
     assert len(answers) == len(rows), f"{len(answers)} answers to {len(rows)} rows"
     return answers
 

@@ -5,7 +5,7 @@ import random
 import subprocess
 import unicodedata
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from common import BINARY, flextrace, tokenizer_folders
 
@@ -131,3 +131,41 @@ def test_every_setting_agrees_or_is_refused_by_name(folder, seed):
                 break
     print(f"    refused by name: {len(refused)}: {'; '.join(refused)}")
     assert not faults, "\n".join(faults)
+
+
+PATTERNS = {"cl100k": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"}
+
+
+def train_peer(split, size, least, texts):
+    peer = Tokenizer(models.BPE())
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split == "gpt2")
+    peer.pre_tokenizer = whole if split == "gpt2" else pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(PATTERNS[split]), "isolated"), whole])
+    peer.decoder = decoders.ByteLevel()
+    peer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=size, min_frequency=least, special_tokens=["<|endoftext|>", "<|pad|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return peer
+
+
+def test_a_trained_tokenizer_is_that_of_their_trainer(folder, seed):
+    # Latin words with suffixes: long enough a text for several hundred merges, and ties without number.
+    stems = ["".join(random.choice("etaoinshrdlu") for _ in range(random.randrange(2, 7))) for _ in range(300)]
+    def line():
+        return " ".join(random.choice(stems) + random.choice(["", "", "s", "ing", "ed", "er's", ", ", ".\n", " 1234"])
+                        for _ in range(40)) + random_text()
+    texts = [line() for _ in range(200)]
+    with open(f"{folder}/corpus.jsonl", "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
+    for split in ("cl100k", "qwen2", "gpt2"):
+        out = f"{folder}/{split}"
+        flextrace("tokenizer", "train", f"{folder}/corpus.jsonl", "--size", 900, "--split", split, "-o", out)
+        theirs = json.loads(train_peer(split, 900, 2, texts).to_str())["model"]
+        ours = json.load(open(f"{out}/tokenizer.json", encoding="utf-8"))["model"]
+        pairs = [m if isinstance(m, list) else m.split(" ") for m in theirs["merges"]]
+        mine = [m.split(" ") for m in ours["merges"]]
+        assert mine == pairs, f"{split}: " + next(f"merge {i}: ours {a}, theirs {b}"
+                                                  for i, (a, b) in enumerate(zip(mine + [None], pairs + [None])) if a != b)
+        assert ours["vocab"] == theirs["vocab"], split
+        compare(out, [random_text() for _ in range(300)] + texts[:20])
