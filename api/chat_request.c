@@ -38,7 +38,7 @@ static int join_parts(ft_request *q, size_t i, const json_t *parts, ft_buffer *t
     size_t k;
     json_array_foreach(parts, k, one)
     {
-        const char *type = json_string_value(json_object_get(one, "type"));
+        const char *type = ft_json_name(json_object_get(one, "type"));
         const json_t *own = json_object_get(one, "text");
         if (!type || strcmp(type, "text") != 0 || !json_is_string(own))
             return refuse_message(q, i,
@@ -56,7 +56,7 @@ static int join_parts(ft_request *q, size_t i, const json_t *parts, ft_buffer *t
 static int take_message(ft_request *q, size_t i, const json_t *m, ft_chat_message *out, ft_buffer *joined)
 {
     const json_t *content = json_object_get(m, "content"), *calls = json_object_get(m, "tool_calls");
-    out->role = json_string_value(json_object_get(m, "role"));
+    out->role = ft_json_name(json_object_get(m, "role"));
     if (!json_is_object(m) || !out->role)
         return refuse_message(q, i, "must be an object with 'role' and 'content'");
     if (json_array_size(calls) || json_is_object(json_object_get(m, "function_call"))) {
@@ -187,7 +187,7 @@ static void refuse_choices(ft_reader *r)
     } fields[] = {{"response_format", "type", "text"}, {"tool_choice", NULL, "none"}, {"function_call", NULL, "none"}};
     for (size_t i = 0; i < sizeof(fields) / sizeof(*fields) && !r->failed; i++) {
         const json_t *v = json_object_get(r->body, fields[i].field);
-        const char *text = json_string_value(fields[i].inside ? json_object_get(v, fields[i].inside) : v);
+        const char *text = ft_json_name(fields[i].inside ? json_object_get(v, fields[i].inside) : v);
         const int automatic = !fields[i].inside && text && !strcmp(text, "auto");
         if (!v || json_is_null(v) || automatic || (text && !strcmp(text, fields[i].plain)))
             continue;
@@ -196,7 +196,7 @@ static void refuse_choices(ft_reader *r)
         r->failed = 1;
     }
     const json_t *modes = json_object_get(r->body, "modalities");
-    const char *mode = json_string_value(json_array_get(modes, 0));
+    const char *mode = ft_json_name(json_array_get(modes, 0));
     if (!r->failed && modes && !json_is_null(modes) &&
         (json_array_size(modes) != 1 || !mode || strcmp(mode, "text") != 0)) {
         ft_refuse(r->q, 400, "unsupported_parameter", "modalities", "'modalities' can only be [\"text\"]");

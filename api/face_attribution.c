@@ -114,11 +114,9 @@ static ft_code read_wish(ft_request *q, const json_t *body, wish *w, const char 
     if (!rc && strcmp(method, "length") != 0 && strcmp(method, "unigram_logprob_sum") != 0)
         rc = ft_fail(st, FT_ERR_ARG, "'spanRankingMethod' must be \"length\" or \"unigram_logprob_sum\"");
     if (!rc)
-        rc = ft_json_get_string(body, *field = "response", &w->response, st);
+        rc = ft_json_get_text(body, *field = "response", &w->response, &w->response_bytes, st);
     if (!rc && !w->response)
         rc = ft_fail(st, FT_ERR_ARG, "'response' is required: the text to trace");
-    if (!rc)
-        w->response_bytes = json_string_length(json_object_get(body, "response"));
     *field = rc ? *field : "delimiters";
     if (!rc)
         rc = read_delimiters(q->server, body, &w->delimiters, st);

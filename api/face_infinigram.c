@@ -354,18 +354,19 @@ static void answer_query(ft_gram_query *g, ft_gram_answer *run, int takes_cnf)
 
 void ft_route_infinigram(ft_request *q)
 {
-    const json_t *index = json_object_get(q->json, "index"), *type = json_object_get(q->json, "query_type");
-    if (!index)
-        index = json_object_get(q->json, "corpus"); /* its older name */
-    if (!json_is_string(index) || !json_is_string(type)) {
+    const json_t *where = json_object_get(q->json, "index");
+    if (!where)
+        where = json_object_get(q->json, "corpus"); /* its older name */
+    const char *index = ft_json_name(where), *type = ft_json_name(json_object_get(q->json, "query_type"));
+    if (!index || !type) {
         ft_refuse(q, 400, NULL, NULL, "index and query_type must be present, as strings");
         return;
     }
     size_t t = 0;
-    while (t < sizeof(types) / sizeof(*types) && strcmp(types[t].name, json_string_value(type)) != 0)
+    while (t < sizeof(types) / sizeof(*types) && strcmp(types[t].name, type) != 0)
         t++;
     if (t == sizeof(types) / sizeof(*types)) {
-        ft_refuse(q, 400, NULL, NULL, "there is no query_type '%.60s'", json_string_value(type));
+        ft_refuse(q, 400, NULL, NULL, "there is no query_type '%.60s'", type);
         return;
     }
     if (types[t].needs_query && !json_object_get(q->json, "query") && !json_object_get(q->json, "query_ids")) {
@@ -377,7 +378,7 @@ void ft_route_infinigram(ft_request *q)
     ft_gram_query g = {.q = q, .clause_sizes = sizes};
     if (!named || !sizes) {
         ft_refuse(q, 503, NULL, NULL, "out of memory");
-    } else if (ft_index_set_named(q, json_string_value(index), named) && read_numbers(&g)) {
+    } else if (ft_index_set_named(q, index, named) && read_numbers(&g)) {
         g.set = &named->set;
         answer_query(&g, types[t].run, types[t].takes_cnf);
     }

@@ -38,7 +38,7 @@ typedef enum ft_face {
 enum {
     FT_ROUTE_QUICK = 1,  /* answered on the polling thread: must neither block nor search */
     FT_ROUTE_ALWAYS = 2, /* also while the server drains */
-    FT_ROUTE_FILES = 4   /* any name: does not make a path exist for other methods */
+    FT_ROUTE_FILES = 4   /* a name of a kind that the page has, where no other route has it */
 };
 
 /* "{}" in a pattern stands for one segment of the path, kept in q->segment. */

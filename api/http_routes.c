@@ -94,15 +94,13 @@ const ft_route *ft_route_find(const char *method, const char *path, char segment
     *face = is_openai_path(path) ? FT_FACE_OPENAI : FT_FACE_OWN;
     for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
         const ft_route *r = &routes[i];
-        if (!fits(r->pattern, path, segment))
-            continue;
+        if (!fits(r->pattern, path, segment) || (r->flags & FT_ROUTE_FILES && (*allowed || !ft_page_has_kind(path))))
+            continue; /* the page's files come last: what another route has is none of them */
         const int head = !strcmp(r->method, "GET") && !strcmp(method, "HEAD");
         if (head || !strcmp(r->method, method)) {
             *face = r->face;
             return r;
         }
-        if (r->flags & FT_ROUTE_FILES)
-            continue;
         *face = r->face;
         const size_t n = strlen(allowed);
         snprintf(allowed + n, 32 - n, "%s%s", n ? ", " : "", !strcmp(r->method, "GET") ? "GET, HEAD" : r->method);

@@ -66,11 +66,11 @@ void ft_refuse_unsupported(ft_reader *r, const char *const *fields)
 
 /* --- Sampling ------------------------------------------------------------------------ */
 
-/* An id written as a key: decimal digits alone. */
+/* An id written as a key: decimal digits alone, in one way, so that no id stands there twice. */
 static int id_of_key(const char *key, size_t vocab, uint32_t *id)
 {
     const size_t n = strlen(key);
-    if (n == 0 || n > 10 || key[strspn(key, "0123456789")])
+    if (n == 0 || n > 10 || key[strspn(key, "0123456789")] || (key[0] == '0' && n > 1))
         return 0;
     const unsigned long long v = strtoull(key, NULL, 10);
     *id = (uint32_t)v;
@@ -168,9 +168,10 @@ static void read_stops(ft_reader *r, ft_completion_request *out)
     int good = json_is_array(out->stop_strings) && n <= FT_MAX_STOPS;
     for (size_t i = 0; good && i < n; i++) {
         const json_t *s = json_array_get(out->stop_strings, i);
-        good = json_is_string(s) && json_string_length(s) > 0 && strlen(json_string_value(s)) == json_string_length(s);
+        const char *name = ft_json_name(s);
+        good = name && *name;
         if (good)
-            out->stop[out->stop_count++] = json_string_value(s);
+            out->stop[out->stop_count++] = name;
     }
     if (good)
         return;

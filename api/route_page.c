@@ -37,6 +37,11 @@ static const char *type_of(const char *name)
     return NULL;
 }
 
+int ft_page_has_kind(const char *path)
+{
+    return type_of(path) != NULL;
+}
+
 /* Whether If-None-Match names this tag, perhaps among others. */
 static int is_known(const ft_request *q, const char *etag)
 {

@@ -18,7 +18,7 @@ static const char **read_ids(const json_t *body, size_t *n, ft_status *why)
     }
     const char **ids = ft_alloc_array(*n, sizeof(*ids));
     for (size_t i = 0; ids && i < *n; i++)
-        if (!(ids[i] = json_string_value(json_array_get(list, i))) || !*ids[i]) {
+        if (!(ids[i] = ft_json_name(json_array_get(list, i))) || !*ids[i]) {
             (void)!ft_fail(why, FT_ERR_ARG, "'documents': element %zu is no id", i);
             free(ids);
             return NULL;

@@ -13,6 +13,7 @@ ft_handler ft_route_metrics;
 ft_handler ft_route_tokenize, ft_route_detokenize, ft_route_tokenizer_info;
 /* route_page.c */
 ft_handler ft_route_root, ft_route_page_file;
+int ft_page_has_kind(const char *path); /* "/app.js", "/x.css": it may be a file of the page */
 /* route_models.c */
 ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_demo;
 /* completion_route.c */

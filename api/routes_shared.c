@@ -114,7 +114,7 @@ ft_code ft_experts_read(const ft_server *s, const json_t *object, const char *fi
     {
         uint64_t bit = 0;
         char number[24];
-        const char *name = json_string_value(one);
+        const char *name = ft_json_name(one);
         if (json_is_integer(one)) {
             snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(one));
             name = number;

@@ -88,9 +88,29 @@ ft_code ft_json_get_string(const json_t *object, const char *field, const char *
     const json_t *v = present(object, field);
     if (v && !json_is_string(v))
         return ft_fail(st, FT_ERR_ARG, "'%s' must be a string", field);
+    if (v && !ft_json_name(v))
+        return ft_fail(st, FT_ERR_ARG, "'%s' must not hold a NUL (\\u0000)", field);
     if (v)
-        *out = json_string_value(v);
+        *out = ft_json_name(v);
     return FT_OK;
+}
+
+ft_code ft_json_get_text(const json_t *object, const char *field, const char **out, size_t *n, ft_status *st)
+{
+    const json_t *v = present(object, field);
+    if (v && !json_is_string(v))
+        return ft_fail(st, FT_ERR_ARG, "'%s' must be a string", field);
+    if (v) {
+        *out = json_string_value(v);
+        *n = json_string_length(v);
+    }
+    return FT_OK;
+}
+
+const char *ft_json_name(const json_t *v)
+{
+    const char *text = json_string_value(v);
+    return text && strlen(text) == json_string_length(v) ? text : NULL;
 }
 
 ft_code ft_json_get_ids(const json_t *object, const char *field, uint32_t **ids, size_t *count, ft_status *st)

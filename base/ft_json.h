@@ -26,8 +26,13 @@ FT_CHECKED ft_code ft_json_get_int(const json_t *object, const char *field, int6
                                    ft_status *st);
 FT_CHECKED ft_code ft_json_get_number(const json_t *object, const char *field, double low, double high, double *out,
                                       ft_status *st);
-/* *out borrows from the object. */
+/* A name: one that holds NUL, where a C string would end, is an error too. *out borrows from the object. */
 FT_CHECKED ft_code ft_json_get_string(const json_t *object, const char *field, const char **out, ft_status *st);
+/* A text, by its length: it may hold NUL. *out borrows from the object. */
+FT_CHECKED ft_code ft_json_get_text(const json_t *object, const char *field, const char **out, size_t *n,
+                                    ft_status *st);
+/* The string `v` as a name; NULL: no string, or one that holds NUL. */
+const char *ft_json_name(const json_t *v);
 /* Array of token ids 0 … 2^32-1 in memory that the caller frees; absent: NULL, 0. */
 FT_CHECKED ft_code ft_json_get_ids(const json_t *object, const char *field, uint32_t **ids, size_t *count,
                                    ft_status *st);

@@ -118,7 +118,7 @@ const char *ft_reply_header(const ft_reply *r, const char *name)
 json_t *ft_reply_json(const ft_reply *r)
 {
     json_error_t e;
-    json_t *v = json_loadb(r->body ? r->body : "", r->size, JSON_DECODE_ANY, &e);
+    json_t *v = json_loadb(r->body ? r->body : "", r->size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (!v)
         fail_msg("not JSON (%s): %.200s", e.text, r->body ? r->body : "");
     return v;

@@ -227,7 +227,7 @@ static void json_fields_of_a_wrong_type_are_named(void **state)
     (void)state;
     json_t *o;
     ft_status st = {0};
-    const char *text = "{\"n\":3.0,\"s\":1,\"ids\":[1,-1]}";
+    const char *text = "{\"n\":3.0,\"s\":1,\"nul\":\"a\\u0000b\",\"ids\":[1,-1]}";
     assert_int_equal(ft_json_parse(&o, text, strlen(text), "test", &st), FT_OK);
     int64_t n = 0;
     assert_int_equal(ft_json_get_int(o, "n", 0, 5, &n, &st), FT_OK);
@@ -236,6 +236,13 @@ static void json_fields_of_a_wrong_type_are_named(void **state)
     const char *s = NULL;
     assert_int_equal(ft_json_get_string(o, "s", &s, &st), FT_ERR_ARG);
     assert_string_equal(st.msg, "'s' must be a string");
+    size_t bytes = 0;
+    assert_int_equal(ft_json_get_string(o, "nul", &s, &st), FT_ERR_ARG);
+    assert_null(s);
+    assert_null(ft_json_name(json_object_get(o, "nul")));
+    assert_int_equal(ft_json_get_text(o, "nul", &s, &bytes, &st), FT_OK);
+    assert_int_equal(bytes, 3);
+    assert_int_equal(ft_json_get_text(o, "s", &s, &bytes, &st), FT_ERR_ARG);
     uint32_t *ids;
     size_t count;
     assert_int_equal(ft_json_get_ids(o, "ids", &ids, &count, &st), FT_ERR_ARG);

@@ -98,6 +98,43 @@ static void templates_of_checkpoints_are_recognized_and_render_as_jinja2_does(vo
     json_decref(file);
 }
 
+/* A tool's turn is called "tool" by clients and, by some templates, "environment" alone; a
+ * template that knows neither has no such role. */
+static void a_tool_has_a_place_under_either_of_its_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *test, *want;
+    } cases[] = {{"['tool', 'environment']", "<|im_start|>environment\n1<|im_end|>\n"},
+                 {"['environment']", "<|im_start|>environment\n1<|im_end|>\n"},
+                 {"['critic']", NULL}};
+    static const char *const names[] = {"tool", "environment"};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char text[700];
+        snprintf(text, sizeof(text),
+                 "{%% for m in messages %%}{%% if m.role in %s %%}{{ '<|im_start|>environment\n' + m.content + "
+                 "'<|im_end|>\n' }}{%% elif m.role in ['system', 'user', 'assistant'] %%}{{ '<|im_start|>' + m.role + "
+                 "'\n' + m.content }}{%% if m.role == 'assistant' and loop.last %%}{{ eos_token }}{%% else %%}{{ "
+                 "'<|im_end|>\n' }}{%% endif %%}{%% endif %%}{%% endfor %%}{%% if add_generation_prompt %%}{{ "
+                 "'<|im_start|>assistant\n' }}{%% endif %%}",
+                 cases[i].test);
+        ft_chat_template *t = recognize(text, "<s>", "</s>");
+        for (size_t k = 0; k < sizeof(names) / sizeof(*names); k++) {
+            const ft_chat_message messages[] = {{names[k], "1", 1}};
+            ft_buffer b = {0};
+            ft_status st = {0};
+            const ft_code rc = ft_chat_template_render(t, messages, 1, 0, &b, &st);
+            assert_int_equal(rc, cases[i].want ? FT_OK : FT_ERR_ARG);
+            if (cases[i].want)
+                assert_string_equal(b.data, cases[i].want);
+            else
+                assert_non_null(strstr(st.msg, names[k]));
+            ft_buffer_release(&b);
+        }
+        ft_chat_template_close(t);
+    }
+}
+
 /* The evaluator against jinja2 on small pieces: whitespace control, tests, short-cuts. */
 static void the_evaluator_renders_pieces_as_jinja2_does(void **state)
 {
@@ -221,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renderings_are_those_of_transformers),
         cmocka_unit_test(templates_of_checkpoints_are_recognized_and_render_as_jinja2_does),
+        cmocka_unit_test(a_tool_has_a_place_under_either_of_its_names),
         cmocka_unit_test(the_evaluator_renders_pieces_as_jinja2_does),
         cmocka_unit_test(other_templates_are_refused_and_the_message_says_why),
         cmocka_unit_test(damaged_templates_end_in_an_answer_or_a_refusal),

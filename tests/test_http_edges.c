@@ -55,6 +55,58 @@ static void a_nul_in_the_path_names_no_route(void **state)
     json_decref(ft_http_json(at, "GET", "/v1/models/%2500", NULL, 404));
 }
 
+/* A wrong method on a path that exists is 405, in the envelope of its route, whatever the method;
+ * the page's files exist for GET and HEAD. */
+static void a_wrong_method_is_told_apart_from_a_wrong_path(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *path, *allow, *type;
+    } cases[] = {{"/tokenize", "POST", "application/json"},
+                 {"/detokenize", "POST", "application/json"},
+                 {"/v1/completions", "POST", "application/json"},
+                 {"/v1/chat/completions", "POST", "application/json"},
+                 {"/v1/models", "GET, HEAD", "application/json"},
+                 {"/indexes", "GET, HEAD", "application/problem+json"},
+                 {"/scripture/attribution", "POST", "application/problem+json"},
+                 {"/app.js", "GET, HEAD", "application/problem+json"}};
+    static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "BREW"};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        for (size_t k = strcmp(cases[i].allow, "POST") ? 2 : 0; k < sizeof(methods) / sizeof(*methods); k++) {
+            ft_reply r = ft_http(at, methods[k], cases[i].path, NULL, NULL);
+            if (r.status != 405)
+                fail_msg("%s %s: status %d", methods[k], cases[i].path, r.status);
+            assert_string_equal(ft_reply_header(&r, "Allow"), cases[i].allow);
+            assert_string_equal(ft_reply_header(&r, "Content-Type"), cases[i].type);
+            ft_reply_release(&r);
+        }
+    json_decref(ft_http_json(at, "GET", "/nothing", NULL, 404));
+    json_decref(ft_http_json(at, "PUT", "/nothing", NULL, 404));
+    json_decref(ft_http_json(at, "GET", "/nothing.js", NULL, 404));
+}
+
+/* A name ends at its end, not at a NUL: another owner's, another document's is never taken for it. */
+static void a_nul_in_a_name_does_not_end_it(void **state)
+{
+    (void)state;
+    need_server();
+    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"a\",\"without\":[\"public\\u0000x\"]}", 422));
+    json_decref(
+        ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"a\",\"options\":{\"rank\":\"length\\u0000\"}}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns",
+                             "{\"owner\":\"scripture\",\"documents\":[\"gen-1\\u0000x\"],\"reason\":\"r\"}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns",
+                             "{\"owner\":\"scripture\\u0000x\",\"documents\":[\"gen-1\"],\"reason\":\"r\"}", 422));
+    json_decref(ft_http_json(at, "POST", "/",
+                             "{\"index\":\"scripture\\u0000x\",\"query_type\":\"count\",\"query\":\"a\"}", 400));
+    json_decref(ft_http_json(at, "POST", "/",
+                             "{\"index\":\"scripture\",\"query_type\":\"count\\u0000x\",\"query\":\"a\"}", 400));
+    /* a text may hold one */
+    json_decref(ft_http_json(at, "POST", "/scripture/attribution", "{\"response\":\"a\\u0000b\"}", 200));
+    json_decref(ft_http_json(at, "POST", "/v1/traces", "{\"text\":\"a\\u0000b\"}", 200));
+}
+
 /* An opt-out that is misspelt leaves its owner in: at least the answer says so. */
 static void unread_fields_are_named_inside_objects_too(void **state)
 {
@@ -216,6 +268,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_does_not_wait_for_a_body_that_was_only_announced),
         cmocka_unit_test(a_nul_in_the_path_names_no_route),
+        cmocka_unit_test(a_wrong_method_is_told_apart_from_a_wrong_path),
+        cmocka_unit_test(a_nul_in_a_name_does_not_end_it),
         cmocka_unit_test(unread_fields_are_named_inside_objects_too),
         cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
         cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),

@@ -181,9 +181,14 @@ static const ft_chat_message probes[][MOST_TURNS] = {
     {TURN("user", "\xc3\xa4\xe4\xb8\xad\xf0\x9f\x98\x80"), TURN("assistant", "\xc2\xa0\xe2\x80\xa8"),
      TURN("user", "<")},
 };
-static const ft_chat_message tool_probes[][MOST_TURNS] = {
+/* By the role's two names in turn: a template may know one alone. */
+enum { TOOL_NAMES = 2, TOOL_PROBES = 2 };
+static const ft_chat_message tool_probes[TOOL_NAMES * TOOL_PROBES][MOST_TURNS] = {
     {TURN("user", "A"), TURN("assistant", "B"), TURN("tool", "{\"x\": 1}")},
     {TURN("user", "A"), TURN("assistant", "B"), TURN("tool", " 1 "), TURN("tool", "2\n"), TURN("assistant", "C")},
+    {TURN("user", "A"), TURN("assistant", "B"), TURN("environment", "{\"x\": 1}")},
+    {TURN("user", "A"), TURN("assistant", "B"), TURN("environment", " 1 "), TURN("environment", "2\n"),
+     TURN("assistant", "C")},
 };
 
 static size_t turns_of(const ft_chat_message *probe)
@@ -221,14 +226,20 @@ static int agrees(const ft_chat_template *t, const theirs *own, size_t *which)
     return 1;
 }
 
-/* Where their rendering of tool turns is not ours (or they have none), we have no such role. */
+/* Where their rendering of tool turns is ours under neither name (or they have none), we have no such role. */
 static void learn_tools(ft_chat_template *t, const theirs *own)
 {
-    for (size_t i = 0; t->s.open[TOOL] && i < 2 * sizeof(tool_probes) / sizeof(*tool_probes); i++) {
-        int differs = 0;
-        if (hold_against(t, own, tool_probes[i / 2], (int)(i % 2), &differs, NULL) || differs)
-            t->s.open[TOOL] = NULL;
+    int known = 0;
+    for (size_t name = 0; t->s.open[TOOL] && !known && name < TOOL_NAMES; name++) {
+        known = 1;
+        for (size_t i = 0; known && i < 2 * TOOL_PROBES; i++) {
+            int differs = 0;
+            known = !hold_against(t, own, tool_probes[name * TOOL_PROBES + i / 2], (int)(i % 2), &differs, NULL) &&
+                    !differs;
+        }
     }
+    if (!known)
+        t->s.open[TOOL] = NULL;
 }
 
 /* Theirs of a conversation; NULL: it cannot be rendered. The caller frees. */

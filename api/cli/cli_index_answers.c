@@ -39,9 +39,10 @@ static ft_code encode_text(index_asker *a, const json_t *text, uint32_t **ids, s
 static ft_code read_ids(index_question *q, ft_status *st)
 {
     const char *text = NULL;
+    size_t bytes = 0;
     ft_code rc = ft_json_get_ids(q->row, "ids", &q->ids, &q->n, st);
     if (!rc)
-        rc = ft_json_get_string(q->row, "text", &text, st);
+        rc = ft_json_get_text(q->row, "text", &text, &bytes, st);
     if (rc)
         return rc;
     if (q->ids && text)

@@ -42,13 +42,13 @@ enum { AS_GIVEN, WITHOUT_SPACE, WITH_SPACE };
 static ft_code read_text(const index_question *q, int space, ft_buffer *out, ft_status *st)
 {
     const char *text = NULL;
-    ft_code rc = ft_json_get_string(q->row, "text", &text, st);
+    size_t n = 0;
+    ft_code rc = ft_json_get_text(q->row, "text", &text, &n, st);
     if (!rc && (!text || index_has(q, "ids")))
         rc = ft_fail(st, FT_ERR_ARG, "%s",
                      text ? "give 'text' alone: 'ids' are not looked for as text" : "the text is missing: give 'text'");
     if (rc)
         return rc;
-    size_t n = json_string_length(json_object_get(q->row, "text"));
     if (space != AS_GIVEN && n && text[0] == ' ') {
         text++;
         n--;

@@ -1,5 +1,6 @@
 """lm-evaluation-harness against the server, as its users run it: local-completions with the
-server's own tokenizer. Arguments: the server's address, the flextrace binary, the model."""
+server's own tokenizer. Arguments: the server's address, the flextrace binary, the model, and a
+folder of packages in which transformers may be found (absent: not looked for there)."""
 
 import json
 import math
@@ -8,13 +9,14 @@ import random
 import subprocess
 import sys
 import tempfile
-import traceback
 
 import numpy
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.tasks import TaskManager
+
+from common import run_tests
 
 ADDRESS, BINARY, MODEL = sys.argv[1:4]
 REQUESTS = 200
@@ -46,44 +48,84 @@ def pairs():
     return out
 
 
-def forward_scores(model, requests):
-    """log-probability of each continuation, and whether it is greedy, by `flextrace forward`."""
+def encoded(model, context, continuation):
+    """Token ids of both, as the harness cuts them."""
+    return model._encode_pair(context, continuation) if context else ([model.prefix_token_id], model.tok_encode(continuation))
+
+
+def scores_of(model, requests, forward):
+    """log-probability of each continuation, and whether it is greedy, from `forward`: token ids to logits of every position."""
     out = []
+    for context, continuation in requests:
+        before, after = encoded(model, context, continuation)
+        ids = before + after
+        logits = forward(ids).astype(numpy.float64)
+        total, greedy = 0.0, True
+        for t in range(len(before), len(ids)):
+            row = logits[t - 1]
+            top = row.max()
+            total += row[ids[t]] - top - math.log(numpy.exp(row - top).sum())
+            greedy &= bool(row[ids[t]] == top)
+        out.append((total, greedy))
+    return out
+
+
+def flextrace_forward(ids):
     with tempfile.TemporaryDirectory() as folder:
         ids_path, logits_path = folder + "/ids.npy", folder + "/logits.npy"
-        for context, continuation in requests:
-            if context:
-                before, after = model._encode_pair(context, continuation)
-            else:
-                before, after = [model.prefix_token_id], model.tok_encode(continuation)
-            numpy.save(ids_path, numpy.array(before + after, dtype=numpy.int32))
-            subprocess.run([BINARY, "forward", MODEL, "--ids", ids_path, "--logits", logits_path], check=True,
-                           stdout=subprocess.DEVNULL)
-            logits = numpy.load(logits_path).astype(numpy.float64)
-            total, greedy = 0.0, True
-            for t in range(len(before), len(before) + len(after)):
-                row = logits[t - 1]
-                top = row.max()
-                token = (before + after)[t]
-                total += row[token] - top - math.log(numpy.exp(row - top).sum())
-                greedy &= bool(row[token] == top)
-            out.append((total, greedy))
-    return out
+        numpy.save(ids_path, numpy.array(ids, dtype=numpy.int32))
+        subprocess.run([BINARY, "forward", MODEL, "--ids", ids_path, "--logits", logits_path], check=True,
+                       stdout=subprocess.DEVNULL)
+        return numpy.load(logits_path)
+
+
+def likelihoods(requests, **options):
+    """What the harness gets of the server."""
+    return lm(**options).loglikelihood(
+        [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(requests)],
+        disable_tqdm=True)
 
 
 def its_loglikelihoods_are_those_of_flextrace_forward():
     model = lm()
     assert model.tokenizer_backend == "remote"
     requests = pairs()
-    expected = forward_scores(model, requests)
+    expected = scores_of(model, requests, flextrace_forward)
     for options in ({}, {"batch_size": 8}, {"num_concurrent": 4}):
-        scores = lm(**options).loglikelihood(
-            [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(requests)],
-            disable_tqdm=True)
+        scores = likelihoods(requests, **options)
         assert len(scores) == REQUESTS
         for (got, greedy), (want, first), pair in zip(scores, expected, requests):
             assert abs(got - want) < 1e-3, (options, pair, got, want)
             assert greedy == first, (options, pair, got, greedy, first)
+
+
+def its_loglikelihoods_are_those_of_transformers():
+    """The same checkpoint in float32 by transformers, which reads its own tokenizer's ids too."""
+    sys.path += sys.argv[4:]
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        return str(error)
+    peer = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+
+    def forward(ids):
+        with torch.no_grad():
+            return peer(torch.tensor([ids])).logits[0].numpy()
+
+    model, requests = lm(), pairs()
+    for context, continuation in requests:
+        before, after = encoded(model, context, continuation)
+        whole = tokenizer.encode(context + continuation, add_special_tokens=False)
+        assert whole == (before + after if context else after), (context, continuation)
+    worst = 0.0
+    for (got, greedy), (want, first), pair in zip(likelihoods(requests), scores_of(model, requests, forward), requests, strict=True):
+        worst = max(worst, abs(got - want))
+        assert abs(got - want) < 1e-3, (pair, got, want)
+        assert greedy == first, (pair, got, greedy, first)
+    print(f"lm-eval: {len(requests)} loglikelihoods within {worst:.1e} of transformers'")
+    return None
 
 
 def a_local_task_is_evaluated():
@@ -116,24 +158,9 @@ def rolling_loglikelihood_counts_every_token_once():
     model = lm()
     (value,) = model.loglikelihood_rolling(
         [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(TEXT,), idx=0)], disable_tqdm=True)
-    ((want, _),) = forward_scores(model, [("", TEXT)])
+    ((want, _),) = scores_of(model, [("", TEXT)], flextrace_forward)
     assert abs(value - want) < 1e-2, (value, want)
 
 
-def main():
-    tests = [its_loglikelihoods_are_those_of_flextrace_forward, a_local_task_is_evaluated,
-             rolling_loglikelihood_counts_every_token_once]
-    failed = 0
-    for test in tests:
-        try:
-            test()
-            print("ok lm-eval:", test.__name__.replace("_", " "))
-        except Exception:
-            failed += 1
-            print("FAILED lm-eval:", test.__name__.replace("_", " "))
-            traceback.print_exc()
-    print(f"{len(tests) - failed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
-
-
-sys.exit(main())
+run_tests("lm-eval", [its_loglikelihoods_are_those_of_flextrace_forward, its_loglikelihoods_are_those_of_transformers,
+                      a_local_task_is_evaluated, rolling_loglikelihood_counts_every_token_once])

@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-import traceback
 import urllib.request
 
 import openai
 from prometheus_client.parser import text_string_to_metric_families
+
+from common import run_tests
 
 ADDRESS = sys.argv[1]
 client = openai.OpenAI(base_url=ADDRESS + "/v1", api_key="none", max_retries=0, timeout=300)
@@ -234,19 +235,5 @@ def metrics_pass_the_reference_parser():
     assert {"public", "scripture"} <= tokens
 
 
-def main():
-    tests = [f for name, f in globals().items() if callable(f) and getattr(f, "__module__", "") == "__main__" and name not in ("main", "talk")]
-    failed = 0
-    for test in tests:
-        try:
-            test()
-            print("ok openai:", test.__name__.replace("_", " "))
-        except Exception:
-            failed += 1
-            print("FAILED openai:", test.__name__.replace("_", " "))
-            traceback.print_exc()
-    print(f"{len(tests) - failed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
-
-
-sys.exit(main())
+run_tests("openai", [f for name, f in list(globals().items())
+                     if callable(f) and getattr(f, "__module__", "") == "__main__" and name != "talk"])

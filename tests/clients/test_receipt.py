@@ -10,12 +10,13 @@ import struct
 import subprocess
 import sys
 import tempfile
-import traceback
 import urllib.request
 
 from cryptography.hazmat.primitives import serialization
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
+
+from common import run_tests
 
 ADDRESS, FLEXTRACE, FOLDER = sys.argv[1:4]
 
@@ -130,15 +131,6 @@ def a_receipt_of_another_makes_is_verified():
         assert found["valid"] and found["owners"][0]["same_state"] and found["owners"][0]["confirmed"] > 0, found
 
 
-passed = failed = 0
-for test in (cryptography_verifies_it, securesystemslib_verifies_it, openssl_reads_the_keys_and_verifies,
-             the_subject_is_the_text_that_the_client_got, opt_outs_stand_in_it, the_digest_of_routing_is_over_its_exact_values,
-             an_owner_opens_its_documents_by_hand, a_receipt_of_another_makes_is_verified):
-    try:
-        test()
-        passed += 1
-    except Exception:
-        failed += 1
-        print(f"FAILED: {test.__name__}")
-        traceback.print_exc()
-print(f"{passed} passed, {failed} failed, 0 skipped")
+run_tests("receipt", [cryptography_verifies_it, securesystemslib_verifies_it, openssl_reads_the_keys_and_verifies,
+                      the_subject_is_the_text_that_the_client_got, opt_outs_stand_in_it, the_digest_of_routing_is_over_its_exact_values,
+                      an_owner_opens_its_documents_by_hand, a_receipt_of_another_makes_is_verified])

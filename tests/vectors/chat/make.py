@@ -78,6 +78,24 @@ CHATML = (
     "{% for turn in messages %}{{ '<|im_start|>' + turn['role'] + '\n' + turn['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
+# As open-instruct's "olmo", which FlexOlmo's checkpoints are fine-tuned with: one line, functions in system and user
+# turns where there are some, tools under the name "environment" alone.
+OLMO = (
+    "{% if messages | selectattr('role', 'equalto', 'system') | list | length == 0 %}"
+    "{{ '<|im_start|>system\n" + THINK_SYSTEM + "<|im_end|>\n' }}{% endif %}"
+    "{% for turn in messages %}{% set role = turn['role'] %}"
+    "{% if role == 'system' or role == 'user' %}{{ '<|im_start|>' + role + '\n' + turn['content'] }}"
+    "{% if turn.get('functions', none) is not none %}{{ '<functions>' + turn['functions'] + '</functions>' }}"
+    "{% elif role == 'system' %}{{ ' You do not currently have access to any functions. <functions></functions>' }}{% endif %}"
+    "{{ '<|im_end|>\n' }}"
+    "{% elif role == 'assistant' %}{{ '<|im_start|>assistant\n' }}"
+    "{% if turn.get('content', none) is not none %}{{ turn['content'] }}{% endif %}"
+    "{% if turn.get('function_calls', none) is not none %}"
+    "{{ '<function_calls>' + turn['function_calls'] + '</function_calls>' }}{% endif %}"
+    "{% if loop.last %}{{ eos_token }}{% else %}{{ '<|im_end|>' + '\n' }}{% endif %}"
+    "{% elif role == 'environment' %}{{ '<|im_start|>environment\n' + turn['content'] + '<|im_end|>\n' }}{% endif %}"
+    "{% if loop.last and add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}{% endfor %}")
+
 # With lines and indents as people write them by hand, and a default system text.
 CHATML_BY_HAND = """{# ChatML #}
 {% if messages[0]['role'] != 'system' %}
@@ -112,6 +130,7 @@ TEMPLATES = [
     ("olmo3-think", "olmo3-think",
      olmo3(THINK_SYSTEM, " You do not currently have access to any functions. <functions></functions>",
            "<|im_start|>assistant\n<think>"), EOT, EOT),
+    ("olmo, which FlexOlmo is fine-tuned with", "olmo3", OLMO, EOT, EOT),
 ]
 
 CONVERSATIONS = [
