@@ -85,15 +85,8 @@ static void read_prompts(ft_reader *r, ft_completion_request *out)
         return;
     }
     out->prompt_count = n;
-    for (size_t i = 0; i < n && !r->failed; i++) {
-        const json_t *one = many ? json_array_get(v, i) : v;
-        r->failed = many && json_typeof(one) != json_typeof(json_array_get(v, 0));
-        if (r->failed)
-            ft_refuse(r->q, 400, NULL, "prompt", "'prompt' must not mix strings and lists of token ids: element %zu",
-                      i);
-        else
-            r->failed = !take_prompt(r, one, &out->prompts[i]);
-    }
+    for (size_t i = 0; i < n && !r->failed; i++)
+        r->failed = !take_prompt(r, many ? json_array_get(v, i) : v, &out->prompts[i]);
 }
 
 /* `logprobs` is a number here; clients of the chat API send a bool. */

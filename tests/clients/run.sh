@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Real clients from PyPI against `flextrace serve`: openai, prometheus_client's parser, securesystemslib, and
-# lm-evaluation-harness (beside transformers, where build/peers or the clients' own packages have it). Needs the demo
-# model and PyPI; without either it says what it skipped. The last line is "N passed, N failed, N skipped".
+# lm-evaluation-harness. Needs the demo model and PyPI; without either it says what it skipped. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 4
 binary=${FLEXTRACE:-build/dev/flextrace}
@@ -67,7 +66,7 @@ count openai "$folder/openai.log"
 
 if "$venv/bin/python" -c 'import cryptography, securesystemslib' 2>/dev/null ||
     "$venv/bin/pip" install -q --disable-pip-version-check cryptography securesystemslib >>build/clients-pip.log 2>&1; then
-    timeout 600 "$venv/bin/python" tests/clients/test_receipt.py "$address" "$PWD/$binary" "$folder" 2>&1 | tee "$folder/receipt.log"
+    timeout 600 "$venv/bin/python" tests/clients/test_receipt.py "$address" "$(realpath "$binary")" "$folder" 2>&1 | tee "$folder/receipt.log"
     count receipt "$folder/receipt.log"
 else
     echo "skipped: receipt (pip could not install cryptography; build/clients-pip.log says why)"
@@ -77,7 +76,7 @@ fi
 if "$venv/bin/python" -c 'import lm_eval, aiohttp, tenacity' 2>/dev/null ||
     timeout 900 "$venv/bin/pip" install -q --disable-pip-version-check 'lm-eval[api]' >>build/clients-pip.log 2>&1; then
     HF_HUB_OFFLINE=1 HF_HOME=$folder/hf TQDM_DISABLE=1 timeout 900 \
-        "$venv/bin/python" tests/clients/test_lm_eval.py "$address" "$binary" demo/model build/peers/lib/python3*/site-packages >"$folder/lm_eval.log" 2>&1
+        "$venv/bin/python" tests/clients/test_lm_eval.py "$address" "$binary" demo/model >"$folder/lm_eval.log" 2>&1
     grep -vE 'INFO|WARNING|Task:|it/s|examples/s|^$' "$folder/lm_eval.log"
     count lm-eval "$folder/lm_eval.log"
 else
