@@ -161,26 +161,3 @@ json_t *ft_json_text(const char *bytes, size_t n)
     ft_buffer_release(&clean);
     return text;
 }
-
-/* jansson 2.14 does not look at every answer of the callback, so a failure sticks here. */
-typedef struct json_sink {
-    ft_buffer *buffer;
-    int failed;
-} json_sink;
-
-static int append_to_sink(const char *bytes, size_t n, void *context)
-{
-    json_sink *sink = context;
-    sink->failed |= ft_buffer_append(sink->buffer, bytes, n, NULL) != FT_OK;
-    return sink->failed ? -1 : 0;
-}
-
-ft_code ft_json_write(const json_t *value, ft_buffer *out, ft_status *st)
-{
-    const size_t before = out->size;
-    json_sink sink = {.buffer = out};
-    if (json_dump_callback(value, append_to_sink, &sink, JSON_COMPACT | JSON_ENCODE_ANY) == 0 && !sink.failed)
-        return FT_OK;
-    out->size = before;
-    return ft_fail(st, FT_ERR_MEM, "JSON output: out of memory or larger than its limit");
-}

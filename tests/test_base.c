@@ -6,9 +6,11 @@
 #include "base/ft_file.h"
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
+#include "base/ft_random.h"
 #include "base/ft_threads.h"
 #include "base/ft_utf8.h"
 
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -249,6 +251,106 @@ static void json_fields_of_a_wrong_type_are_named(void **state)
     json_decref(o);
 }
 
+/* What jansson writes is the standard that ours is held to. */
+static void assert_written_as_jansson_does(const json_t *value)
+{
+    ft_buffer ours = {0};
+    char *theirs = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    assert_non_null(theirs);
+    assert_int_equal(ft_json_write(value, &ours, NULL), FT_OK);
+    assert_string_equal(ours.data, theirs);
+    free(theirs);
+    ft_buffer_release(&ours);
+}
+
+static void assert_real_written_as_jansson_does(double x)
+{
+    json_t *value = json_real(x);
+    if (!value) /* not a number, or infinite */
+        return;
+    assert_written_as_jansson_does(value);
+    json_decref(value);
+}
+
+static void reals_are_written_with_the_digits_that_printf_gives(void **state)
+{
+    (void)state;
+    static const double some[] = {0,       -0.0,     1,        -1,       0.5,         0.1,         1e-4,
+                                  1e-5,    1e15,     1e16,     1e17,     1e100,       1e-300,      5e-324,
+                                  1.7e308, 0.3,      2.0 / 3,  1234.5,   99999999.5,  0.099999999, 123456789012345680.0,
+                                  1e22,    2.5e-4,   9.5,      9.995e-4, 4503599627370496.5};
+    for (size_t i = 0; i < sizeof(some) / sizeof(*some); i++)
+        assert_real_written_as_jansson_does(some[i]);
+    double power = 1e-6;
+    for (int e = -6; e < 19; e++, power *= 10)
+        for (int step = -20; step <= 20; step++) { /* the neighbours of each power of ten */
+            double x = power;
+            for (int k = 0; k < (step < 0 ? -step : step); k++)
+                x = nextafter(x, step < 0 ? 0 : INFINITY);
+            assert_real_written_as_jansson_does(x);
+        }
+    ft_random r;
+    ft_random_init(&r, 5);
+    for (int i = 0; i < 100000; i++) {
+        const uint64_t bits = ft_random_below(&r, UINT64_MAX);
+        double any;
+        memcpy(&any, &bits, sizeof(any));
+        assert_real_written_as_jansson_does(any);
+        assert_real_written_as_jansson_does(ft_random_unit(&r) * pow(10, (double)ft_random_below(&r, 22) - 5));
+        assert_real_written_as_jansson_does((double)(float)ft_random_unit(&r));
+        /* ties: few bits behind the point */
+        assert_real_written_as_jansson_does((double)ft_random_below(&r, UINT64_C(1) << 53) /
+                                            (double)(UINT64_C(1) << ft_random_below(&r, 20)));
+    }
+}
+
+static void json_of_every_kind_is_written_as_it_was_by_jansson(void **state)
+{
+    (void)state;
+    char all[4 * 0x800], *end = all;
+    for (unsigned c = 1; c < 0x800; c++) { /* every character of one and of two bytes */
+        if (c >= 0x80)
+            *end++ = (char)(0xC0 | c >> 6);
+        *end++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3F));
+    }
+    json_t *value = json_pack("{s:s%, s:[], s:{}, s:[b,b,n], s:[I,I,i,i], s:{s:{s:[f,[f]]}}, s:s#, s:s}", "all", all,
+                              (size_t)(end - all), "none", "nothing", "constants", 1, 0, "integers", (json_int_t)INT64_MIN,
+                              (json_int_t)INT64_MAX, 0, -7, "deep", "er", "still", 0.25, 1e300, "zero\tkey", "a\0b", 3,
+                              "text", "\xE2\x82\xAC \xF0\x9F\x8E\x89 \"quoted\" /slash\\ \x7F");
+    assert_non_null(value);
+    assert_written_as_jansson_does(value);
+    json_decref(value);
+    assert_written_as_jansson_does(json_null());
+    json_t *text = json_string("a lone string");
+    assert_written_as_jansson_does(text);
+    json_decref(text);
+}
+
+static void what_cannot_be_written_leaves_the_buffer_as_it_was(void **state)
+{
+    (void)state;
+    ft_buffer out;
+    ft_buffer_init(&out, 10000);
+    assert_int_equal(ft_buffer_append(&out, "before", 6, NULL), FT_OK);
+    json_t *ill = json_string_nocheck("\xC3("), *long_one = json_array(), *holder = json_array();
+    for (int i = 0; i < 10000; i++)
+        json_array_append_new(long_one, json_integer(i));
+    json_array_append(holder, long_one);
+    json_t *nested = json_array();
+    for (int i = 0; i < 3000; i++)
+        nested = json_pack("[o]", nested);
+    const json_t *all[] = {ill, long_one, holder, nested};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(ft_json_write(all[i], &out, NULL), FT_ERR_MEM);
+        assert_string_equal(out.data, "before");
+    }
+    json_decref(ill);
+    json_decref(long_one);
+    json_decref(holder);
+    json_decref(nested);
+    ft_buffer_release(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +368,9 @@ int main(void)
         cmocka_unit_test(a_merkle_root_is_that_of_rfc_6962),
         cmocka_unit_test(every_task_of_a_pool_runs_exactly_once),
         cmocka_unit_test(json_fields_of_a_wrong_type_are_named),
+        cmocka_unit_test(reals_are_written_with_the_digits_that_printf_gives),
+        cmocka_unit_test(json_of_every_kind_is_written_as_it_was_by_jansson),
+        cmocka_unit_test(what_cannot_be_written_leaves_the_buffer_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

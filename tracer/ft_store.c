@@ -297,6 +297,7 @@ static ft_code make_handle(ft_store **out, const char *folder, const ft_store_op
     pthread_rwlockattr_destroy(&fair);
     pthread_mutex_init(&s->queue_lock, NULL);
     pthread_cond_init(&s->moved, NULL);
+    pthread_mutex_init(&s->packers_lock, NULL);
     s->folder = name;
     s->last = &s->first;
     s->lock = -1;
@@ -343,6 +344,8 @@ void ft_store_close(ft_store *s)
     store_detach(s);
     if (s->lock >= 0)
         close(s->lock);
+    packers_free(s);
+    pthread_mutex_destroy(&s->packers_lock);
     pthread_cond_destroy(&s->moved);
     pthread_mutex_destroy(&s->queue_lock);
     pthread_rwlock_destroy(&s->map);

@@ -45,6 +45,10 @@ struct ft_store {
     pthread_cond_t moved; /* an operation is done, or nobody writes any more */
     struct store_op *first, **last;
     int writing;
+
+    pthread_mutex_t packers_lock;
+    struct packer *packers; /* those that nobody uses */
+    int idle_packers;
 };
 
 /* --- ft_store.c ------------------------------------------------------------------------------ */
@@ -103,24 +107,32 @@ void store_op_release(store_op *op);
 void store_writer_take(ft_store *s);
 void store_writer_give(ft_store *s);
 /* One PUT made ready: `packed` stands for routing where that is NULL. */
-ft_code store_op_put(const ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
+ft_code store_op_put(ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
                      const void *packed, size_t packed_bytes, ft_status *st);
 
 /* --- store_pack.c -------------------------------------------------------------------------------- */
 
-/* Appends n bytes as one zstd frame that carries its size and a checksum. */
-ft_code frame_append(ft_buffer *out, const void *bytes, size_t n, ft_status *st);
+/* What packing needs: a zstd context, and room for text. Whoever packs takes one and gives it back; it belongs to one
+ * thread meanwhile. Those that nobody uses are kept, a few, until the store is closed. */
+typedef struct packer packer;
+FT_CHECKED ft_code packer_take(ft_store *s, packer **out, ft_status *st);
+void packer_give(ft_store *s, packer *p); /* NULL is allowed */
+void packers_free(ft_store *s);
+/* Appends n bytes as one zstd frame that carries its size and a checksum; or a value's JSON. */
+FT_CHECKED ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st);
+FT_CHECKED ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st);
 /* The content of the frame that fills bytes[0..n), NUL-terminated; the caller frees *out. */
 ft_code frame_read(char **out, size_t *size, const void *bytes, size_t n, const char *id, ft_status *st);
 
 /* JSON without its "id" being touched; with `apart` the routing's "ids" and
  * "weights", which are stored beside it, are left out. */
-FT_CHECKED ft_code pack_trace(ft_buffer *out, const json_t *trace, int apart, ft_status *st);
+FT_CHECKED ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft_status *st);
 FT_CHECKED ft_code unpack_trace(json_t **out, const ft_buffer *value, const char *id, ft_status *st);
 
 /* --- store_routing.c ------------------------------------------------------------------------------ */
 
-FT_CHECKED ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st);
+FT_CHECKED ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_form form,
+                                ft_status *st);
 FT_CHECKED ft_code unpack_routing(ft_stored_routing *out, const void *bytes, size_t n, const char *id, ft_status *st);
 
 /* --- store_summary.c ------------------------------------------------------------------------------- */
@@ -161,7 +173,7 @@ typedef struct summary {
 FT_CHECKED ft_code summary_of(summary *out, const json_t *trace, ft_status *st);
 void summary_release(summary *m);
 /* The value: head and arrays, then the row as a frame. */
-FT_CHECKED ft_code summary_pack(ft_buffer *out, const json_t *trace, ft_status *st);
+FT_CHECKED ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st);
 /* `bytes` need no alignment. */
 FT_CHECKED ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, ft_status *st);
 FT_CHECKED ft_code summary_read_row(json_t **out, const void *bytes, size_t n, const char *id, ft_status *st);

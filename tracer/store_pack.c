@@ -6,29 +6,103 @@
 #include <zstd.h>
 
 /* A trace is packed while a client waits: the fastest level, whose frames are a tenth larger. */
-enum { LEVEL = 1 };
+enum { LEVEL = 1, MOST_IDLE = 8, MOST_KEPT = 4 << 20 };
 static const size_t max_value_bytes = (size_t)1 << 30; /* unpacked */
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store is little-endian");
 
-ft_code frame_append(ft_buffer *out, const void *bytes, size_t n, ft_status *st)
+/* --- Contexts: a trace has three frames, and making a context costs as much as filling one ------------ */
+
+struct packer {
+    packer *next;
+    ZSTD_CCtx *context;
+    ft_buffer text; /* JSON before it is compressed */
+};
+
+static void packer_free(packer *p)
 {
-    ZSTD_CCtx *context = ZSTD_createCCtx();
-    const size_t bound = ZSTD_compressBound(n);
-    ft_code rc = context ? ft_buffer_reserve(out, bound, st) : ft_fail(st, FT_ERR_MEM, "store: no room to compress");
-    if (!rc) {
-        size_t got = ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
-        if (!ZSTD_isError(got))
-            got = ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, LEVEL);
-        if (!ZSTD_isError(got))
-            got = ZSTD_compress2(context, out->data + out->size, bound, bytes, n);
-        if (ZSTD_isError(got))
-            rc = ft_fail(st, FT_ERR_MEM, "store: cannot compress: %s", ZSTD_getErrorName(got));
-        else
-            out->size += got;
+    if (!p)
+        return;
+    ZSTD_freeCCtx(p->context);
+    ft_buffer_release(&p->text);
+    free(p);
+}
+
+static packer *packer_new(void)
+{
+    packer *p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    ft_buffer_init(&p->text, max_value_bytes);
+    p->context = ZSTD_createCCtx();
+    if (p->context && !ZSTD_isError(ZSTD_CCtx_setParameter(p->context, ZSTD_c_checksumFlag, 1)) &&
+        !ZSTD_isError(ZSTD_CCtx_setParameter(p->context, ZSTD_c_compressionLevel, LEVEL)))
+        return p;
+    packer_free(p);
+    return NULL;
+}
+
+ft_code packer_take(ft_store *s, packer **out, ft_status *st)
+{
+    pthread_mutex_lock(&s->packers_lock);
+    packer *p = s->packers;
+    if (p) {
+        s->packers = p->next;
+        s->idle_packers--;
     }
-    ZSTD_freeCCtx(context);
-    return rc;
+    pthread_mutex_unlock(&s->packers_lock);
+    *out = p ? p : packer_new();
+    return *out ? FT_OK : ft_fail(st, FT_ERR_MEM, "store: no room to compress");
+}
+
+void packer_give(ft_store *s, packer *p)
+{
+    if (!p)
+        return;
+    if (p->text.capacity > MOST_KEPT)
+        ft_buffer_release(&p->text);
+    ft_buffer_reset(&p->text);
+    pthread_mutex_lock(&s->packers_lock);
+    const int keep = s->idle_packers < MOST_IDLE;
+    if (keep) {
+        p->next = s->packers;
+        s->packers = p;
+        s->idle_packers++;
+    }
+    pthread_mutex_unlock(&s->packers_lock);
+    if (!keep)
+        packer_free(p);
+}
+
+void packers_free(ft_store *s)
+{
+    while (s->packers) {
+        packer *p = s->packers;
+        s->packers = p->next;
+        packer_free(p);
+    }
+}
+
+/* --- Frames ------------------------------------------------------------------------ */
+
+ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st)
+{
+    const size_t bound = ZSTD_compressBound(n);
+    const ft_code rc = ft_buffer_reserve(out, bound, st);
+    if (rc)
+        return rc;
+    const size_t got = ZSTD_compress2(p->context, out->data + out->size, bound, bytes, n);
+    if (ZSTD_isError(got))
+        return ft_fail(st, FT_ERR_MEM, "store: cannot compress: %s", ZSTD_getErrorName(got));
+    out->size += got;
+    return FT_OK;
+}
+
+ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st)
+{
+    ft_buffer_reset(&p->text);
+    const ft_code rc = ft_json_write(value, &p->text, st);
+    return rc ? rc : frame_append(p, out, p->text.data, p->text.size, st);
 }
 
 ft_code frame_read(char **out, size_t *size, const void *bytes, size_t n, const char *id, ft_status *st)
@@ -68,21 +142,16 @@ static json_t *without_bulk(const json_t *trace)
     return out;
 }
 
-ft_code pack_trace(ft_buffer *out, const json_t *trace, int apart, ft_status *st)
+ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft_status *st)
 {
-    ft_buffer text;
-    ft_buffer_init(&text, max_value_bytes);
     json_t *lean = NULL;
     if (apart && json_is_object(json_object_get(trace, "routing"))) {
         lean = without_bulk(trace);
         if (!lean)
             return ft_fail(st, FT_ERR_MEM, "store: no room for the trace");
     }
-    ft_code rc = ft_json_write(lean ? lean : trace, &text, st);
-    if (!rc)
-        rc = frame_append(out, text.data, text.size, st);
+    const ft_code rc = frame_append_json(p, out, lean ? lean : trace, st);
     json_decref(lean);
-    ft_buffer_release(&text);
     return rc;
 }
 

@@ -7,7 +7,6 @@
 #include "base/ft_buffer.h"
 #include "tracer/store_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,10 +97,31 @@ static ft_code measure(const routing_header *h, sizes *out, const char *id, ft_s
 
 /* --- Bits, lowest first ---------------------------------------------------------------------------- */
 
-static void put_bits(unsigned char *to, size_t at, unsigned bits, uint64_t value)
+/* Numbers of a few bits, one behind the other, eight bytes at a time. */
+typedef struct bit_writer {
+    unsigned char *to;
+    uint64_t word;
+    unsigned filled; /* bits of `word`; fewer than 64 */
+} bit_writer;
+
+/* `value` < 2^bits, bits <= 64. */
+static inline void put_bits(bit_writer *w, unsigned bits, uint64_t value)
 {
-    for (unsigned i = 0; i < bits; i++, at++)
-        to[at / 8] |= (unsigned char)((value >> i & 1) << at % 8);
+    w->word |= value << w->filled;
+    if (w->filled + bits < 64) {
+        w->filled += bits;
+        return;
+    }
+    memcpy(w->to, &w->word, sizeof(w->word));
+    w->to += sizeof(w->word);
+    const unsigned written = 64 - w->filled; /* 1 ... 64 */
+    w->word = written < 64 ? value >> written : 0;
+    w->filled = bits - written;
+}
+
+static void finish_bits(const bit_writer *w)
+{
+    memcpy(w->to, &w->word, (w->filled + 7) / 8);
 }
 
 static uint64_t get_bits(const unsigned char *from, size_t at, unsigned bits)
@@ -139,10 +159,10 @@ static void get_planes(float *values, const unsigned char *from, size_t n)
 /* What rounding needs: weights in [0, 1], and experts that the model has. */
 static int can_round(const ft_routing *r, size_t chosen)
 {
-    for (size_t i = 0; i < chosen; i++)
-        if (!(r->weights[i] >= 0 && r->weights[i] <= 1) || r->expert_ids[i] >= r->experts)
-            return 0;
-    return 1;
+    int good = 1;
+    for (size_t i = 0; i < chosen; i++) /* without a branch: the compiler takes many at once */
+        good &= (r->weights[i] >= 0) & (r->weights[i] <= 1) & (r->expert_ids[i] < r->experts);
+    return good;
 }
 
 /* 1 where no place has an expert twice. */
@@ -160,9 +180,14 @@ static int are_sets(const ft_routing *r, size_t places)
     return 1;
 }
 
-static unsigned char rounded(float weight)
+/* To the nearest of 0 ... 255, half to even; weight in [0, 1]. Added to 1.5 * 2^23, a number's whole part stands in the
+ * lowest bits. */
+static inline unsigned char rounded(float weight)
 {
-    return (unsigned char)lrintf(weight * 255);
+    const float shifted = weight * 255 + 12582912.0F;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof(bits));
+    return (unsigned char)bits;
 }
 
 /* Binomials [n][k], filled once for a routing. */
@@ -182,6 +207,7 @@ static binomials *binomials_new(const routing_header *h)
 static void pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, const binomials *b)
 {
     unsigned char *weights = to + z->bit_bytes;
+    bit_writer bits = {.to = to};
     for (size_t p = 0; p < z->places; p++) {
         float by_expert[FT_MAX_EXPERTS];
         uint64_t set = 0, number = 0;
@@ -191,21 +217,24 @@ static void pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, co
             set |= UINT64_C(1) << e;
             by_expert[e] = r->weights[p * r->top_k + k];
         }
-        for (unsigned e = 0; e < r->experts; e++)
-            if (set >> e & 1) {
-                number += b->of[e][++n];
-                *weights++ = rounded(by_expert[e]);
-            }
-        put_bits(to, p * z->set_bits, z->set_bits, number);
+        for (; set; set &= set - 1) {
+            const unsigned e = (unsigned)__builtin_ctzll(set);
+            number += b->of[e][++n];
+            *weights++ = rounded(by_expert[e]);
+        }
+        put_bits(&bits, z->set_bits, number);
     }
+    finish_bits(&bits);
 }
 
 static void pack_ids(unsigned char *to, const ft_routing *r, const sizes *z)
 {
+    bit_writer bits = {.to = to};
     for (size_t i = 0; i < z->chosen; i++) {
-        put_bits(to, i * z->id_bits, z->id_bits, r->expert_ids[i]);
+        put_bits(&bits, z->id_bits, r->expert_ids[i]);
         to[z->bit_bytes + i] = rounded(r->weights[i]);
     }
+    finish_bits(&bits);
 }
 
 static void pack_exact(unsigned char *to, const ft_routing *r, const sizes *z, int probabilities)
@@ -226,7 +255,7 @@ static layout choose_layout(const ft_routing *r, ft_routing_form form, const siz
     return are_sets(r, z->places) ? LAYOUT_SETS : LAYOUT_IDS;
 }
 
-ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st)
+ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st)
 {
     if (r->tokens > UINT32_MAX || r->layers > UINT32_MAX || r->experts > FT_MAX_EXPERTS || r->top_k > FT_MAX_EXPERTS)
         return ft_fail(st, FT_ERR_ARG, "store: routing of %zu tokens, %zu layers, %zu experts cannot be kept",
@@ -252,7 +281,7 @@ ft_code pack_routing(ft_buffer *out, const ft_routing *r, ft_routing_form form, 
     if (!rc)
         rc = ft_buffer_append(out, &h, sizeof(h), st);
     if (!rc)
-        rc = frame_append(out, bytes, z.content, st);
+        rc = frame_append(p, out, bytes, z.content, st);
     free(b);
     free(bytes);
     return rc;

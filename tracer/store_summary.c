@@ -356,17 +356,14 @@ static json_t *row_of(const json_t *trace)
     return NULL;
 }
 
-ft_code summary_pack(ft_buffer *out, const json_t *trace, ft_status *st)
+ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st)
 {
     summary m;
-    ft_buffer text = {0};
     size_t bytes = 0;
     ft_code rc = summary_of(&m, trace, st);
     json_t *row = rc ? NULL : row_of(trace);
     if (!rc && !row)
         rc = ft_fail(st, FT_ERR_MEM, "store: no room for a trace's summary");
-    if (!rc)
-        rc = ft_json_write(row, &text, st);
     if (!rc)
         rc = ft_buffer_append(out, &m.head, sizeof(m.head), st);
     if (!rc) {
@@ -374,9 +371,8 @@ ft_code summary_pack(ft_buffer *out, const json_t *trace, ft_status *st)
         rc = ft_buffer_append(out, m.memory, bytes, st);
     }
     if (!rc)
-        rc = frame_append(out, text.data, text.size, st);
+        rc = frame_append_json(p, out, row, st);
     json_decref(row);
-    ft_buffer_release(&text);
     summary_release(&m);
     return rc;
 }

@@ -238,22 +238,31 @@ void store_writer_give(ft_store *s)
 
 /* --- What callers ask for -------------------------------------------------------------------------- */
 
-ft_code store_op_put(const ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
+static ft_code pack_put(packer *p, store_op *op, const json_t *trace, const ft_routing *routing, ft_routing_form form,
+                        const void *packed, size_t packed_bytes, ft_status *st)
+{
+    ft_code rc = pack_trace(p, &op->trace, trace, routing || packed_bytes, st);
+    if (!rc && routing)
+        rc = pack_routing(p, &op->routing, routing, form, st);
+    else if (!rc && packed_bytes)
+        rc = ft_buffer_append(&op->routing, packed, packed_bytes, st);
+    return rc ? rc : summary_pack(p, &op->summary, trace, st);
+}
+
+ft_code store_op_put(ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
                      const void *packed, size_t packed_bytes, ft_status *st)
 {
+    packer *p = NULL;
     memset(op, 0, sizeof(*op));
     op->kind = OP_PUT;
     ft_code rc = store_check_id(s, id, FT_ERR_ARG, st);
+    if (!rc)
+        rc = packer_take(s, &p, st);
     if (rc)
         return rc;
     memcpy(op->id, id, FT_TRACE_ID);
-    rc = pack_trace(&op->trace, trace, routing || packed_bytes, st);
-    if (!rc && routing)
-        rc = pack_routing(&op->routing, routing, s->options.routing, st);
-    else if (!rc && packed_bytes)
-        rc = ft_buffer_append(&op->routing, packed, packed_bytes, st);
-    if (!rc)
-        rc = summary_pack(&op->summary, trace, st);
+    rc = pack_put(p, op, trace, routing, s->options.routing, packed, packed_bytes, st);
+    packer_give(s, p);
     return rc;
 }
 
@@ -290,13 +299,17 @@ static ft_code not_found(const ft_store *s, const char *id, ft_status *st)
 ft_code ft_store_redact(ft_store *s, const char *id, const json_t *trace, ft_status *st)
 {
     store_op op = {.kind = OP_REDACT};
+    packer *p = NULL;
     ft_code rc = store_check_id(s, id, FT_ERR_NOT_FOUND, st);
+    if (!rc)
+        rc = packer_take(s, &p, st);
     if (!rc) {
         memcpy(op.id, id, FT_TRACE_ID);
-        rc = pack_trace(&op.trace, trace, 1, st);
+        rc = pack_trace(p, &op.trace, trace, 1, st);
     }
     if (!rc)
-        rc = summary_pack(&op.summary, trace, st);
+        rc = summary_pack(p, &op.summary, trace, st);
+    packer_give(s, p);
     if (!rc)
         rc = store_commit(s, &op, st);
     if (!rc && op.missing)
