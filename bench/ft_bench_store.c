@@ -7,11 +7,13 @@
 #include "tracer/ft_store.h"
 #include "tracer/store_internal.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { EXPERTS = 7, TOP_K = 5, LAYERS = 16, TOKENS = 500, ROUNDS = 200, WRITERS = 16, TOGETHER = 200 };
 
@@ -19,6 +21,14 @@ static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Of this thread, so that what else the machine does is not counted. */
+static double processor_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -112,7 +122,7 @@ static ft_routing make_routing(ft_random *r)
 
 static void measure_writes(ft_store *s, ft_random *r)
 {
-    static double before[ROUNDS], whole[ROUNDS];
+    static double before[ROUNDS], whole[ROUNDS], packing[ROUNDS], committing[ROUNDS];
     size_t bytes = 0;
     const ft_routing routing = make_routing(r);
     ft_status st = {0};
@@ -121,15 +131,19 @@ static void measure_writes(ft_store *s, ft_random *r)
         store_op op;
         ft_trace_id_new(id);
         json_t *t = make_trace(r, id, TOKENS, 25, 10);
-        double from = now();
+        const double from = now(), cpu = processor_time();
         stop_on(store_op_put(s, &op, id, t, &routing, NULL, 0, &st), &st);
         before[i] = now() - from;
+        packing[i] = processor_time() - cpu;
         bytes = op.routing.size;
         stop_on(store_commit(s, &op, &st), &st);
         whole[i] = now() - from;
+        committing[i] = processor_time() - cpu - packing[i];
         store_op_release(&op);
         json_decref(t);
     }
+    printf("\"write_before_sync_cpu_ms\":%.4f,\"commit_cpu_ms\":%.4f,", 1e3 * quantile(packing, ROUNDS, 0.5),
+           1e3 * quantile(committing, ROUNDS, 0.5));
     printf("\"write_before_sync_ms\":%.4f,\"write_and_sync_ms\":%.4f,\"routing_bytes_per_token\":%.3f,\"routing_bytes_"
            "per_choice\":%.4f,",
            1e3 * quantile(before, ROUNDS, 0.5), 1e3 * quantile(whole, ROUNDS, 0.5), (double)bytes / TOKENS,
@@ -181,6 +195,66 @@ static void measure_group(ft_store *s)
     const double rate = WRITERS * TOGETHER / (now() - from);
     printf("\"group_commit_p50_ms\":%.3f,\"group_commit_p99_ms\":%.3f,\"group_traces_per_second\":%.0f,",
            1e3 * quantile(all, WRITERS * TOGETHER, 0.5), 1e3 * quantile(all, WRITERS * TOGETHER, 0.99), rate);
+}
+
+/* What WRITERS traces cost in one transaction, processor time, the kernel's share in it. */
+static void measure_group_cpu(ft_store *s, ft_random *r)
+{
+    static double took[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        static store_op ops[WRITERS];
+        ft_status st = {0};
+        for (int k = 0; k < WRITERS; k++) {
+            char id[FT_TRACE_ID];
+            ft_trace_id_new(id);
+            json_t *t = make_trace(r, id, 20, 3, 3);
+            stop_on(store_op_put(s, &ops[k], id, t, NULL, NULL, 0, &st), &st);
+            ops[k].with = k + 1 < WRITERS ? &ops[k + 1] : NULL;
+            json_decref(t);
+        }
+        const double from = processor_time();
+        stop_on(store_commit(s, ops, &st), &st);
+        took[i] = processor_time() - from;
+        for (int k = 0; k < WRITERS; k++)
+            store_op_release(&ops[k]);
+    }
+    printf("\"group_commit_cpu_ms\":%.3f,", 1e3 * quantile(took, ROUNDS, 0.5));
+}
+
+/* What the disk alone takes for a commit: pages here and there and a sync, then a synced page, as LMDB does it, in a
+ * file that is there already. */
+static void measure_disk(const char *folder)
+{
+    enum { PAGE = 4096, PAGES = 160, FILE_PAGES = 8192 };
+    static double took[ROUNDS];
+    static char page[PAGE];
+    ft_random r;
+    ft_random_init(&r, 3);
+    char path[4096];
+    snprintf(path, sizeof(path), "%s.disk", folder);
+    const int data = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), meta = open(path, O_WRONLY | O_DSYNC);
+    int failed = data < 0 || meta < 0;
+    for (int i = 0; !failed && i < FILE_PAGES; i++)
+        failed = pwrite(data, page, PAGE, (off_t)i * PAGE) != PAGE;
+    failed = failed || fsync(data) != 0;
+    for (int i = 0; !failed && i < ROUNDS; i++) {
+        const double from = now();
+        page[0] = (char)i;
+        for (int k = 0; !failed && k < PAGES; k++)
+            failed = pwrite(data, page, PAGE, (off_t)ft_random_below(&r, FILE_PAGES) * PAGE) != PAGE;
+        failed = failed || fdatasync(data) != 0 || pwrite(meta, page, PAGE, 0) != PAGE;
+        took[i] = now() - from;
+    }
+    if (data >= 0)
+        close(data);
+    if (meta >= 0)
+        close(meta);
+    unlink(path);
+    if (failed) {
+        perror(path);
+        exit(4);
+    }
+    printf("\"disk_alone_ms\":%.3f,", 1e3 * quantile(took, ROUNDS, 0.5));
 }
 
 /* --- A million ------------------------------------------------------------------------------------------ */
@@ -276,7 +350,9 @@ int main(int argc, char **argv)
     printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,\"traces\":%zu,", LAYERS, TOP_K, EXPERTS, TOKENS,
            traces);
     measure_writes(s, &r);
+    measure_group_cpu(s, &r);
     measure_group(s);
+    measure_disk(argv[1]);
     fill(s, &r, traces);
     measure_pages(s);
     reader x = {.s = s};
