@@ -2,10 +2,11 @@
 #include "api/compliance_internal.h"
 #include "tracer/ft_erasure.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DOCUMENTS = 10000 };
+enum { MOST_DOCUMENTS = 10000, MOST_LOGGED = 100 };
 
 /* The ids of body["documents"]; borrowed strings in a list that the caller frees. NULL: wrong, *why says what. */
 static const char **read_ids(const json_t *body, size_t *n, ft_status *why)
@@ -24,6 +25,23 @@ static const char **read_ids(const json_t *body, size_t *n, ft_status *why)
             return NULL;
         }
     return ids;
+}
+
+/* A takedown that was asked for and did not come about: who asked, for what, and why not. "takedown" itself stands for
+ * certificates. What is said to the caller is not changed when the line cannot be written. */
+static void log_failure(ft_request *q, const ft_status *why)
+{
+    const json_t *owner = json_object_get(q->json, "owner"), *documents = json_object_get(q->json, "documents");
+    json_t *first = json_array();
+    for (size_t i = 0; i < json_array_size(documents) && i < MOST_LOGGED; i++)
+        (void)json_array_append(first, json_array_get(documents, i));
+    ft_status st = {0};
+    if (ft_store_log(q->server->store, q->key, "erasure.failed",
+                     json_pack("{s:s,s:s,s:O?,s:I,s:o,s:s}", "request", q->id, "path", q->path, "owner",
+                               json_is_string(owner) ? owner : NULL, "documents",
+                               (json_int_t)json_array_size(documents), "first", first, "error", why->msg),
+                     &st) != FT_OK)
+        fprintf(stderr, "flextrace: %s\n", st.msg);
 }
 
 /* 0 after refusing. */
@@ -60,8 +78,10 @@ static int read_order(ft_request *q, ft_erasure *e)
         e->documents = read_ids(q->json, &e->document_count, &st);
         rc = e->documents ? FT_OK : FT_ERR_ARG;
     }
-    if (rc)
+    if (rc) {
+        log_failure(q, &st);
         ft_refuse_status(q, field, &st);
+    }
     return !rc;
 }
 
@@ -78,12 +98,15 @@ void ft_route_takedown_new(ft_request *q)
     ft_snapshot_release(now);
     if (!known) {
         free((void *)(uintptr_t)e.documents);
-        ft_refuse(q, 400, NULL, "owner", "there is no owner '%.200s'", e.owner);
+        (void)!ft_fail(&st, FT_ERR_ARG, "there is no owner '%.200s'", e.owner);
+        log_failure(q, &st);
+        ft_refuse(q, 400, NULL, "owner", "%s", st.msg);
         return;
     }
     const ft_code rc = ft_erase(q->server->federation, q->server->store, &e, &certificate, &st);
     free((void *)(uintptr_t)e.documents);
     if (rc) {
+        log_failure(q, &st);
         ft_refuse_status(q, NULL, &st);
         return;
     }

@@ -1,5 +1,6 @@
 /* /v1/traces: traces kept, and traces of given text. */
 #include "api/completion_internal.h"
+#include "api/compliance_internal.h"
 #include "api/routes_internal.h"
 
 #include <stdio.h>
@@ -27,7 +28,7 @@ void ft_route_trace(ft_request *q)
         ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' must be \"none\" or \"full\"");
         return;
     }
-    if (!has_store(q))
+    if (!has_store(q) || !ft_log_request(q, "trace.read"))
         return;
     if (ft_store_get(q->server->store, q->segment[0], &trace, &st) != FT_OK) {
         if (st.code == FT_ERR_ARG || st.code == FT_ERR_NOT_FOUND)

@@ -16,6 +16,16 @@ enum { MAX_DEPTH = 2048, REAL_DIGITS = 17, REAL_BYTES = 40 };
 
 static ft_code write_value(const json_t *value, ft_buffer *out, int depth);
 
+/* Most pieces are a few bytes, and most find room. The terminator comes at the very end, for which a byte is left. */
+static inline ft_code append(ft_buffer *out, const void *bytes, size_t n)
+{
+    if (out->capacity - out->size <= n || (out->ceiling && out->ceiling - out->size < n))
+        return ft_buffer_append(out, bytes, n, NULL);
+    memcpy(out->data + out->size, bytes, n);
+    out->size += n;
+    return FT_OK;
+}
+
 /* --- Strings --------------------------------------------------------------------------------------- */
 
 static int is_plain(unsigned char c)
@@ -28,14 +38,14 @@ static ft_code write_escape(unsigned char c, ft_buffer *out)
     static const char letters[] = "\b\f\n\r\t\"\\", names[] = "bfnrt\"\\";
     const char *at = c ? strchr(letters, c) : NULL;
     const char two[2] = {'\\', at ? names[at - letters] : ' '};
-    return at ? ft_buffer_append(out, two, 2, NULL) : ft_buffer_printf(out, NULL, "\\u%04X", (unsigned)c);
+    return at ? append(out, two, 2) : ft_buffer_printf(out, NULL, "\\u%04X", (unsigned)c);
 }
 
 /* Runs that need no escape are copied whole. Ill-formed UTF-8, which only a caller that avoided json_string's check
  * can hand over, is an error. */
 static ft_code write_string(const char *text, size_t n, ft_buffer *out)
 {
-    ft_code rc = ft_buffer_append(out, "\"", 1, NULL);
+    ft_code rc = append(out, "\"", 1);
     for (size_t i = 0, from = 0; !rc && from < n; from = i) {
         while (i < n && is_plain((unsigned char)text[i]))
             i++;
@@ -44,28 +54,37 @@ static ft_code write_string(const char *text, size_t n, ft_buffer *out)
             if (!step.valid)
                 return FT_ERR_FORMAT;
             i += step.length;
-            rc = ft_buffer_append(out, text + from, i - from, NULL);
+            rc = append(out, text + from, i - from);
         } else if (i > from) {
-            rc = ft_buffer_append(out, text + from, i - from, NULL);
+            rc = append(out, text + from, i - from);
         } else {
             rc = write_escape((unsigned char)text[i++], out);
         }
     }
-    return rc ? rc : ft_buffer_append(out, "\"", 1, NULL);
+    return rc ? rc : append(out, "\"", 1);
 }
 
 /* --- Numbers --------------------------------------------------------------------------------------- */
 
-/* Decimal digits of n, at least one; their number. */
+/* Decimal digits of n, at least one, two at a time; their number. */
 static size_t put_whole(char *out, uint64_t n)
 {
-    char digits[20];
-    size_t count = 0;
-    do
-        digits[count++] = (char)('0' + n % 10);
-    while ((n /= 10) != 0);
-    for (size_t i = 0; i < count; i++)
-        out[i] = digits[count - 1 - i];
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+                                "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+                                "8081828384858687888990919293949596979899";
+    char digits[20], *from = digits + sizeof(digits);
+    for (; n >= 100; n /= 100) {
+        from -= 2;
+        memcpy(from, pairs + 2 * (n % 100), 2);
+    }
+    if (n >= 10) {
+        from -= 2;
+        memcpy(from, pairs + 2 * n, 2);
+    } else {
+        *--from = (char)('0' + n);
+    }
+    const size_t count = (size_t)(digits + sizeof(digits) - from);
+    memcpy(out, from, count);
     return count;
 }
 
@@ -74,19 +93,32 @@ static ft_code write_integer(json_int_t n, ft_buffer *out)
     char text[24] = "-";
     const size_t sign = n < 0;
     const size_t count = put_whole(text + sign, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
-    return ft_buffer_append(out, text, sign + count, NULL);
+    return append(out, text, sign + count);
 }
 
 /* m * 10^p / 2^shift, half to even; m < 2^53, p <= 21, 0 < shift < 127. */
 static uint64_t scaled(uint64_t m, unsigned p, unsigned shift)
 {
-    uint128 n = m;
-    for (unsigned left = p; left;) {
-        static const uint64_t tens[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
-        const unsigned now = left < 7 ? left : 7;
-        n *= tens[now];
-        left -= now;
-    }
+    static const uint64_t tens[] = {1,
+                                    10,
+                                    100,
+                                    1000,
+                                    10000,
+                                    100000,
+                                    1000000,
+                                    10000000,
+                                    100000000,
+                                    1000000000,
+                                    10000000000,
+                                    100000000000,
+                                    1000000000000,
+                                    10000000000000,
+                                    100000000000000,
+                                    1000000000000000,
+                                    10000000000000000,
+                                    100000000000000000,
+                                    1000000000000000000};
+    const uint128 n = p <= 18 ? (uint128)m * tens[p] : (uint128)m * tens[18] * tens[p - 18];
     const uint128 half = (uint128)1 << (shift - 1), rest = n & ((half << 1) - 1);
     const uint64_t whole = (uint64_t)(n >> shift);
     return whole + (rest > half || (rest == half && whole & 1));
@@ -175,11 +207,16 @@ static size_t print_real(char *out, double x)
 
 static ft_code write_real(double x, ft_buffer *out)
 {
-    char text[REAL_BYTES];
+    const ft_code rc = ft_buffer_reserve(out, REAL_BYTES, NULL);
+    char apart[REAL_BYTES]; /* where there may be less room than for the longest */
+    char *text = rc ? apart : out->data + out->size;
     size_t n = put_real(text, x);
     if (!n)
         n = print_real(text, x);
-    return ft_buffer_append(out, text, n, NULL);
+    if (rc)
+        return append(out, text, n);
+    out->size += n;
+    return FT_OK;
 }
 
 /* --- Values ---------------------------------------------------------------------------------------- */
@@ -188,33 +225,33 @@ static ft_code write_real(double x, ft_buffer *out)
 static ft_code write_object(const json_t *object, ft_buffer *out, int depth)
 {
     json_t *borrowed = (json_t *)(uintptr_t)object; /* jansson's iterators read only */
-    ft_code rc = ft_buffer_append(out, "{", 1, NULL);
+    ft_code rc = append(out, "{", 1);
     int first = 1;
     for (void *i = json_object_iter(borrowed); !rc && i; i = json_object_iter_next(borrowed, i), first = 0) {
         if (!first)
-            rc = ft_buffer_append(out, ",", 1, NULL);
+            rc = append(out, ",", 1);
         if (!rc)
             rc = write_string(json_object_iter_key(i), json_object_iter_key_len(i), out);
         if (!rc)
-            rc = ft_buffer_append(out, ":", 1, NULL);
+            rc = append(out, ":", 1);
         if (!rc)
             rc = write_value(json_object_iter_value(i), out, depth + 1);
     }
-    return rc ? rc : ft_buffer_append(out, "}", 1, NULL);
+    return rc ? rc : append(out, "}", 1);
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): as write_value */
 static ft_code write_array(const json_t *array, ft_buffer *out, int depth)
 {
     const size_t n = json_array_size(array);
-    ft_code rc = ft_buffer_append(out, "[", 1, NULL);
+    ft_code rc = append(out, "[", 1);
     for (size_t i = 0; !rc && i < n; i++) {
         if (i)
-            rc = ft_buffer_append(out, ",", 1, NULL);
+            rc = append(out, ",", 1);
         if (!rc)
             rc = write_value(json_array_get(array, i), out, depth + 1);
     }
-    return rc ? rc : ft_buffer_append(out, "]", 1, NULL);
+    return rc ? rc : append(out, "]", 1);
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH ends it, and so a value that holds itself */
@@ -234,21 +271,23 @@ static ft_code write_value(const json_t *value, ft_buffer *out, int depth)
     case JSON_REAL:
         return write_real(json_real_value(value), out);
     case JSON_TRUE:
-        return ft_buffer_append(out, "true", 4, NULL);
+        return append(out, "true", 4);
     case JSON_FALSE:
-        return ft_buffer_append(out, "false", 5, NULL);
+        return append(out, "false", 5);
     case JSON_NULL:
         break;
     }
-    return ft_buffer_append(out, "null", 4, NULL);
+    return append(out, "null", 4);
 }
 
 ft_code ft_json_write(const json_t *value, ft_buffer *out, ft_status *st)
 {
     const size_t before = out->size;
     const ft_code rc = write_value(value, out, 0);
-    if (!rc)
+    if (!rc) {
+        out->data[out->size] = '\0';
         return FT_OK;
+    }
     if (out->data)
         out->data[before] = '\0';
     out->size = before;

@@ -210,6 +210,13 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[]}", 422));
     json_decref(
         ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"not there\"]}", 404));
+    json_t *failed = get("/v1/compliance/access?what=erasure.failed&limit=100", 200);
+    assert_int_equal(rows_of(failed), 3);
+    assert_string_equal(text_at(row_at(failed, 0), "owner"), "nobody");
+    assert_string_equal(text_at(row_at(failed, 2), "owner"), "scripture");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(row_at(failed, 2), "first"), 0)), "not there");
+    assert_non_null(strstr(text_at(row_at(failed, 2), "error"), "no index of 'scripture'"));
+    json_decref(failed);
     json_t *c = ft_http_json(at, "POST", "/v1/takedowns",
                              "{\"owner\":\"scripture\",\"documents\":[\"gen-1\"],\"reason\":\"asked to\"}", 201);
     assert_int_equal(json_array_size(json_object_get(c, "outputs")), 4);
@@ -234,6 +241,9 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     /* The output is there, its words are not, and positions stay. */
     snprintf(path, sizeof(path), "/v1/traces/%s", made[0]);
     json_t *t = get(path, 200);
+    json_t *log = get("/v1/compliance/access?what=trace.read&limit=100", 200);
+    assert_string_equal(text_at(row_at(log, rows_of(log) - 1), "path"), path);
+    json_decref(log);
     const char *text = text_at(json_object_get(t, "response"), "text");
     assert_null(strstr(text, "beginning God created the heaven"));
     assert_non_null(strstr(text, "***"));

@@ -16,7 +16,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store is little-e
 struct packer {
     packer *next;
     ZSTD_CCtx *context;
-    ft_buffer text; /* JSON before it is compressed */
+    ft_buffer text, frame; /* JSON before it is compressed; what it becomes, before its size is known */
 };
 
 static void packer_free(packer *p)
@@ -25,6 +25,7 @@ static void packer_free(packer *p)
         return;
     ZSTD_freeCCtx(p->context);
     ft_buffer_release(&p->text);
+    ft_buffer_release(&p->frame);
     free(p);
 }
 
@@ -61,7 +62,8 @@ void packer_give(ft_store *s, packer *p)
         return;
     if (p->text.capacity > MOST_KEPT)
         ft_buffer_release(&p->text);
-    ft_buffer_reset(&p->text);
+    if (p->frame.capacity > MOST_KEPT)
+        ft_buffer_release(&p->frame);
     pthread_mutex_lock(&s->packers_lock);
     const int keep = s->idle_packers < MOST_IDLE;
     if (keep) {
@@ -88,14 +90,14 @@ void packers_free(ft_store *s)
 ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st)
 {
     const size_t bound = ZSTD_compressBound(n);
-    const ft_code rc = ft_buffer_reserve(out, bound, st);
+    ft_buffer_reset(&p->frame);
+    const ft_code rc = ft_buffer_reserve(&p->frame, bound, st);
     if (rc)
         return rc;
-    const size_t got = ZSTD_compress2(p->context, out->data + out->size, bound, bytes, n);
+    const size_t got = ZSTD_compress2(p->context, p->frame.data, bound, bytes, n);
     if (ZSTD_isError(got))
         return ft_fail(st, FT_ERR_MEM, "store: cannot compress: %s", ZSTD_getErrorName(got));
-    out->size += got;
-    return FT_OK;
+    return ft_buffer_append(out, p->frame.data, got, st);
 }
 
 ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st)
