@@ -2,7 +2,6 @@
 #include "api/compliance_internal.h"
 #include "tracer/ft_erasure.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +40,7 @@ static void log_failure(ft_request *q, const ft_status *why)
                                json_is_string(owner) ? owner : NULL, "documents",
                                (json_int_t)json_array_size(documents), "first", first, "error", why->msg),
                      &st) != FT_OK)
-        fprintf(stderr, "flextrace: %s\n", st.msg);
+        ft_server_log(q->server, "%s: a failed takedown is not in the log: %s", q->id, st.msg);
 }
 
 /* 0 after refusing. */

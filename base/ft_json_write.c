@@ -208,7 +208,9 @@ static size_t print_real(char *out, double x)
 static ft_code write_real(double x, ft_buffer *out)
 {
     const ft_code rc = ft_buffer_reserve(out, REAL_BYTES, NULL);
-    char apart[REAL_BYTES]; /* where there may be less room than for the longest */
+    char apart[REAL_BYTES]; /* near the ceiling there may be less room than for the longest */
+    if (rc && rc != FT_ERR_LIMIT)
+        return rc;
     char *text = rc ? apart : out->data + out->size;
     size_t n = put_real(text, x);
     if (!n)
