@@ -107,8 +107,8 @@ static const char *const hard[] = {
     "\"prompt\":\"a\",\"max_tokens\":40,\"temperature\":0,\"stop\":[\" the\",\"ing and\"]",
     "\"prompt\":\"a\",\"max_tokens\":30,\"temperature\":1,\"seed\":3,\"return_tokens_as_token_ids\":true",
     /* ids of single bytes: halves of characters */
-    "\"prompt\":\"a\",\"max_tokens\":24,\"temperature\":2,\"seed\":5,\"logit_bias\":{\"130\":60,\"160\":60,\"195\":60,"
-    "\"200\":60,\"226\":60}",
+    ("\"prompt\":\"a\",\"max_tokens\":24,\"temperature\":2,\"seed\":5,\"logit_bias\":{\"130\":60,\"160\":60,\"195\":60,"
+     "\"200\":60,\"226\":60}"),
     /* the end-of-text token has a number and no text */
     "\"prompt\":\"a\",\"max_tokens\":5,\"temperature\":0,\"min_tokens\":3,\"logit_bias\":{\"0\":100}",
     "\"prompt\":\"a\",\"max_tokens\":0",

@@ -134,8 +134,8 @@ static void what_is_no_key_is_refused_in_one_line(void **state)
         "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA",
         "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAA==\n-----END PUBLIC KEY-----\n", /* short */
         /* X25519 (1.3.101.110) is another kind of key */
-        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VuAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC "
-        "KEY-----\n",
+        ("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VuAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC "
+         "KEY-----\n"),
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         ft_public_key key;

@@ -368,7 +368,7 @@ static void a_ceiling_lowers_the_batch_then_recomputes_then_refuses(void **state
 static uint64_t peak_of_a_step(uint64_t ceiling)
 {
     struct rusage usage;
-    int status;
+    int status = 0;
     fflush(NULL);
     const pid_t child = fork();
     if (child == 0) {

@@ -407,7 +407,7 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
 static json_t *owner_of(const json_t *manifest, const char *path)
 {
     json_t *owner = json_object_get(manifest, "owner");
-    size_t end = strlen(path), begin;
+    size_t end = strlen(path), begin = 0;
     if (json_is_string(owner))
         return json_incref(owner);
     for (int up = is_file(path); up >= 0; up--) {
