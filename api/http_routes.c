@@ -43,6 +43,7 @@ static const ft_route routes[] = {
     {"POST", "/v1/takedowns", FT_FACE_OWN, 0, ft_route_takedown_new},
     {"GET", "/v1/takedowns", FT_FACE_OWN, 0, ft_route_takedowns},
     {"GET", "/v1/takedowns/{}", FT_FACE_OWN, 0, ft_route_takedown},
+    {"GET", "/v1/takedowns/{}/certificate", FT_FACE_OWN, 0, ft_route_takedown_certificate},
     {"GET", "/v1/takedowns/{}/verify", FT_FACE_OWN, 0, ft_route_takedown_verify},
 
     {"GET", "/indexes", FT_FACE_ATTRIBUTION, FT_ROUTE_QUICK, ft_route_indexes},

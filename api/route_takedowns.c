@@ -1,5 +1,6 @@
 /* /v1/takedowns: documents out of an owner's indexes and out of stored outputs, with a certificate. */
 #include "api/compliance_internal.h"
+#include "tracer/ft_dsse.h"
 #include "tracer/ft_erasure.h"
 
 #include <stdlib.h>
@@ -182,6 +183,36 @@ void ft_route_takedown(ft_request *q)
     json_t *c = ft_needs_store(q) ? find_certificate(q) : NULL;
     if (c)
         ft_answer_json(q, 200, c);
+}
+
+/* The certificate signed. Ed25519 has one signature for a key and a message: whoever asks again gets the same bytes,
+ * until the signing key is another one. */
+void ft_route_takedown_certificate(ft_request *q)
+{
+    ft_buffer payload = {0}, envelope = {0};
+    ft_status st = {0};
+    const ft_signer *signer = q->server->keys.signer;
+    if (!ft_needs_store(q))
+        return;
+    if (!signer) {
+        ft_refuse(q, 404, "no-signing-key", NULL,
+                  "this server signs no certificates: its federation names no signing_key ('flextrace key new "
+                  "--signing' makes one)");
+        return;
+    }
+    json_t *c = find_certificate(q);
+    if (!c)
+        return;
+    ft_code rc = ft_json_write(c, &payload, &st);
+    if (!rc)
+        rc = ft_dsse_sign(&envelope, FT_TAKEDOWN_TYPE, payload.data, payload.size, signer, &st);
+    if (rc)
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_bytes(q, 200, "application/json", envelope.data, envelope.size);
+    ft_buffer_release(&payload);
+    ft_buffer_release(&envelope);
+    json_decref(c);
 }
 
 void ft_route_takedown_verify(ft_request *q)

@@ -2,14 +2,24 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "tests/ft_test_http.h"
+#include "tracer/ft_dsse.h"
+#include "tracer/ft_erasure.h"
 #include "tracer/ft_store.h"
 
 static char made[4][FT_TRACE_ID]; /* of scripture's text; the last two without its expert */
 
+static char key_path[1000], certificate_path[200];
+static ft_public_key public_key;
+
 static int make_traces(void **state)
 {
-    if (open_all(state) || !server)
+    (void)state;
+    strcpy(key_path, ft_test_path("signing.pem"));
+    if (ft_signing_key_new(key_path, &public_key, NULL) != FT_OK)
+        return 1;
+    if (!ft_test_federation(""))
         return 0;
+    start_server("signing_key: signing.pem\n");
     for (int i = 0; i < 4; i++) {
         char body[2000];
         snprintf(body, sizeof(body),
@@ -200,7 +210,29 @@ static size_t occurrences(const char *file, const char *bytes)
     return found;
 }
 
-/* Last: it takes the document away. */
+static void assert_signed(const ft_reply *r, const json_t *certificate)
+{
+    ft_envelope e;
+    ft_status st = {0};
+    json_t *payload;
+    uint64_t signed_by;
+    assert_ok(ft_dsse_parse(&e, r->body, r->size, "certificate", &st), st);
+    assert_string_equal(e.type, FT_TAKEDOWN_TYPE);
+    assert_ok(ft_dsse_verify(&e, &public_key, 1, &signed_by, &st), st);
+    assert_int_equal(signed_by, 1);
+    assert_ok(ft_json_parse(&payload, e.payload.data, e.payload.size, "payload", &st), st);
+    assert_true(json_equal(payload, certificate));
+    json_decref(payload);
+    for (size_t bit = 0; bit < 8 * e.payload.size; bit++) {
+        e.payload.data[bit / 8] ^= (char)(1 << bit % 8);
+        assert_ok(ft_dsse_verify(&e, &public_key, 1, &signed_by, &st), st);
+        assert_int_equal(signed_by, 0);
+        e.payload.data[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    ft_envelope_release(&e);
+}
+
+/* It takes the document away. */
 static void a_takedown_hides_redacts_erases_and_certifies(void **state)
 {
     (void)state;
@@ -229,6 +261,12 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     json_t *again = get(path, 200);
     assert_true(json_equal(again, c));
     json_decref(again);
+    snprintf(certificate_path, sizeof(certificate_path), "/v1/takedowns/%s/certificate", text_at(c, "id"));
+    ft_reply signed_one = ft_http(at, "GET", certificate_path, NULL, NULL);
+    assert_int_equal(signed_one.status, 200);
+    assert_signed(&signed_one, c);
+    ft_reply_release(&signed_one);
+    json_decref(get("/v1/takedowns/tkd_none/certificate", 404));
     strcat(path, "/verify");
     json_t *left = get(path, 200);
     assert_true(json_is_true(json_object_get(left, "clean")));
@@ -260,6 +298,63 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     json_t *report = get("/v1/compliance/verify", 200);
     assert_true(json_is_true(json_object_get(report, "good")));
     json_decref(report);
+}
+
+static void a_server_without_a_key_signs_no_certificate(void **state)
+{
+    (void)state;
+    need_server();
+    stop_server();
+    start_server("");
+    json_t *why = get(certificate_path, 404);
+    assert_string_equal(text_at(why, "type"), "urn:flextrace:problem:no-signing-key");
+    json_decref(why);
+}
+
+static int shell(char **out, char **err, const char *fmt, const char *path)
+{
+    char command[3000];
+    snprintf(command, sizeof(command), fmt, path);
+    return ft_test_shell(command, out, err);
+}
+
+/* Last: while a server has the store the command line leaves it alone; afterwards it takes documents away itself. */
+static void the_command_line_erases_and_compacts_what_no_server_holds(void **state)
+{
+    (void)state;
+    need_server();
+    char yaml[1000], *out, *err;
+    snprintf(yaml, sizeof(yaml), "%s", ft_test_federation(""));
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit compact %s", yaml), 2);
+    assert_non_null(strstr(err, "another process has the store open"));
+    free(err);
+    char body[600];
+    snprintf(body, sizeof(body), "{\"text\":\"%s.\",\"prompt\":\"See:\",\"store\":true}", ft_test_public);
+    json_decref(ft_http_json(at, "POST", "/v1/traces", body, 201));
+    stop_server();
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit erase %s --owner public", yaml), 2);
+    free(err);
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit erase %s --owner public --document none", yaml), 3);
+    free(err);
+    assert_int_equal(
+        shell(&out, NULL, "$FLEXTRACE audit erase %s --owner public --document man-1 --reason asked --no-compact", yaml), 0);
+    json_t *c = json_loads(out, 0, NULL);
+    free(out);
+    assert_string_equal(text_at(c, "object"), "takedown");
+    assert_string_equal(text_at(c, "reason"), "asked");
+    assert_int_equal(json_array_size(json_object_get(c, "outputs")), 1);
+    assert_true(json_is_null(json_object_get(c, "erased")));
+    assert_true(json_is_string(json_object_get(c, "redacted")));
+    json_decref(c);
+    assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit compact %s", yaml), 0);
+    assert_non_null(strstr(out, ": 5 traces, "));
+    free(out);
+    assert_int_equal(occurrences(ft_test_path("store/data.mdb"), "describes every option"), 0);
+    assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit verify %s", yaml), 0);
+    free(out);
+    assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit log %s", yaml), 0);
+    assert_non_null(strstr(out, "\"man-1\""));
+    free(out);
 }
 
 /* The same store through the command line: out, into another one, and whole. */
@@ -310,6 +405,8 @@ int main(void)
         cmocka_unit_test(the_log_says_who_asked_what_and_is_whole),
         cmocka_unit_test(an_export_imported_elsewhere_is_the_same),
         cmocka_unit_test(a_takedown_hides_redacts_erases_and_certifies),
+        cmocka_unit_test(a_server_without_a_key_signs_no_certificate),
+        cmocka_unit_test(the_command_line_erases_and_compacts_what_no_server_holds),
     };
     return cmocka_run_group_tests(tests, make_traces, close_all);
 }

@@ -30,6 +30,9 @@ typedef struct ft_erasure {
     const char *reason, *who;
 } ft_erasure;
 
+/* payloadType of a certificate in a DSSE envelope (ft_dsse.h); the payload is its JSON. */
+#define FT_TAKEDOWN_TYPE "application/vnd.flextrace.takedown+json"
+
 /* *certificate is a new object: {"object": "takedown", "id", "owner", "documents": [{"id", "found", "tokens"}],
  * "reason", "policy", "min_tokens", "accepted", "hidden", "redacted", "erased": times, or null where it did not come to
  * that, "indexes": [{"index", "documents", "root_before", "root_after"}], "outputs": [{"id", "spans", "tokens"}],
