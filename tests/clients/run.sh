@@ -73,6 +73,15 @@ else
     skipped=$((skipped + 1))
 fi
 
+if "$venv/bin/python" -c 'import numpy' 2>/dev/null ||
+    "$venv/bin/pip" install -q --disable-pip-version-check numpy >>build/clients-pip.log 2>&1; then
+    timeout 600 "$venv/bin/python" tests/clients/test_numpy.py "$address" "$(realpath "$binary")" "$folder" 2>&1 | tee "$folder/numpy.log"
+    count numpy "$folder/numpy.log"
+else
+    echo "skipped: numpy (pip could not install it; build/clients-pip.log says why)"
+    skipped=$((skipped + 1))
+fi
+
 if "$venv/bin/python" -c 'import lm_eval, aiohttp, tenacity' 2>/dev/null ||
     timeout 900 "$venv/bin/pip" install -q --disable-pip-version-check 'lm-eval[api]' >>build/clients-pip.log 2>&1; then
     HF_HUB_OFFLINE=1 HF_HOME=$folder/hf TQDM_DISABLE=1 timeout 900 \
