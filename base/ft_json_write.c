@@ -163,7 +163,8 @@ static size_t put_real(char *out, double x)
     const double size = sign ? -x : x;
     out[0] = '-';
     if (size == 0) {
-        memcpy(out + sign, "0.0", 3);
+        static const char zero[] = {'0', '.', '0'};
+        memcpy(out + sign, zero, sizeof(zero));
         return sign + 3;
     }
     if (!(size >= 1e-4 && size < 9007199254740992.0))
@@ -190,7 +191,8 @@ static size_t print_real(char *out, double x)
     int n = snprintf(out, REAL_BYTES - 2, "%.17g", x);
     char *e = strchr(out, 'e');
     if (!e && !strchr(out, '.')) {
-        memcpy(out + n, ".0", 3);
+        out[n] = '.';
+        out[n + 1] = '0';
         return (size_t)n + 2;
     }
     if (!e)
