@@ -1,9 +1,9 @@
-/* Writing JSON. Byte for byte what json_dump_callback writes with JSON_COMPACT | JSON_ENCODE_ANY, several times as fast:
+/* Writing JSON. Byte for byte what json_dump_callback writes with JSON_COMPACT | JSON_ENCODE_ANY, several times faster:
  * a trace holds thousands of numbers and small objects, and a client waits while it is written.
  *
- * Numbers  a double is m * 2^e. For 1e-4 <= x < 2^53, m * 10^p has at most 124 bits for the p that gives 17 digits before
- *          the point, so that the digits, rounded half to even, come out of one multiplication and one shift. printf's
- *          "%.17g" gives the same ones; all other doubles go through it. */
+ * Numbers  a double is m * 2^e. For 1e-4 <= x < 2^53, m * 10^p has at most 124 bits for the p that gives 17 digits
+ *          before the point, so that the digits, rounded half to even, come out of one multiplication and one shift.
+ *          printf's "%.17g" gives the same ones; all other doubles go through it. */
 #include "base/ft_json.h"
 #include "base/ft_utf8.h"
 

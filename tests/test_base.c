@@ -314,8 +314,8 @@ static void json_of_every_kind_is_written_as_it_was_by_jansson(void **state)
         *end++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3F));
     }
     json_t *value = json_pack("{s:s%, s:[], s:{}, s:[b,b,n], s:[I,I,i,i], s:{s:{s:[f,[f]]}}, s:s#, s:s}", "all", all,
-                              (size_t)(end - all), "none", "nothing", "constants", 1, 0, "integers", (json_int_t)INT64_MIN,
-                              (json_int_t)INT64_MAX, 0, -7, "deep", "er", "still", 0.25, 1e300, "zero\tkey", "a\0b", 3,
+                              (size_t)(end - all), "none", "nothing", "constants", 1, 0, "integers",
+                              (json_int_t)INT64_MIN, (json_int_t)INT64_MAX, 0, -7, "deep", "er", "still", 0.25, 1e300, "zero\tkey", "a\0b", 3,
                               "text", "\xE2\x82\xAC \xF0\x9F\x8E\x89 \"quoted\" /slash\\ \x7F");
     assert_non_null(value);
     assert_written_as_jansson_does(value);

@@ -336,8 +336,10 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     free(err);
     assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit erase %s --owner public --document none", yaml), 3);
     free(err);
-    assert_int_equal(
-        shell(&out, NULL, "$FLEXTRACE audit erase %s --owner public --document man-1 --reason asked --no-compact", yaml), 0);
+    assert_int_equal(shell(&out, NULL,
+                           "$FLEXTRACE audit erase %s --owner public --document man-1 --reason asked --no-compact",
+                           yaml),
+                     0);
     json_t *c = json_loads(out, 0, NULL);
     free(out);
     assert_string_equal(text_at(c, "object"), "takedown");

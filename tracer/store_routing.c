@@ -165,21 +165,6 @@ static int can_round(const ft_routing *r, size_t chosen)
     return good;
 }
 
-/* 1 where no place has an expert twice. */
-static int are_sets(const ft_routing *r, size_t places)
-{
-    for (size_t p = 0; p < places; p++) {
-        uint64_t seen = 0;
-        for (size_t k = 0; k < r->top_k; k++) {
-            const uint64_t bit = UINT64_C(1) << r->expert_ids[p * r->top_k + k];
-            if (seen & bit)
-                return 0;
-            seen |= bit;
-        }
-    }
-    return 1;
-}
-
 /* To the nearest of 0 ... 255, half to even; weight in [0, 1]. Added to 1.5 * 2^23, a number's whole part stands in the
  * lowest bits. */
 static inline unsigned char rounded(float weight)
@@ -204,7 +189,8 @@ static binomials *binomials_new(const routing_header *h)
     return b;
 }
 
-static void pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, const binomials *b)
+/* 0 where a place has an expert twice. */
+static int pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, const binomials *b)
 {
     unsigned char *weights = to + z->bit_bytes;
     bit_writer bits = {.to = to};
@@ -217,6 +203,8 @@ static void pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, co
             set |= UINT64_C(1) << e;
             by_expert[e] = r->weights[p * r->top_k + k];
         }
+        if ((size_t)__builtin_popcountll(set) != r->top_k)
+            return 0;
         for (; set; set &= set - 1) {
             const unsigned e = (unsigned)__builtin_ctzll(set);
             number += b->of[e][++n];
@@ -225,6 +213,7 @@ static void pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, co
         put_bits(&bits, z->set_bits, number);
     }
     finish_bits(&bits);
+    return 1;
 }
 
 static void pack_ids(unsigned char *to, const ft_routing *r, const sizes *z)
@@ -246,13 +235,12 @@ static void pack_exact(unsigned char *to, const ft_routing *r, const sizes *z, i
         put_planes(to + 5 * z->chosen, r->probs, z->probabilities);
 }
 
+/* Sets, until a place turns out to have an expert twice. */
 static layout choose_layout(const ft_routing *r, ft_routing_form form, const sizes *z)
 {
     if (form == FT_ROUTING_PROBABILITIES && r->probs)
         return LAYOUT_PROBABILITIES;
-    if (form != FT_ROUTING_ROUNDED || !can_round(r, z->chosen))
-        return LAYOUT_EXACT;
-    return are_sets(r, z->places) ? LAYOUT_SETS : LAYOUT_IDS;
+    return form == FT_ROUTING_ROUNDED && can_round(r, z->chosen) ? LAYOUT_SETS : LAYOUT_EXACT;
 }
 
 ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st)
@@ -272,12 +260,18 @@ ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_
     binomials *b = rc ? NULL : binomials_new(&h);
     if (!rc && (!bytes || !b))
         rc = ft_fail(st, FT_ERR_MEM, "store: no room for the routing of %zu tokens", r->tokens);
-    if (!rc && h.layout == LAYOUT_SETS)
-        pack_sets(bytes, r, &z, b);
-    else if (!rc && h.layout == LAYOUT_IDS)
-        pack_ids(bytes, r, &z);
-    else if (!rc)
+    if (!rc && h.layout == LAYOUT_SETS && !pack_sets(bytes, r, &z, b)) {
+        h.layout = LAYOUT_IDS;
+        rc = measure(&h, &z, "new", st);
+        free(bytes);
+        bytes = rc ? NULL : ft_alloc_array(z.content, 1);
+        if (bytes)
+            pack_ids(bytes, r, &z);
+        else if (!rc)
+            rc = ft_fail(st, FT_ERR_MEM, "store: no room for the routing of %zu tokens", r->tokens);
+    } else if (!rc && h.layout != LAYOUT_SETS) {
         pack_exact(bytes, r, &z, h.layout == LAYOUT_PROBABILITIES);
+    }
     if (!rc)
         rc = ft_buffer_append(out, &h, sizeof(h), st);
     if (!rc)
