@@ -77,6 +77,32 @@ static float weight_of(const ft_routing *r, size_t place, unsigned expert)
     return -1;
 }
 
+static void a_place_that_names_an_expert_twice_comes_back_in_its_order(void **state)
+{
+    (void)state;
+    static const shape z = {50, 3, 6, 2};
+    enum { PLACES = 150 };
+    uint8_t ids[2 * PLACES];
+    float weights[2 * PLACES], probs[6 * PLACES];
+    ft_status st;
+    ft_store *s;
+    ft_stored_routing back;
+    char id[FT_TRACE_ID];
+    const ft_routing r = random_routing(&z, ids, weights, probs);
+    ids[2 * PLACES - 2] = ids[2 * PLACES - 1] = 3; /* the last: all places before were sets */
+    assert_ok(ft_store_open(&s, ft_test_path("twice"), 0, &st), st);
+    fixture_id(id, 1000, 1);
+    json_t *t = fixture_trace(&chance, id);
+    assert_ok(ft_store_put(s, id, t, &r, &st), st);
+    assert_ok(ft_store_get_routing(s, id, &back, &st), st);
+    assert_memory_equal(back.view.expert_ids, ids, sizeof(ids));
+    for (size_t i = 0; i < 2 * PLACES; i++)
+        assert_true(fabsf(back.view.weights[i] - weights[i]) <= 1.0F / 510 + 1e-7F);
+    ft_stored_routing_release(&back);
+    json_decref(t);
+    ft_store_close(s);
+}
+
 /* The chosen experts are exact; rounded weights are off by at most 1/510 and take at most 1.5 bytes for each chosen
  * expert; exact ones come back bit for bit, probabilities too. */
 static void routing_comes_back_as_its_form_promises_in_the_bytes_it_promises(void **state)
@@ -644,6 +670,7 @@ int main(void)
 {
     ft_random_init(&chance, 3);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_place_that_names_an_expert_twice_comes_back_in_its_order),
         cmocka_unit_test(routing_comes_back_as_its_form_promises_in_the_bytes_it_promises),
         cmocka_unit_test(what_somebody_removes_or_alters_is_found),
         cmocka_unit_test(an_older_copy_is_told_by_a_head_that_was_kept),
