@@ -1,7 +1,7 @@
 /* Writing JSON. Byte for byte what json_dump_callback writes with JSON_COMPACT | JSON_ENCODE_ANY, several times faster:
  * a trace holds thousands of numbers and small objects, and a client waits while it is written.
  *
- * Numbers  a double is m * 2^e. For 1e-4 <= x < 2^53, m * 10^p has at most 124 bits for the p that gives 17 digits
+ * Numbers  a double is m * 2^e. For 1e-4 <= x < 2^52, m * 10^p has at most 124 bits for the p that gives 17 digits
  *          before the point, so that the digits, rounded half to even, come out of one multiplication and one shift.
  *          printf's "%.17g" gives the same ones; all other doubles go through it. */
 #include "base/ft_json.h"
@@ -167,10 +167,10 @@ static size_t put_real(char *out, double x)
         memcpy(out + sign, zero, sizeof(zero));
         return sign + 3;
     }
-    if (!(size >= 1e-4 && size < 9007199254740992.0))
+    if (!(size >= 1e-4 && size < 0x1p52))
         return 0;
     const uint64_t m = (bits & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1) << 52;
-    const int shift = 1075 - (int)(bits >> 52 & 0x7FF); /* > 0, because size < 2^53 */
+    const int shift = 1075 - (int)(bits >> 52 & 0x7FF); /* > 0, because size < 2^52 */
     int exponent = -4;
     for (size_t i = 0; i < sizeof(tens) / sizeof(*tens) && size >= tens[i]; i++)
         exponent++;
