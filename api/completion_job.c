@@ -81,16 +81,17 @@ static ft_code collect(ft_item *item, const ft_generation *g, ft_status *st)
     if (rc)
         return rc;
     const ft_routing routing = item->shares ? ft_generation_routing(g) : (ft_routing){0};
+    const int scored = item->scores && now.scores;
     for (size_t i = item->count; i < now.count; i++) {
         const size_t t = item->prompt->count + i;
         item->ids[i] = now.ids[i];
         item->text_ends[i] = now.text_ends ? now.text_ends[i] : 0;
-        if (item->scores)
+        if (scored)
             item->scores[i] = now.scores[i];
         if (item->shares)
             ft_routing_shares(&routing, t, t + 1, item->shares + i * item->job->experts);
     }
-    if (item->scores && now.end_token != FT_NO_ID)
+    if (scored && now.end_token != FT_NO_ID)
         item->scores[now.count] = now.scores[now.count];
     if (now.count > item->count) {
         item->last_at = ft_seconds_now();
