@@ -87,33 +87,34 @@ static ft_code wrong(const char *where, const char *field, const char *wanted, c
                    kind_of(found));
 }
 
-/* The six bits of a character of the standard (62: '+') or the URL-safe alphabet; -1: neither. */
-static int sextet(unsigned char c, int url)
+/* The six bits of a character of the standard (62: '+') or the URL-safe alphabet; NO_SEXTET: neither. */
+enum { NO_SEXTET = 64 };
+static unsigned char sextet(unsigned char c, int url)
 {
     if (c >= 'A' && c <= 'Z')
-        return c - 'A';
+        return (unsigned char)(c - 'A');
     if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
+        return (unsigned char)(c - 'a' + 26);
     if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == (url ? '-' : '+') ? 62 : c == (url ? '_' : '/') ? 63 : -1;
+        return (unsigned char)(c - '0' + 52);
+    return c == (url ? '-' : '+') ? 62 : c == (url ? '_' : '/') ? 63 : NO_SEXTET;
 }
 
 /* n characters, a multiple of four, without padding but at the end; 0 where they are none. What is read is public,
  * so that the time may depend on it. */
 static int decode_in(const char *from, size_t n, int url, unsigned char *to, size_t *size)
 {
-    signed char table[256];
+    unsigned char table[256];
     uint32_t bits = 0;
     size_t got = 0;
     const size_t pad = n && from[n - 1] == '=' ? 1 + (from[n - 2] == '=') : 0;
     for (int c = 0; c < 256; c++)
-        table[c] = (signed char)sextet((unsigned char)c, url);
+        table[c] = sextet((unsigned char)c, url);
     for (size_t i = 0; i < n - pad; i++) {
-        const int six = table[(unsigned char)from[i]];
-        if (six < 0)
+        const uint32_t six = table[(unsigned char)from[i]];
+        if (six == NO_SEXTET)
             return 0;
-        bits = bits << 6 | (uint32_t)six;
+        bits = bits << 6 | six;
         if (i % 4 == 3) {
             to[got++] = (unsigned char)(bits >> 16);
             to[got++] = (unsigned char)(bits >> 8);
