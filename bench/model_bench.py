@@ -11,12 +11,12 @@
 The shape is bench/shapes/bench.json: about 1.0 B parameters, seven experts of which five are used. llama.cpp runs it
 as OLMoE. Each peer is measured at each of its settings (repacked weights or not), and the best counts for each line.
 """
-import argparse
 import json
 import os
 import subprocess
 import sys
-import tempfile
+
+import bench_lines
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -31,23 +31,18 @@ class Bench:
     def __init__(self, arguments):
         self.folder = f"{arguments.folder}/model"
         self.peers = {"all": ("llama", "torch"), "none": ()}.get(arguments.peers, (arguments.peers,))
-        self.rows, self.known = [], {}
+        self.table, self.known = bench_lines.Table((44, 34, 40, 44)), {}
         os.makedirs(self.folder, exist_ok=True)
 
-    def say(self, what):
-        print(f"# {what}", file=sys.stderr, flush=True)
-
     def row(self, what, target, ours, peer="-", met=None):
-        verdict = "-" if met is None else "met" if met else "NOT MET"
-        self.rows.append((what, target, ours, peer, verdict))
-        print(f"{what:44} {target:34} {ours:40} {peer:44} {verdict}", flush=True)
+        self.table.row(what, target, ours, peer, met=met)
 
     # --- Ours -----------------------------------------------------------------------
 
     def model(self, kind):
         path = f"{self.folder}/{kind}"
         if not os.path.exists(f"{path}/config.json"):
-            self.say(f"making {path} …")
+            bench_lines.say(f"making {path} …")
             subprocess.run([f"{ROOT}/build/release/bench/ft_make_model", "--shape", SHAPE, "--type", kind, path], check=True, stdout=subprocess.DEVNULL)
         return path
 
@@ -73,7 +68,7 @@ class Bench:
         for python in (sys.executable, f"{own}/bin/python"):
             if os.path.exists(python) and subprocess.run([python, "-c", f"import {modules}"], capture_output=True).returncode == 0:
                 return python
-        self.say(f"installing {', '.join(PEER_PACKAGES[peer])} …")
+        bench_lines.say(f"installing {', '.join(PEER_PACKAGES[peer])} …")
         if not os.path.exists(own):
             subprocess.run([sys.executable, "-m", "venv", own], check=True)
         subprocess.run([f"{own}/bin/pip", "install", "-q", *PEER_PACKAGES[peer]], check=True)
@@ -245,31 +240,10 @@ LINES = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith
 
 
 def main():
-    p = argparse.ArgumentParser(usage=__doc__, add_help=False)
-    p.add_argument("-h", "--help", action="store_true")
-    p.add_argument("--folder", default=os.environ.get("FLEXTRACE_BENCH", f"{tempfile.gettempdir()}/flextrace-bench"))
+    p = bench_lines.options(__doc__)
     p.add_argument("--peers", choices=("all", "none", "llama", "torch"), default="all")
-    p.add_argument("--markdown")
-    p.add_argument("--list", action="store_true")
-    p.add_argument("lines", nargs="*")
     a = p.parse_args()
-    if a.help or a.list:
-        print(__doc__ if a.help else "\n".join(f"{name:12} {fn.__doc__}" for name, fn in LINES.items()))
-        return
-    unknown = [x for x in a.lines if x not in LINES]
-    if unknown:
-        raise SystemExit(f"bench/model: no line '{unknown[0]}'; try 'bench/model --list'")
-    b = Bench(a)
-    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    head = f"{cpu}, {len(os.sched_getaffinity(0))} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
-    print(head)
-    for name in a.lines or (x for x in LINES if x != "seed"):
-        LINES[name](b)
-    if a.markdown:
-        with open(a.markdown, "w") as f:
-            f.write(f"{head}\n\n| what | target | flextrace | peer | |\n|---|---|---|---|---|\n")
-            f.writelines("| " + " | ".join(r) + " |\n" for r in b.rows)
+    bench_lines.run("bench/model", __doc__, a, LINES, Bench, by_name=("seed",))
 
 
 main()

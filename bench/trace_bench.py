@@ -11,7 +11,6 @@
 The corpus (bench/make_corpus.py) is dealt out to three owners, document by document, at first use; responses are
 500 tokens of files that are in none of the three. The model is bench/shapes/bench.json with random weights.
 """
-import argparse
 import json
 import os
 import signal
@@ -21,6 +20,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+
+import bench_lines
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -34,15 +35,10 @@ class Bench:
         self.flextrace = os.environ.get("FLEXTRACE", f"{ROOT}/build/release/flextrace")
         self.tool = f"{ROOT}/build/release/bench/ft_bench_trace"
         self.tokenizer = os.environ.get("FLEXTRACE_TOKENIZER", f"{ROOT}/../shared/tokenizers/dolma2")
-        self.rows = []
-
-    def say(self, what):
-        print(f"# {what}", file=sys.stderr, flush=True)
+        self.table = bench_lines.Table((52, 34, 64))
 
     def row(self, what, target, ours, met=None):
-        verdict = "-" if met is None else "met" if met else "NOT MET"
-        self.rows.append((what, target, ours, verdict))
-        print(f"{what:52} {target:34} {ours:64} {verdict}", flush=True)
+        self.table.row(what, target, ours, met=met)
 
     def ours(self, *command):
         done = subprocess.run([self.tool, *map(str, command)], stdout=subprocess.PIPE, check=True)
@@ -60,7 +56,7 @@ class Bench:
         for i, index in enumerate(made):
             if os.path.exists(f"{index}/manifest.json"):
                 continue
-            self.say(f"building {index} …")
+            bench_lines.say(f"building {index} …")
             part = f"{index}.jsonl"
             with open(f"{self.folder}/corpus.jsonl", encoding="utf-8") as rows, open(part, "w", encoding="utf-8") as out:
                 out.writelines(row for n, row in enumerate(rows) if n % OWNERS == i)
@@ -71,7 +67,7 @@ class Bench:
     def model(self):
         path = f"{self.base}/model/bf16"
         if not os.path.exists(f"{path}/config.json"):
-            self.say(f"making {path} …")
+            bench_lines.say(f"making {path} …")
             subprocess.run([f"{ROOT}/build/release/bench/ft_make_model", "--shape", f"{HERE}/shapes/bench.json", "--type", "bf16", path], check=True, stdout=subprocess.DEVNULL)
         return path
 
@@ -149,31 +145,10 @@ LINES = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith
 
 
 def main():
-    p = argparse.ArgumentParser(usage=__doc__, add_help=False)
-    p.add_argument("-h", "--help", action="store_true")
+    p = bench_lines.options(__doc__)
     p.add_argument("--corpus", choices=("large", "small"), default="large")
-    p.add_argument("--folder", default=os.environ.get("FLEXTRACE_BENCH", f"{tempfile.gettempdir()}/flextrace-bench"))
-    p.add_argument("--markdown")
-    p.add_argument("--list", action="store_true")
-    p.add_argument("lines", nargs="*")
     a = p.parse_args()
-    if a.help or a.list:
-        print(__doc__ if a.help else "\n".join(f"{name:12} {fn.__doc__}" for name, fn in LINES.items()))
-        return
-    unknown = [x for x in a.lines if x not in LINES]
-    if unknown:
-        raise SystemExit(f"bench/trace: no line '{unknown[0]}'; try 'bench/trace --list'")
-    b = Bench(a)
-    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    head = f"{cpu}, {len(os.sched_getaffinity(0))} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
-    print(head)
-    for name in a.lines or LINES:
-        LINES[name](b)
-    if a.markdown:
-        with open(a.markdown, "w") as f:
-            f.write(f"{head}\n\n| what | target | flextrace | |\n|---|---|---|---|\n")
-            f.writelines("| " + " | ".join(r) + " |\n" for r in b.rows)
+    bench_lines.run("bench/trace", __doc__, a, LINES, Bench)
 
 
 main()

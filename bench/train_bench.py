@@ -16,18 +16,18 @@ A step is forward, backward, clipping and AdamW over the same sequences. Each pr
 turns, the others asleep, and the median of the turns counts. Of several sizes of micro-batch, each one's best counts,
 found before. The peer is PyTorch eager and compiled (where that works), its bfloat16 is autocast.
 """
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
+
+import bench_lines
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 OURS = f"{ROOT}/build/release/bench/ft_bench_train"
-PACKAGES = ["torch", "numpy", "--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+PACKAGES = ["torch", "numpy"]
 
 
 def config(hidden, layers, inner, vocab, heads, experts=0, top_k=0):
@@ -74,13 +74,11 @@ class Program:
 
 class Bench:
     def __init__(self, a):
-        self.folder, self.a, self.rows = f"{a.folder}/train", a, []
+        self.folder, self.a, self.table = f"{a.folder}/train", a, bench_lines.Table((34, 34, 52, 52))
         os.makedirs(self.folder, exist_ok=True)
 
     def row(self, what, target, ours, peer="-", met=None):
-        verdict = "-" if met is None else "met" if met else "NOT MET"
-        self.rows.append((what, target, ours, peer, verdict))
-        print(f"{what:34} {target:34} {ours:52} {peer:52} {verdict}", flush=True)
+        self.table.row(what, target, ours, peer, met=met)
 
     def python(self):
         path = f"{self.folder}/venv/bin/python"
@@ -208,36 +206,15 @@ LINES = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith
 
 
 def main():
-    p = argparse.ArgumentParser(usage=__doc__, add_help=False)
-    p.add_argument("-h", "--help", action="store_true")
-    p.add_argument("--folder", default=os.environ.get("FLEXTRACE_BENCH", f"{tempfile.gettempdir()}/flextrace-bench"))
+    p = bench_lines.options(__doc__)
     p.add_argument("--peer", choices=("torch", "none"), default="torch")
     p.add_argument("--seconds", type=float, default=4)
     p.add_argument("--turns", type=int, default=5)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--micro", type=lambda x: [int(m) for m in x.split(",")], default=[16, 8, 4, 2, 1])
     p.add_argument("--eager", action="store_true")
-    p.add_argument("--markdown")
-    p.add_argument("--list", action="store_true")
-    p.add_argument("lines", nargs="*")
     a = p.parse_args()
-    if a.help or a.list:
-        print(__doc__ if a.help else "\n".join(f"{name:12} {fn.__doc__}" for name, fn in LINES.items()))
-        return
-    unknown = [x for x in a.lines if x not in LINES]
-    if unknown:
-        raise SystemExit(f"bench/train: no line '{unknown[0]}'; try 'bench/train --list'")
-    b = Bench(a)
-    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    head = f"{cpu}, {a.threads} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
-    print(head)
-    for name in a.lines or LINES:
-        LINES[name](b)
-    if a.markdown:
-        with open(a.markdown, "w") as f:
-            f.write(f"{head}\n\n| what | target | flextrace | peer | |\n|---|---|---|---|---|\n")
-            f.writelines("| " + " | ".join(r) + " |\n" for r in b.rows)
+    bench_lines.run("bench/train", __doc__, a, LINES, Bench, threads=a.threads)
 
 
 main()
