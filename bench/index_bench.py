@@ -13,6 +13,7 @@ Corpora are made at first use (bench/make_corpus.py); so is the peer's Python, u
 What the peer took is kept in FOLDER/CORPUS/peer.json, what we took in ours.json.
 """
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ import sys
 import tempfile
 
 import index_lines
+import measure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -58,7 +60,8 @@ class Bench:
             return kept[key]
         self.asked_again.add(key)
         self.say(f"peer: {key} …")
-        done = subprocess.run([self.peer_python(), f"{HERE}/index_peer.py", *map(str, command)], stdout=subprocess.PIPE, check=True)
+        with self.warm(command):
+            done = subprocess.run([self.peer_python(), f"{HERE}/index_peer.py", *map(str, command)], stdout=subprocess.PIPE, check=True)
         return self.keep("peer", key, json.loads(done.stdout))
 
     def peer_python(self):
@@ -70,10 +73,15 @@ class Bench:
         return f"{self.base}/venv/bin/python"
 
     def ours(self, *command):
-        done = subprocess.run([self.tool, *map(str, command)], stdout=subprocess.PIPE)
+        with self.warm(command):
+            done = subprocess.run([self.tool, *map(str, command)], stdout=subprocess.PIPE)
         if done.returncode:
             raise SystemExit("bench/index: ft_bench_index failed")
         return json.loads(done.stdout)
+
+    def warm(self, command):
+        """`warm INDEX …`: the index stays in memory, ours and the peer's alike."""
+        return measure.held(command[1]) if command[0] == "warm" else contextlib.nullcontext()
 
     def say(self, what):
         print(f"# {what}", file=sys.stderr, flush=True)

@@ -312,6 +312,64 @@ static void no_index_and_no_tokens_give_no_spans(void **state)
     ft_spans_release(&s);
 }
 
+/* --- Counted together ----------------------------------------------------------------- */
+
+/* The linker puts these before the index's own. */
+static ft_stretch expected[RESPONSE];
+static size_t expected_count, counted_alone, counted;
+
+void __real_ft_index_expect(const ft_index *ix, const uint32_t *ids, const ft_stretch *stretches, size_t count);
+void __wrap_ft_index_expect(const ft_index *ix, const uint32_t *ids, const ft_stretch *stretches, size_t count);
+void __wrap_ft_index_expect(const ft_index *ix, const uint32_t *ids, const ft_stretch *stretches, size_t count)
+{
+    for (size_t i = 0; i < count && expected_count < RESPONSE; i++)
+        expected[expected_count++] = stretches[i];
+    __real_ft_index_expect(ix, ids, stretches, count);
+}
+
+static const uint32_t *response;
+void __real_ft_index_find(const ft_index *ix, const uint32_t *ids, size_t n, ft_match *out);
+void __wrap_ft_index_find(const ft_index *ix, const uint32_t *ids, size_t n, ft_match *out);
+void __wrap_ft_index_find(const ft_index *ix, const uint32_t *ids, size_t n, ft_match *out)
+{
+    int told = !response;
+    for (size_t i = 0; i < expected_count && !told; i++)
+        told = expected[i].end - expected[i].start == n && !memcmp(response + expected[i].start, ids, n * sizeof(*ids));
+    counted++;
+    counted_alone += !told;
+    __real_ft_index_find(ix, ids, n, out);
+}
+
+static void spans_that_must_be_counted_are_told_to_the_index_together_first(void **state)
+{
+    (void)state;
+    fixture_document d = {.count = 0};
+    uint32_t ids[16];
+    for (uint32_t i = 0; i < 8; i++) /* each pair twice, so that each of its tokens occurs more than once */
+        for (uint32_t k = 0; k < 2; k++) {
+            d.ids[d.count++] = ids[2 * i] = 2 * i + 1;
+            d.ids[d.count++] = ids[2 * i + 1] = 2 * i + 2;
+            d.ids[d.count++] = 40 + 2 * i + k;
+        }
+    ft_index *ix = fixture_index("together", &d, 1, 1);
+    const ft_index *list[] = {ix};
+    ft_span_rules rules = ft_span_rules_default();
+    ft_spans s;
+    for (uint64_t most = 1; most <= 1000000; most += 999999) { /* to be chosen at all; and once chosen */
+        rules.density = 0;
+        rules.max_cnt = most;
+        response = ids;
+        expected_count = counted = counted_alone = 0;
+        assert_int_equal(ft_spans_find((ft_index_set){list, 1}, ids, 16, &rules, &s, NULL), FT_OK);
+        response = NULL;
+        assert_int_equal(s.count, most == 1 ? 0 : 8);
+        assert_int_equal(counted, 8);
+        assert_int_equal(counted_alone, 0);
+        ft_spans_release(&s);
+    }
+    ft_index_close(ix);
+}
+
 /* --- Against the golden runs --------------------------------------------------------- */
 
 typedef struct golden {
@@ -458,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_tracker_of_other_indexes_says_so),
         cmocka_unit_test(a_tracker_reports_every_failed_allocation),
         cmocka_unit_test(no_index_and_no_tokens_give_no_spans),
+        cmocka_unit_test(spans_that_must_be_counted_are_told_to_the_index_together_first),
         cmocka_unit_test(golden_attributions_agree_on_an_infinigram_folder),
         cmocka_unit_test(golden_attributions_agree_on_two_shards),
         cmocka_unit_test(golden_attributions_agree_on_documents_stored_backwards),

@@ -28,8 +28,9 @@ void ft_spans_release(ft_spans *s)
 /* A span that the rules let pass, before the best are chosen. */
 typedef struct candidate {
     ft_span span;
-    size_t counts; /* where in `counts` its occurrences in each index stand; NOT_COUNTED */
-    int frequent;  /* more than max_cnt; it hides what lies inside it all the same */
+    size_t counts;   /* where in `counts` its occurrences in each index stand; NOT_COUNTED */
+    uint64_t rarest; /* occurrences of its rarest token */
+    int frequent;    /* more than max_cnt; it hides what lies inside it all the same */
 } candidate;
 #define NOT_COUNTED SIZE_MAX
 
@@ -274,17 +275,52 @@ static ft_code count_candidate(ft_span_tracker *t, candidate *c, ft_status *st)
     return FT_OK;
 }
 
-/* The unigram model's weight; and whether it occurs too often, which needs counting only where its
- * rarest token does. */
-static ft_code weigh(ft_span_tracker *t, candidate *c, ft_status *st)
+/* What has to come from the disk for the counts of t->order[0..count) is brought in together. */
+static ft_code expect(const ft_span_tracker *t, size_t count, ft_status *st)
 {
-    uint64_t most = UINT64_MAX;
+    enum { FEW = 3 };
+    ft_stretch *stretches = count > FEW ? ft_alloc_array(count, sizeof(*stretches)) : NULL;
+    size_t wanted = 0;
+    if (count <= FEW)
+        return FT_OK;
+    if (!stretches)
+        return ft_fail(st, FT_ERR_MEM, "spans: no room for %zu of them", count);
+    for (size_t i = 0; i < count; i++) {
+        const candidate *c = &t->candidates[t->order[i].number];
+        if (c->counts == NOT_COUNTED)
+            stretches[wanted++] = (ft_stretch){c->span.start, c->span.end};
+    }
+    for (size_t i = 0; i < t->index_count && wanted > FEW; i++)
+        ft_index_expect(t->indexes[i], t->ids, stretches, wanted);
+    free(stretches);
+    return FT_OK;
+}
+
+/* The unigram model's weight. */
+static void weigh(const ft_span_tracker *t, candidate *c)
+{
+    c->rarest = UINT64_MAX;
     for (size_t i = c->span.start; i < c->span.end; i++) {
         c->span.unigram_logprob_sum += t->logprobs[i];
-        most = t->occurrences[i] < most ? t->occurrences[i] : most;
+        c->rarest = t->occurrences[i] < c->rarest ? t->occurrences[i] : c->rarest;
     }
-    const ft_code rc = most > t->rules.max_cnt ? count_candidate(t, c, st) : FT_OK;
-    c->frequent = !rc && c->span.count > t->rules.max_cnt;
+}
+
+/* Which candidates from number `from` on occur too often: to be counted only where their rarest token does. */
+static ft_code sort_out(ft_span_tracker *t, size_t from, ft_status *st)
+{
+    size_t count = 0;
+    ft_code rc = ft_array_grow((void **)&t->order, &t->order_capacity, t->candidate_count, sizeof(*t->order), st);
+    for (size_t i = from; !rc && i < t->candidate_count; i++)
+        if (t->candidates[i].rarest > t->rules.max_cnt)
+            t->order[count++] = (choice){0, i};
+    if (!rc)
+        rc = expect(t, count, st);
+    for (size_t i = 0; !rc && i < count; i++) {
+        candidate *c = &t->candidates[t->order[i].number];
+        rc = count_candidate(t, c, st);
+        c->frequent = !rc && c->span.count > t->rules.max_cnt;
+    }
     return rc;
 }
 
@@ -293,7 +329,8 @@ static ft_code collect(ft_span_tracker *t, size_t first, ft_status *st)
 {
     while (t->candidate_count && t->candidates[t->candidate_count - 1].span.start >= first)
         t->candidate_count--;
-    size_t kept_end = t->candidate_count ? t->candidates[t->candidate_count - 1].span.end : 0, delimiter = first;
+    const size_t kept = t->candidate_count;
+    size_t kept_end = kept ? t->candidates[t->candidate_count - 1].span.end : 0, delimiter = first;
     for (size_t l = first; l < t->n; l++) {
         if (!starts_word(t, l))
             continue;
@@ -303,18 +340,16 @@ static ft_code collect(ft_span_tracker *t, size_t first, ft_status *st)
          * does this one, which is a piece of it. */
         if (r <= l || r - l < t->rules.min_len || r <= kept_end)
             continue;
-        ft_code rc = ft_array_grow((void **)&t->candidates, &t->candidate_capacity, t->candidate_count + 1,
-                                   sizeof(*t->candidates), st);
+        const ft_code rc = ft_array_grow((void **)&t->candidates, &t->candidate_capacity, t->candidate_count + 1,
+                                         sizeof(*t->candidates), st);
         if (rc)
             return rc;
         candidate *c = &t->candidates[t->candidate_count++];
         *c = (candidate){.span = {.start = l, .end = r}, .counts = NOT_COUNTED};
-        rc = weigh(t, c, st);
-        if (rc)
-            return rc;
+        weigh(t, c);
         kept_end = r;
     }
-    return FT_OK;
+    return sort_out(t, kept, st);
 }
 
 /* ln(occurrences / total) of each new token, over all indexes. */
@@ -344,27 +379,6 @@ static int by_number(const void *x, const void *y)
 {
     const choice *p = x, *q = y;
     return (p->number > q->number) - (p->number < q->number);
-}
-
-/* What has to come from the disk for the counts is brought in together. */
-static ft_code expect(const ft_span_tracker *t, size_t count, ft_status *st)
-{
-    enum { FEW = 3 };
-    ft_stretch *stretches = count > FEW ? ft_alloc_array(count, sizeof(*stretches)) : NULL;
-    size_t wanted = 0;
-    if (count <= FEW)
-        return FT_OK;
-    if (!stretches)
-        return ft_fail(st, FT_ERR_MEM, "spans: no room for %zu of them", count);
-    for (size_t i = 0; i < count; i++) {
-        const candidate *c = &t->candidates[t->order[i].number];
-        if (c->counts == NOT_COUNTED)
-            stretches[wanted++] = (ft_stretch){c->span.start, c->span.end};
-    }
-    for (size_t i = 0; i < t->index_count && wanted > FEW; i++)
-        ft_index_expect(t->indexes[i], t->ids, stretches, wanted);
-    free(stretches);
-    return FT_OK;
 }
 
 /* The best ceil(density * n), back in order of start, each with its count. */
