@@ -249,17 +249,18 @@ static const struct {
     const char *name;
     ft_gram_answer *run;
     int takes_cnf, needs_query;
+    ft_gram_answer *by_text; /* with "match":"text"; NULL: refused */
 } types[] = {
-    {"count", answer_count, 1, 1},
-    {"prob", answer_prob, 0, 1},
-    {"ntd", answer_ntd, 0, 1},
-    {"infgram_prob", answer_infgram_prob, 0, 1},
-    {"infgram_ntd", answer_infgram_ntd, 0, 1},
-    {"find", ft_gram_find, 0, 1},
-    {"find_cnf", ft_gram_find_cnf, 1, 1},
-    {"get_doc_by_rank", ft_gram_document_by_rank, 1, 0},
-    {"get_doc_by_ptr", ft_gram_document_by_ptr, 1, 0},
-    {"search_docs", ft_gram_search, 1, 1},
+    {"count", answer_count, 1, 1, ft_gram_text_count},
+    {"prob", answer_prob, 0, 1, NULL},
+    {"ntd", answer_ntd, 0, 1, NULL},
+    {"infgram_prob", answer_infgram_prob, 0, 1, NULL},
+    {"infgram_ntd", answer_infgram_ntd, 0, 1, NULL},
+    {"find", ft_gram_find, 0, 1, ft_gram_text_find},
+    {"find_cnf", ft_gram_find_cnf, 1, 1, NULL},
+    {"get_doc_by_rank", ft_gram_document_by_rank, 1, 0, NULL},
+    {"get_doc_by_ptr", ft_gram_document_by_ptr, 1, 0, NULL},
+    {"search_docs", ft_gram_search, 1, 1, ft_gram_text_search},
 };
 
 /* Bounds of the original; 0 after answering. */
@@ -274,6 +275,8 @@ static int read_numbers(ft_gram_query *g)
         {"max_support", 1, 1000, INT64_MAX, &g->max_support},
         {"max_disp_len", 1, 10000, 1000, &g->max_disp_len},
         {"maxnum", 1, 10, 1, &g->maxnum},
+        {"offset", 0, INT64_MAX / 2, 0, &g->offset}, /* these two with "match":"text" */
+        {"limit", 1, 10000, 100, &g->limit},
         {"s", 0, INT32_MAX, 0, &g->s},
         {"rank", 0, INT64_MAX, -1, &g->rank},
         {"ptr", 0, INT64_MAX, -1, &g->ptr},
@@ -329,11 +332,11 @@ static void put_tokens(ft_gram_query *g)
     json_decref(tokens);
 }
 
-static void answer_query(ft_gram_query *g, ft_gram_answer *run, int takes_cnf)
+static void answer_query(ft_gram_query *g, ft_gram_answer *run, int takes_cnf, int by_text)
 {
     ft_status st = {0};
     ft_code rc = FT_OK;
-    if (json_object_get(g->q->json, "query") || json_object_get(g->q->json, "query_ids"))
+    if (!by_text && (json_object_get(g->q->json, "query") || json_object_get(g->q->json, "query_ids")))
         rc = read_query(g, &st);
     g->began = ft_seconds_now();
     if (!rc && g->is_cnf && !takes_cnf)
@@ -373,6 +376,16 @@ void ft_route_infinigram(ft_request *q)
         ft_refuse(q, 400, NULL, NULL, "exactly one of query and query_ids must be present");
         return;
     }
+    int by_text;
+    ft_status st = {0};
+    if (ft_gram_read_match(q, &by_text, &st)) {
+        ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    if (by_text && !types[t].by_text) {
+        ft_refuse(q, 400, NULL, NULL, "\"match\":\"text\" is for count, find and search_docs");
+        return;
+    }
     ft_named_set *named = malloc(sizeof(*named));
     size_t *sizes = ft_alloc_array(FT_MAX_CLAUSES, sizeof(*sizes));
     ft_gram_query g = {.q = q, .clause_sizes = sizes};
@@ -380,7 +393,7 @@ void ft_route_infinigram(ft_request *q)
         ft_refuse(q, 503, NULL, NULL, "out of memory");
     } else if (ft_index_set_named(q, index, named) && read_numbers(&g)) {
         g.set = &named->set;
-        answer_query(&g, types[t].run, types[t].takes_cnf);
+        answer_query(&g, by_text ? types[t].by_text : types[t].run, types[t].takes_cnf, by_text);
     }
     json_decref(g.answer);
     free(g.ids);

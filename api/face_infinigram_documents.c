@@ -99,7 +99,7 @@ static json_t *spans_json(const ft_gram_query *g, const uint32_t *ids, size_t n)
     return list;
 }
 
-static ft_code document_json(const ft_gram_query *g, const ft_occurrence *o, json_t **out, ft_status *st)
+ft_code ft_gram_document_json(const ft_gram_query *g, const ft_occurrence *o, json_t **out, ft_status *st)
 {
     uint32_t *ids = NULL;
     size_t n, needle;
@@ -136,7 +136,7 @@ static ft_code answer_position(ft_gram_query *g, size_t index, unsigned part, ui
     ft_code rc = ft_occurrence_at(g->set, index, part, position, needle_tokens(g), &o, st);
     if (rc == FT_ERR_NOT_FOUND) /* between two documents, one of them empty */
         return ft_gram_soft_error(g, "no document holds this position");
-    return rc ? rc : document_json(g, &o, &g->answer, st);
+    return rc ? rc : ft_gram_document_json(g, &o, &g->answer, st);
 }
 
 /* Suffixes of a shard: its tokens and ends of documents. */
@@ -195,6 +195,16 @@ static ft_code search_cnf(ft_gram_query *g, ft_occurrence *found, size_t *count,
     return rc;
 }
 
+ft_code ft_gram_search_answer(ft_gram_query *g, uint64_t total, int approx, json_t *idxs, json_t *documents,
+                              ft_status *st)
+{
+    g->answer = json_pack("{s:I,s:b,s:O,s:O,s:o}", "cnt", (json_int_t)total, "approx", approx, "idxs", idxs,
+                          "documents", documents, "message",
+                          json_sprintf("%s %" PRIu64 " occurrences found; showing %zu", approx ? "About" : "Exactly",
+                                       total, json_array_size(documents)));
+    return g->answer ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
+}
+
 ft_code ft_gram_search(ft_gram_query *g, ft_status *st)
 {
     ft_occurrence found[10];
@@ -214,17 +224,12 @@ ft_code ft_gram_search(ft_gram_query *g, ft_status *st)
     json_t *documents = json_array(), *idxs = json_array();
     for (size_t i = 0; !rc && i < count; i++) {
         json_t *d = NULL;
-        rc = document_json(g, &found[i], &d, st);
+        rc = ft_gram_document_json(g, &found[i], &d, st);
         (void)json_array_append_new(idxs, json_integer((json_int_t)numbers[i]));
         (void)json_array_append_new(documents, d);
     }
     if (!rc)
-        g->answer = json_pack(
-            "{s:I,s:b,s:O,s:O,s:o}", "cnt", (json_int_t)total, "approx", approx, "idxs", idxs, "documents", documents,
-            "message",
-            json_sprintf("%s %" PRIu64 " occurrences found; showing %zu", approx ? "About" : "Exactly", total, count));
-    if (!rc && !g->answer)
-        rc = ft_fail(st, FT_ERR_MEM, "out of memory");
+        rc = ft_gram_search_answer(g, total, approx, idxs, documents, st);
     json_decref(documents);
     json_decref(idxs);
     return rc;

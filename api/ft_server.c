@@ -4,6 +4,7 @@
 #include "api/http_internal.h"
 #include "base/ft_cpu.h"
 #include "base/ft_file.h"
+#include "index/ft_text_match.h"
 #include "tracer/ft_receipt.h"
 
 #include <errno.h>
@@ -311,6 +312,8 @@ static void free_server(ft_server *s)
     ft_metrics_destroy(&s->metrics);
     pthread_mutex_destroy(&s->jobs_lock);
     pthread_mutex_destroy(&s->ready_lock);
+    pthread_mutex_destroy(&s->matcher_lock);
+    ft_text_matcher_free(s->matcher);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->work_waits);
     pthread_cond_destroy(&s->changed);
@@ -339,6 +342,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->jobs_lock, NULL);
     pthread_mutex_init(&s->ready_lock, NULL);
+    pthread_mutex_init(&s->matcher_lock, NULL);
     pthread_cond_init(&s->work_waits, NULL);
     pthread_cond_init(&s->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);

@@ -222,6 +222,9 @@ struct ft_server {
     pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */
     ft_job *jobs;
 
+    pthread_mutex_t matcher_lock; /* of the matcher, until it is there */
+    struct ft_text_matcher *matcher;
+
     pthread_mutex_t ready_lock; /* of what /readyz remembers */
     double ready_checked;
     json_t *ready_checks;

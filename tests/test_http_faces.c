@@ -158,12 +158,68 @@ static void infini_gram_questions_are_answered_in_its_own_words(void **state)
     }
 }
 
+/* Every byte position in the one document that has them, from a page each. */
+static void text_is_found_by_its_bytes_whatever_tokens_hold_them(void **state)
+{
+    (void)state;
+    need_server();
+    static const char document[] = "Heaven: the place above. Earth: the place below.", *const wanted = "he";
+    size_t places = 0;
+    for (const char *p = document; (p = strstr(p, wanted)); p++, places++) {
+        char body[200];
+        snprintf(body, sizeof(body),
+                 "{\"index\":\"dictionary\",\"query_type\":\"find\",\"match\":\"text\",\"query\":\"he\","
+                 "\"limit\":1,\"offset\":%zu}",
+                 places);
+        json_t *page = ft_http_json(at, "POST", "/", body, 200);
+        const json_t *one = json_array_get(json_object_get(page, "occurrences"), 0);
+        assert_memory_equal(document + json_integer_value(json_object_get(one, "byte")), "he", 2);
+        assert_int_equal(json_integer_value(json_object_get(one, "bytes")), 2);
+        json_decref(page);
+    }
+    assert_true(places > 1);
+    assert_int_equal(
+        ask("{\"index\":\"dictionary\",\"query_type\":\"count\",\"match\":\"text\",\"query\":\"he\"}", "count"),
+        places);
+    assert_int_equal(ask("{\"index\":\"dictionary\",\"query_type\":\"count\",\"match\":\"text\",\"query\":\"HE\","
+                         "\"ignore_case\":true}",
+                         "count"),
+                     places + 1);
+    assert_int_equal(
+        ask("{\"index\":\"dictionary\",\"query_type\":\"count\",\"match\":\"text\",\"query\":\"a OR b\"}", "count"), 0);
+    json_t *found = ft_http_json(at, "POST", "/",
+                                 "{\"index\":\"test\",\"query_type\":\"search_docs\",\"match\":\"text\","
+                                 "\"query\":\"lace abo\",\"maxnum\":3}",
+                                 200);
+    const json_t *shown = json_array_get(json_object_get(found, "documents"), 0), *piece;
+    assert_int_equal(json_integer_value(json_object_get(found, "cnt")), 1);
+    assert_int_equal(json_integer_value(json_object_get(shown, "byte")), strstr(document, "lace abo") - document);
+    size_t i, marked = 0;
+    json_array_foreach(json_object_get(shown, "spans"), i, piece) if (json_is_string(json_array_get(piece, 1)))
+    {
+        marked++;
+        assert_non_null(strstr(json_string_value(json_array_get(piece, 0)), "lace abo"));
+    }
+    assert_int_equal(marked, 1);
+    json_decref(found);
+    static const char *const refused[] = {
+        "{\"index\":\"test\",\"query_type\":\"prob\",\"match\":\"text\",\"query\":\"a\"}",
+        "{\"index\":\"test\",\"query_type\":\"count\",\"match\":\"text\",\"query_ids\":[1]}",
+        "{\"index\":\"test\",\"query_type\":\"count\",\"match\":\"letters\",\"query\":\"a\"}",
+        "{\"index\":\"test\",\"query_type\":\"count\",\"match\":\"text\",\"query\":\"\"}",
+        "{\"index\":\"test\",\"query_type\":\"count\",\"ignore_case\":true,\"query\":\"a\"}",
+    };
+    for (i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+        json_decref(ft_http_json(at, "POST", "/", refused[i], 400));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attribution_speaks_camel_case_and_hears_both),
         cmocka_unit_test(documents_are_listed_found_and_read),
         cmocka_unit_test(infini_gram_questions_are_answered_in_its_own_words),
+        cmocka_unit_test(text_is_found_by_its_bytes_whatever_tokens_hold_them),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
