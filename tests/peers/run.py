@@ -9,7 +9,8 @@ import traceback
 sys.path.insert(0, os.path.dirname(__file__))
 MODULES = [("peer_tokenizers", ["tokenizers"]), ("peer_transformers", ["torch", "transformers", "numpy"]),
            ("peer_eval", ["torch", "transformers", "numpy"]), ("peer_train", ["torch", "transformers", "numpy"]),
-           ("peer_infinigram", ["infini_gram", "numpy"]), ("peer_trace", []), ("peer_chat", ["jinja2"])]
+           ("peer_infinigram", ["infini_gram", "numpy"]), ("peer_trace", []), ("peer_chat", ["jinja2"]),
+           ("peer_lm_eval", ["lm_eval", "aiohttp", "tenacity", "torch", "transformers", "numpy"])]
 
 
 def main():
