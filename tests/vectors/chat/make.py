@@ -96,6 +96,35 @@ OLMO = (
     "{% elif role == 'environment' %}{{ '<|im_start|>environment\n' + turn['content'] + '<|im_end|>\n' }}{% endif %}"
     "{% if loop.last and add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}{% endfor %}")
 
+# As released models are given it: the makers' name in the default text alone, which ends where tools would begin; calls
+# of tools taken apart in branches that no plain conversation reaches.
+OLMO31 = (
+    "{%- set told = messages|selectattr('role', 'equalto', 'system')|list|length > 0 -%}{%- if not told -%}"
+    "{{- '<|im_start|>system\nYou are Olmo, a helpful AI assistant built by Ai2. ' -}}"
+    "{%- if tools is none or (tools | length) == 0 -%}"
+    "{{- 'You do not currently have access to any functions. <functions></functions><|im_end|>\n' -}}"
+    "{%- else -%}{{- 'These functions are there: <functions>' -}}{{- tools | tojson -}}{{- '</functions><|im_end|>\n' -}}"
+    "{%- endif -%}{%- endif -%}"
+    "{%- for turn in messages -%}{%- set role = turn['role'] -%}"
+    "{%- if role == 'system' -%}{{- '<|im_start|>system\n' + turn['content'] -}}"
+    "{%- if tools is not none -%}{{- '<functions>' -}}{{- tools | tojson -}}{{- '</functions>' -}}"
+    "{%- elif turn.get('functions', none) is not none -%}{{- ' <functions>' + turn['functions'] + '</functions>' -}}"
+    "{%- endif -%}{{- '<|im_end|>\n' -}}"
+    "{%- elif role == 'user' -%}{{- '<|im_start|>user\n' + turn['content'] + '<|im_end|>\n' -}}"
+    "{%- elif role == 'assistant' -%}{{- '<|im_start|>assistant\n' -}}"
+    "{%- if turn.get('content', none) is not none -%}{{- turn['content'] -}}{%- endif -%}"
+    "{%- if turn.get('tool_calls', none) is not none %}{{- '<function_calls>' -}}"
+    "{%- for call in turn['tool_calls'] %}{%- if call is mapping and call.get('function', none) is not none %}"
+    "{%- set given = namespace(list=[]) -%}"
+    "{%- for key, value in call['function']['arguments'].items() -%}"
+    "{%- set given.list = given.list + [key ~ '=' ~ (value | tojson)] -%}{%- endfor -%}"
+    "{{- call['function']['name'] + '(' + (given.list | join(', ')) + ')' -}}{%- if not loop.last -%}{{ '\n' }}{%- endif -%}"
+    "{% else %}{{- call -}}{%- endif %}{%- endfor %}{{- '</function_calls>' -}}{%- endif -%}"
+    "{%- if not loop.last -%}{{- '<|im_end|>' + '\n' -}}{%- else -%}{{- eos_token -}}{%- endif -%}"
+    "{%- elif role == 'environment' -%}{{- '<|im_start|>environment\n' + turn['content'] + '<|im_end|>\n' -}}"
+    "{%- elif role == 'tool' -%}{{- '<|im_start|>environment\n' + turn['content'] + '<|im_end|>\n' -}}{%- endif -%}"
+    "{%- if loop.last and add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}{%- endfor -%}")
+
 # With lines and indents as people write them by hand, and a default system text.
 CHATML_BY_HAND = """{# ChatML #}
 {% if messages[0]['role'] != 'system' %}
@@ -131,6 +160,9 @@ TEMPLATES = [
      olmo3(THINK_SYSTEM, " You do not currently have access to any functions. <functions></functions>",
            "<|im_start|>assistant\n<think>"), EOT, EOT),
     ("olmo, which FlexOlmo is fine-tuned with", "olmo3", OLMO, EOT, EOT),
+    ("olmo3 as released, the makers' name in its default text", "olmo3", OLMO31, EOT, EOT),
+    ("the same that thinks, as of Olmo 3.2 on", "olmo3",
+     OLMO31.replace("assistant\n' -}}{%- endif -%}{%- endfor", "assistant\n<think>' -}}{%- endif -%}{%- endfor"), EOT, EOT),
 ]
 
 CONVERSATIONS = [
