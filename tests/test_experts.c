@@ -366,6 +366,8 @@ static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void *
         "$FLEXTRACE model info biased | grep -q expert_bias && "
         "$FLEXTRACE merge --public public/model news/expert law/model -o merged && $FLEXTRACE model verify merged && "
         "$FLEXTRACE train router merged --corpus public.jsonl -o tuned $O && $FLEXTRACE model verify tuned/model && "
+        "$FLEXTRACE train router merged --corpus public.jsonl -o small $O --bfloat16 && "
+        "$FLEXTRACE model verify small/model && "
         "$FLEXTRACE train joint public/model --experts 3 --corpus public.jsonl -o joint $O && "
         "$FLEXTRACE generate tuned/model -p the -n 3 --json",
         root, ft_test_shared("tokenizers/bytebpe-4k/tokenizer.json"));

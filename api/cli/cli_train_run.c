@@ -404,7 +404,7 @@ static ft_code export(const cli_train_request *r, ft_trainer *t, json_t *about, 
     if (!rc && r->mode == FT_TRAIN_ALL && !r->joint && ft_trainer_parameters(t)->config.experts < 2)
         rc = make_direction(r, model, st);
     if (!rc && r->mode == FT_TRAIN_ROUTER)
-        rc = ft_experts_tuned(ft_trainer_parameters(t), r->model, model, st);
+        rc = ft_experts_tuned(r->model, model, st);
     /* The pair bears the manifest too, where it holds the very tensors that the manifest names. */
     if (!rc && r->expert && !r->bfloat16)
         rc = copy_manifest(expert, model, st);

@@ -624,31 +624,6 @@ ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_s
     return rc;
 }
 
-ft_code ft_experts_tuned(const ft_parameters *p, const char *merged, const char *folder, ft_status *st)
-{
-    json_t *owners = NULL, *one;
-    size_t e;
-    int bad = 0;
-    if (!holds(merged, "owners.json"))
-        return FT_OK;
-    ft_code rc = read_json(&owners, merged, "owners.json", st);
-    if (!rc && json_array_size(json_object_get(owners, "experts")) != p->config.experts)
-        rc =
-            ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of another number of experts than the model has", merged);
-    if (rc) {
-        json_decref(owners);
-        return rc;
-    }
-    json_array_foreach(json_object_get(owners, "experts"), e, one)
-    {
-        bad |= set_digest(one, "digest", ft_expert_digest(p, e));
-    }
-    bad |= json_object_set_new(owners, "router_tuned", json_true());
-    rc = bad ? ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder) : write_json(owners, folder, "owners.json", st);
-    json_decref(owners);
-    return rc;
-}
-
 ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st)
 {
     ft_parameters m;
@@ -673,5 +648,33 @@ ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_stat
     if (!rc && owners)
         *owners = json_incref(o);
     json_decref(o);
+    return rc;
+}
+
+ft_code ft_experts_tuned(const char *merged, const char *folder, ft_status *st)
+{
+    ft_parameters p;
+    json_t *owners = NULL, *one;
+    size_t e;
+    int changed, bad = 0;
+    if (!holds(merged, "owners.json"))
+        return FT_OK;
+    ft_code rc = ft_experts_verify(merged, &changed, &owners, st);
+    if (!rc)
+        rc = ft_parameters_open(&p, folder, st);
+    if (rc) {
+        json_decref(owners);
+        return rc;
+    }
+    json_array_foreach(json_object_get(owners, "experts"), e, one)
+    {
+        bad |= set_digest(one, "digest", ft_expert_digest(&p, e));
+    }
+    if (changed != 0) /* else the old one goes on showing it */
+        bad |= set_digest(owners, "public", ft_public_digest(&p));
+    bad |= json_object_set_new(owners, "router_tuned", json_true());
+    rc = bad ? ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder) : write_json(owners, folder, "owners.json", st);
+    ft_parameters_close(&p);
+    json_decref(owners);
     return rc;
 }

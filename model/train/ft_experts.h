@@ -46,9 +46,9 @@ FT_CHECKED ft_code ft_experts_merge(const char *public, const char *const *exper
  * folder whose weights have the type that the merged one's config.json names. */
 FT_CHECKED ft_code ft_experts_add(const char *merged, const char *expert, const char *out, ft_status *st);
 FT_CHECKED ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_status *st);
-/* After the router of `merged` was tuned into p: its owners.json, with the digests of p and "router_tuned", for
- * `folder`. Nothing where merged has none. */
-FT_CHECKED ft_code ft_experts_tuned(const ft_parameters *p, const char *merged, const char *folder, ft_status *st);
+/* `folder` is `merged` with another router, perhaps rounded to bfloat16: merged's owners.json for it, with the digests of
+ * what it holds and "router_tuned". Nothing where merged has none. */
+FT_CHECKED ft_code ft_experts_tuned(const char *merged, const char *folder, ft_status *st);
 /* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert, or its manifest.
  * *owners (may be NULL) is the file's content, the caller's. */
 FT_CHECKED ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st);
