@@ -111,7 +111,7 @@ def bits_table(report):
     by_name = systems_of(report)
     merged = "merged, router tuned"
     order = [("public", "public, dense"), *((f"expert {o}", f"pair {o}") for o in OWNERS[1:]), ("merged", "merge, nothing tuned"),
-             (merged, "**merge, router tuned (model.safetensors)**"), *((f"minus {o}",) * 2 for o in OWNERS), ("before", "the model before this one")]
+             (merged, "**merge, router tuned (model.safetensors)**"), *((f"minus-{o}", f"minus {o}") for o in OWNERS), ("before", "the model before this one")]
     rows = [[shown, *(f"{by_name[name]['bits_per_byte'][o]:.3f}" for o in OWNERS)] for name, shown in order if name in by_name]
     if "before" in by_name:
         ours, theirs = (by_name[n]["bits_per_byte"] for n in (merged, "before"))
