@@ -61,19 +61,23 @@ def windows_of(flextrace, model, texts):
 
 
 def measure(flextrace, model, windows, options, work):
-    """Nats and chosen experts of each window."""
+    """Nats and chosen experts of each window; none of a dense model."""
     nats, experts = [], []
+    with open(f"{model}/config.json", encoding="utf-8") as f:
+        asked = ["--experts", f"{work}/experts.npy"] if json.load(f).get("num_experts") else []
     for ids, _ in windows:
         np.save(f"{work}/ids.npy", np.array(ids, dtype=np.int32))
-        said = json.loads(run(flextrace, "forward", model, "--ids", f"{work}/ids.npy", "--experts",
-                              f"{work}/experts.npy", "--json", *options))
+        said = json.loads(run(flextrace, "forward", model, "--ids", f"{work}/ids.npy", *asked, "--json", *options))
         nats.append(-said["logprob_sum"])
-        experts.append(np.load(f"{work}/experts.npy"))
+        if asked:
+            experts.append(np.load(f"{work}/experts.npy"))
     return nats, experts
 
 
 def agreement(a, b):
-    """Share of (token, layer) with the same set of experts; with the same first one; of experts."""
+    """Share of (token, layer) with the same set of experts; with the same first one; of experts. "-" where there are none."""
+    if not a:
+        return "-", "-", "-"
     same = first = share = total = 0
     for x, y in zip(a, b):
         both = (x[..., :, None] == y[..., None, :]).any(-1)
@@ -81,7 +85,7 @@ def agreement(a, b):
         share += both.mean(-1).sum()
         first += (x[..., 0] == y[..., 0]).sum()
         total += both[..., 0].size
-    return same / total, first / total, share / total
+    return tuple(f"{100 * n / total:.2f} %" for n in (same, first, share))
 
 
 def variants(a, work):
@@ -147,7 +151,7 @@ def report(a, domains, work):
             at += len(d)
         same, first, share = agreement(base[1], experts)
         print(f"| {name} | {bits:.4f} | {100 * (sum(nats) / sum(base[0]) - 1):+.3f} % | {100 * worst[0]:+.3f} % "
-              f"({worst[1]}) | {100 * same:.2f} % | {100 * first:.2f} % | {100 * share:.2f} % |", flush=True)
+              f"({worst[1]}) | {same} | {first} | {share} |", flush=True)
 
 
 if __name__ == "__main__":
