@@ -287,14 +287,33 @@ uint64_t ft_index_unigram(const ft_index *ix, uint32_t id)
 
 /* --- Tokens and positions ------------------------------------------------------------ */
 
+/* Codes [first, first + n), all of them in the text, as ids: the end of a document, code 0, becomes UINT32_MAX. Eight
+ * bytes hold three codes of up to 19 bits, at whatever bit they begin. */
+static void read_codes(const ft_codes *text, uint64_t first, size_t n, uint32_t *out)
+{
+    const unsigned bits = text->bits;
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    uint64_t at = first * bits, v;
+    size_t i = 0;
+    for (; bits <= 19 && i + 3 <= n; i += 3, at += 3 * (uint64_t)bits) {
+        memcpy(&v, text->packed + (at >> 3), sizeof(v));
+        v >>= at & 7;
+        out[i] = (uint32_t)(v & mask) - 1;
+        out[i + 1] = (uint32_t)(v >> bits & mask) - 1;
+        out[i + 2] = (uint32_t)(v >> 2 * bits & mask) - 1;
+    }
+    for (; i < n; i++)
+        out[i] = (uint32_t)ft_packed_get(text->packed, bits, first + i) - 1;
+}
+
 void ft_index_tokens(const ft_index *ix, unsigned part, uint64_t pos, size_t n, uint32_t *out)
 {
     const ft_part *p = part < ix->part_count ? &ix->parts[part] : NULL;
     size_t i = 0;
     /* Ours, as far as the part goes: documents are read in long stretches. */
-    for (const uint64_t left = p && !p->bytewise && pos < p->n ? p->n - pos : 0; i < n && i < left; i++) {
-        const uint32_t token = (uint32_t)ft_packed_get(p->text.packed, p->text.bits, pos + i) - 1;
-        out[i] = token == p->end ? UINT32_MAX : token;
+    if (p && !p->bytewise && pos < p->n) {
+        i = p->n - pos < n ? (size_t)(p->n - pos) : n;
+        read_codes(&p->text, pos, i, out);
     }
     for (; i < n; i++) {
         const uint32_t token = p && pos < p->n && i < p->n - pos ? ft_part_token(p, pos + i) : UINT32_MAX;

@@ -30,6 +30,7 @@ struct ft_ranker {
     word_hash *touched; /* query words of the document being added */
     size_t touched_count, touched_capacity;
     uint32_t words_of_document;
+    word_list heard; /* of a document that comes as tokens */
     ft_buffer scratch;
 };
 
@@ -44,16 +45,22 @@ void ft_ranker_free(ft_ranker *r)
     free(r->lengths);
     free(r->hits);
     free(r->touched);
+    free(r->heard.words);
     ft_buffer_release(&r->scratch);
     free(r);
 }
 
 /* --- Words ----------------------------------------------------------------- */
 
+static size_t first_slot(const ft_ranker *r, word_hash hash)
+{
+    return (hash * UINT64_C(0x9E3779B97F4A7C15)) >> 32 & (r->slots - 1);
+}
+
 /* The word's slot, or the free one where it belongs. */
 static word *find_word(const ft_ranker *r, word_hash hash)
 {
-    size_t s = (hash * UINT64_C(0x9E3779B97F4A7C15)) >> 32 & (r->slots - 1);
+    size_t s = first_slot(r, hash);
     while (r->words[s].hash && r->words[s].hash != hash)
         s = (s + 1) & (r->slots - 1);
     return &r->words[s];
@@ -182,12 +189,29 @@ ft_code ft_ranker_add(ft_ranker *r, ft_text_view document, ft_status *st)
     return end_document(r, rc, open, st);
 }
 
+/* Words are taken from the tokens first and counted then, so that what is known of those that come can be on its way. */
+static ft_code add_heard(ft_ranker *r, ft_status *st)
+{
+    enum { AHEAD = 8 };
+    const word_list *l = &r->heard;
+    ft_code rc = FT_OK;
+    for (size_t i = 0; !rc && i < l->count; i++) {
+        if (i + AHEAD < l->count)
+            __builtin_prefetch(&r->words[first_slot(r, l->words[i + AHEAD])]);
+        rc = add_to_document(r, l->words[i], st);
+    }
+    return rc;
+}
+
 ft_code ft_ranker_add_tokens(ft_ranker *r, const ft_lexicon *l, const uint32_t *ids, size_t n, ft_status *st)
 {
     word_hash open = 0;
     ft_code rc = begin_document(r, st);
+    r->heard.count = 0;
     if (!rc)
-        rc = words_walk_tokens(l, ids, n, &r->scratch, &open, add_to_document, r, st);
+        rc = words_of_tokens(l, ids, n, &r->scratch, &open, &r->heard, st);
+    if (!rc)
+        rc = add_heard(r, st);
     return end_document(r, rc, open, st);
 }
 

@@ -3,7 +3,7 @@
  *
  * Lifetime  the tokenizer must outlive it.
  * Threads   immutable: any number may share one.
- * Memory    some 70 bytes for each entry of the vocabulary. */
+ * Memory    some 60 bytes for each entry of the vocabulary. */
 #ifndef FT_LEXICON_H
 #define FT_LEXICON_H
 #include "text/ft_tokenizer.h"

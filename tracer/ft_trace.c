@@ -161,7 +161,7 @@ static ft_code put_owners(trace_maker *m, json_t *out, size_t number, ft_status 
     json_t *names = json_array(), *by_name = json_object();
     for (size_t o = 0; o < scope->owner_count && counts[o].count; o++) {
         m->failed |= json_array_append_new(names, json_string_nocheck(counts[o].name)) != 0;
-        put(by_name, counts[o].name, json_size(counts[o].count), &m->failed);
+        m->failed |= json_object_set_new(by_name, counts[o].name, json_size(counts[o].count)) != 0;
     }
     put(out, "owners", names, &m->failed);
     put(out, "owner_counts", by_name, &m->failed);
@@ -307,6 +307,8 @@ ft_code ft_trace_make(const ft_trace_scope *scope, const ft_trace_input *input, 
     else
         *out = trace;
     free(m.shares);
+    free(m.ids);
+    text_map_release(&m.shown);
     found_list_release(&m.found);
     text_map_release(&m.text);
     ft_spans_release(&m.spans);

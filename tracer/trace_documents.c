@@ -1,4 +1,5 @@
 /* Which documents a span stands in, ranked. */
+#include "base/ft_buffer.h"
 #include "base/ft_random.h"
 #include "tracer/ft_bm25.h"
 #include "tracer/trace_maker.h"
@@ -191,27 +192,23 @@ ft_code go_on(const ft_trace_options *options, size_t step, ft_status *st)
 }
 
 /* Gives the ranker every window, as tokens. */
-static ft_code rank_windows(const trace_maker *m, ft_ranker *ranker, ft_status *st)
+static ft_code rank_windows(trace_maker *m, ft_ranker *ranker, ft_status *st)
 {
-    size_t longest = 0, copied;
-    for (size_t s = 0; s < m->spans.count; s++)
-        longest = m->spans.spans[s].end - m->spans.spans[s].start > longest
-                      ? m->spans.spans[s].end - m->spans.spans[s].start
-                      : longest;
-    uint32_t *ids = ft_alloc_array(longest + 2 * (size_t)WINDOW_TOKENS, sizeof(*ids));
-    ft_code rc = ids ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu tokens of a document", longest);
+    ft_code rc = FT_OK;
     for (size_t i = 0; !rc && i < m->found.count; i++) {
         const found *f = &m->found.items[i];
         const ft_span *span = &m->spans.spans[f->span];
         uint64_t from, to;
+        size_t copied;
         window_around(f, span->end - span->start, WINDOW_TOKENS, WINDOW_TOKENS, &from, &to);
         rc = go_on(m->options, i, st);
-        if (!rc) {
-            ft_index_document_tokens(m->flat.indexes[f->index], &f->document, from, (size_t)(to - from), ids, &copied);
-            rc = ft_ranker_add_tokens(ranker, m->lexicon, ids, copied, st);
-        }
+        if (!rc)
+            rc = ft_array_grow((void **)&m->ids, &m->ids_capacity, (size_t)(to - from), sizeof(*m->ids), st);
+        if (rc)
+            break;
+        ft_index_document_tokens(m->flat.indexes[f->index], &f->document, from, (size_t)(to - from), m->ids, &copied);
+        rc = ft_ranker_add_tokens(ranker, m->lexicon, m->ids, copied, st);
     }
-    free(ids);
     return rc;
 }
 
@@ -272,5 +269,5 @@ ft_code find_documents(trace_maker *m, ft_status *st)
         rc = score_all(m, st);
     if (!rc && out->count)
         qsort(out->items, out->count, sizeof(*out->items), best_first);
-    return rc;
+    return rc ? rc : place_snippets(m, st);
 }

@@ -20,6 +20,9 @@ typedef struct trace_maker {
     ft_spans spans;
     text_map text; /* of the response; empty without a tokenizer */
     found_list found;
+    uint32_t *ids; /* [ids_capacity] of a document, scratch */
+    size_t ids_capacity;
+    text_map shown; /* of a document, scratch */
     size_t experts;
     double *shares;      /* [experts], scratch */
     size_t shown_tokens; /* of the text that it may show */
@@ -44,6 +47,8 @@ int has_shares(trace_maker *m, size_t start, size_t end);
 FT_CHECKED ft_code show_tokens(trace_maker *m, size_t tokens, ft_status *st);
 const char *relevance_of(const trace_maker *m, double score); /* "high", "medium", "low" */
 
+/* Measures what stands before each snippet, where the options ask for places in the whole document. */
+FT_CHECKED ft_code place_snippets(trace_maker *m, ft_status *st);
 /* JSON of one found document; NULL with *st set. */
 json_t *document_json(trace_maker *m, const found *f, ft_status *st);
 /* Sets "text", "text_position" and "matches" of a merged document: the group's places, the text

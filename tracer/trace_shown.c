@@ -1,4 +1,5 @@
 /* What a trace shows of the documents that it found. */
+#include "base/ft_buffer.h"
 #include "tracer/lexicon_internal.h"
 #include "tracer/trace_maker.h"
 
@@ -14,6 +15,8 @@ enum {
 static json_t *parse_metadata(const ft_doc_ref *document)
 {
     json_t *metadata = NULL;
+    if (document->metadata_bytes == 2 && !memcmp(document->metadata, "{}", 2)) /* mostly */
+        return json_object();
     if (document->metadata_bytes <= MAX_METADATA_BYTES &&
         ft_json_parse(&metadata, document->metadata, document->metadata_bytes, "metadata", NULL) == FT_OK &&
         json_is_object(metadata))
@@ -55,8 +58,8 @@ static json_t *document_source(const json_t *metadata, json_t *id)
 
 /* A stretch of a document as text. */
 typedef struct stretch {
-    uint64_t from; /* its first token in the document */
-    text_map text;
+    uint64_t from;        /* its first token in the document */
+    const text_map *text; /* the maker's, until the next is read; NULL: no text */
 } stretch;
 
 static ft_code read_stretch(trace_maker *m, const found *f, size_t around, stretch *out, ft_status *st)
@@ -66,13 +69,13 @@ static ft_code read_stretch(trace_maker *m, const found *f, size_t around, stret
     size_t copied = 0;
     window_around(f, span->end - span->start, around / 2, around - around / 2, &out->from, &to);
     const size_t n = (size_t)(to - out->from);
-    uint32_t *ids = ft_alloc_array(n, sizeof(*ids));
-    if (!ids)
-        return ft_fail(st, FT_ERR_MEM, "trace: no room for %zu tokens of a document", n);
-    ft_index_document_tokens(m->flat.indexes[f->index], &f->document, out->from, n, ids, &copied);
+    ft_code rc = ft_array_grow((void **)&m->ids, &m->ids_capacity, n, sizeof(*m->ids), st);
+    if (rc)
+        return rc;
+    ft_index_document_tokens(m->flat.indexes[f->index], &f->document, out->from, n, m->ids, &copied);
     const unsigned flags = (out->from > 0 ? TEXT_TRIM_START : 0u) | (to < f->document.length ? TEXT_TRIM_END : 0u);
-    const ft_code rc = text_map_make(&out->text, m->lexicon, ids, copied, flags, st);
-    free(ids);
+    rc = text_map_make(&m->shown, m->lexicon, m->ids, copied, flags, st);
+    out->text = rc ? NULL : &m->shown;
     return rc;
 }
 
@@ -80,11 +83,11 @@ static ft_code read_stretch(trace_maker *m, const found *f, size_t around, stret
 static int find_match(const trace_maker *m, const stretch *s, const found *f, boundary *start, boundary *end)
 {
     const size_t n = m->spans.spans[f->span].end - m->spans.spans[f->span].start;
-    if (!s->text.at || f->position < s->from || f->position - s->from > s->text.n ||
-        n > s->text.n - (size_t)(f->position - s->from))
+    if (!s->text || f->position < s->from || f->position - s->from > s->text->n ||
+        n > s->text->n - (size_t)(f->position - s->from))
         return 0;
-    *start = s->text.at[f->position - s->from];
-    *end = s->text.at[f->position - s->from + n];
+    *start = s->text->at[f->position - s->from];
+    *end = s->text->at[f->position - s->from + n];
     return 1;
 }
 
@@ -103,16 +106,28 @@ static void put_four(json_t *out, const char *const names[4], int known, boundar
         put(out, names[i], known ? json_size(values[i]) : json_null(), failed);
 }
 
-/* Bytes and characters of the document before token `to`: 0 when that is too far in. */
-static int measure_before(const trace_maker *m, const found *f, uint64_t to, uint64_t *bytes, uint64_t *characters)
+/* --- Places in the whole document -------------------------------------------------- */
+
+/* By document; in one, by place. */
+static int by_place(const void *x, const void *y)
 {
-    uint32_t ids[1024];
+    const found *p = *(found *const *)x, *q = *(found *const *)y;
+    if (p->index != q->index)
+        return p->index < q->index ? -1 : 1;
+    if (p->document.number != q->document.number)
+        return p->document.number < q->document.number ? -1 : 1;
+    return (p->position > q->position) - (p->position < q->position);
+}
+
+/* Adds up tokens [from, to) of the document; 0 when they cannot be read. */
+static int measure(const trace_maker *m, const found *f, uint64_t from, uint64_t to, uint64_t *bytes,
+                   uint64_t *characters)
+{
+    enum { PIECE = 1024 };
+    uint32_t ids[PIECE];
     size_t copied;
-    *bytes = *characters = 0;
-    if (to > MAX_PLACED_TOKENS)
-        return 0;
-    for (uint64_t at = 0; at < to; at += copied) {
-        const size_t n = to - at < 1024 ? (size_t)(to - at) : 1024;
+    for (uint64_t at = from; at < to; at += copied) {
+        const size_t n = to - at < PIECE ? (size_t)(to - at) : PIECE;
         ft_index_document_tokens(m->flat.indexes[f->index], &f->document, at, n, ids, &copied);
         if (!copied)
             return 0;
@@ -120,6 +135,36 @@ static int measure_before(const trace_maker *m, const found *f, uint64_t to, uin
     }
     return 1;
 }
+
+/* A document's places are taken in order, each from the one before, so that no token is looked at twice. */
+ft_code place_snippets(trace_maker *m, ft_status *st)
+{
+    const size_t n = m->found.count, before = m->options->snippet_tokens / 2;
+    if (!m->lexicon || !m->options->document_places || !n)
+        return FT_OK;
+    found **order = ft_alloc_array(n, sizeof(*order));
+    ft_code rc = order ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu documents", n);
+    for (size_t i = 0; order && i < n; i++)
+        order[i] = &m->found.items[i];
+    if (order)
+        qsort(order, n, sizeof(*order), by_place);
+    uint64_t at = 0, bytes = 0, characters = 0;
+    for (size_t i = 0; !rc && i < n; i++) {
+        found *f = order[i];
+        const uint64_t from = f->position > before ? f->position - before : 0;
+        if (!i || order[i - 1]->index != f->index || order[i - 1]->document.number != f->document.number)
+            at = bytes = characters = 0;
+        rc = go_on(m->options, i, st);
+        f->placed = !rc && from <= MAX_PLACED_TOKENS && measure(m, f, at, from, &bytes, &characters);
+        f->bytes_before = bytes;
+        f->characters_before = characters;
+        at = f->placed ? from : at;
+    }
+    free(order);
+    return rc;
+}
+
+/* --- JSON --------------------------------------------------------------------------- */
 
 static ft_code put_snippet(trace_maker *m, json_t *out, const found *f, ft_status *st)
 {
@@ -134,18 +179,16 @@ static ft_code put_snippet(trace_maker *m, json_t *out, const found *f, ft_statu
     }
     stretch s = {0};
     boundary start = none, end = none;
-    uint64_t bytes = 0, characters = 0;
     const ft_code rc = read_stretch(m, f, m->options->snippet_tokens, &s, st);
     if (rc)
         return rc;
     const int inside = find_match(m, &s, f, &start, &end);
-    put(out, "snippet", json_stringn_nocheck(s.text.text.data, s.text.text.size), &m->failed);
+    put(out, "snippet", json_stringn_nocheck(s.text->text.data, s.text->text.size), &m->failed);
     put_four(out, match_names, inside, start, end, 0, 0, &m->failed);
     if (placed) {
-        const int known = inside && measure_before(m, f, s.from, &bytes, &characters);
-        put_four(out, document_names, known, start, end, bytes + s.text.trimmed, characters, &m->failed);
+        put_four(out, document_names, inside && f->placed, start, end, f->bytes_before + s.text->trimmed,
+                 f->characters_before, &m->failed);
     }
-    text_map_release(&s.text);
     return FT_OK;
 }
 
@@ -179,7 +222,7 @@ ft_code put_document_text(trace_maker *m, json_t *out, const found *const *group
     json_t *matches = json_array();
     ft_code rc = m->lexicon ? read_stretch(m, best, m->options->document_tokens, &s, st) : FT_OK;
     if (!rc) {
-        put(out, "text", m->lexicon ? json_stringn_nocheck(s.text.text.data, s.text.text.size) : json_null(),
+        put(out, "text", m->lexicon ? json_stringn_nocheck(s.text->text.data, s.text->text.size) : json_null(),
             &m->failed);
         put(out, "text_position", m->lexicon ? json_size(s.from) : json_null(), &m->failed);
     }
@@ -193,6 +236,5 @@ ft_code put_document_text(trace_maker *m, json_t *out, const found *const *group
         m->failed |= json_array_append_new(matches, x) != 0;
     }
     put(out, "matches", matches, &m->failed);
-    text_map_release(&s.text);
     return rc;
 }

@@ -8,7 +8,7 @@
 /* Where the boundary before a token lies in the text. A token may end inside a
  * character: `floor` is the character's start, `ceil` its end; equal elsewhere. */
 typedef struct boundary {
-    size_t floor, ceil, floor_char, ceil_char;
+    uint32_t floor, ceil, floor_char, ceil_char;
 } boundary;
 
 /* The text of n tokens, repaired as ft_tokenizer_decode does. Token i alone has
@@ -17,13 +17,14 @@ typedef struct boundary {
 typedef struct text_map {
     ft_buffer text;
     boundary *at; /* [n + 1] */
-    size_t n;
+    size_t n, capacity;
     size_t trimmed; /* bytes left out at the start: the rest of a character that began before */
 } text_map;
 
 /* Characters that the first or last token cuts at the outer edge are left out
  * (not shown as U+FFFD) where the flag is given. */
 enum { TEXT_TRIM_START = 1, TEXT_TRIM_END = 2 };
+/* `out` is zeroed, or was made before: then its memory is used again. FT_ERR_LIMIT: 4 GiB of text or more. */
 FT_CHECKED ft_code text_map_make(text_map *out, const ft_lexicon *l, const uint32_t *ids, size_t n, unsigned flags,
                                  ft_status *st);
 void text_map_release(text_map *m);
@@ -36,6 +37,8 @@ typedef struct found {
     ft_doc_ref document;
     uint64_t position; /* of the match, in reading order */
     double score;
+    int placed; /* what stands in the document before its snippet is known: */
+    uint64_t bytes_before, characters_before;
 } found;
 
 typedef struct found_list {
@@ -59,10 +62,11 @@ json_t *trace_document_id(const ft_doc_ref *document);
 
 /* --- JSON -------------------------------------------------------------------- */
 
-/* Sets object[key] = value (taking it over); a NULL value or full memory sets *failed. */
+/* Sets object[key] = value (taking it over); a NULL value or full memory sets *failed. Keys are names of ours: that
+ * they are UTF-8 is not looked at again. */
 static inline void put(json_t *object, const char *key, json_t *value, int *failed)
 {
-    if (!value || json_object_set_new(object, key, value) != 0)
+    if (!value || json_object_set_new_nocheck(object, key, value) != 0)
         *failed = 1;
 }
 
