@@ -77,29 +77,32 @@ static float weight_of(const ft_routing *r, size_t place, unsigned expert)
     return -1;
 }
 
+/* Of few experts, whose sets are looked up in a table, and of many. */
 static void a_place_that_names_an_expert_twice_comes_back_in_its_order(void **state)
 {
     (void)state;
-    static const shape z = {50, 3, 6, 2};
+    static const shape shapes[] = {{50, 3, 6, 2}, {50, 3, 20, 2}};
     enum { PLACES = 150 };
     uint8_t ids[2 * PLACES];
-    float weights[2 * PLACES], probs[6 * PLACES];
+    float weights[2 * PLACES], probs[20 * PLACES];
     ft_status st;
     ft_store *s;
-    ft_stored_routing back;
-    char id[FT_TRACE_ID];
-    const ft_routing r = random_routing(&z, ids, weights, probs);
-    ids[2 * PLACES - 2] = ids[2 * PLACES - 1] = 3; /* the last: all places before were sets */
     assert_ok(ft_store_open(&s, ft_test_path("twice"), 0, &st), st);
-    fixture_id(id, 1000, 1);
-    json_t *t = fixture_trace(&chance, id);
-    assert_ok(ft_store_put(s, id, t, &r, &st), st);
-    assert_ok(ft_store_get_routing(s, id, &back, &st), st);
-    assert_memory_equal(back.view.expert_ids, ids, sizeof(ids));
-    for (size_t i = 0; i < 2 * PLACES; i++)
-        assert_true(fabsf(back.view.weights[i] - weights[i]) <= 1.0F / 510 + 1e-7F);
-    ft_stored_routing_release(&back);
-    json_decref(t);
+    for (unsigned k = 0; k < sizeof(shapes) / sizeof(*shapes); k++) {
+        ft_stored_routing back;
+        char id[FT_TRACE_ID];
+        const ft_routing r = random_routing(&shapes[k], ids, weights, probs);
+        ids[2 * PLACES - 2] = ids[2 * PLACES - 1] = 3; /* the last: all places before were sets */
+        fixture_id(id, 1000, k + 1);
+        json_t *t = fixture_trace(&chance, id);
+        assert_ok(ft_store_put(s, id, t, &r, &st), st);
+        assert_ok(ft_store_get_routing(s, id, &back, &st), st);
+        assert_memory_equal(back.view.expert_ids, ids, sizeof(ids));
+        for (size_t i = 0; i < 2 * PLACES; i++)
+            assert_true(fabsf(back.view.weights[i] - weights[i]) <= 1.0F / 510 + 1e-7F);
+        ft_stored_routing_release(&back);
+        json_decref(t);
+    }
     ft_store_close(s);
 }
 
@@ -109,7 +112,8 @@ static void routing_comes_back_as_its_form_promises_in_the_bytes_it_promises(voi
 {
     (void)state;
     static const shape shapes[] = {{300, 8, 7, 5},  {300, 8, 6, 2}, {200, 4, 2, 2}, {200, 4, 2, 1}, {100, 3, 64, 8},
-                                   {100, 3, 33, 4}, {50, 2, 1, 1},  {0, 3, 6, 2},   {300, 16, 7, 1}};
+                                   {100, 3, 33, 4}, {50, 2, 1, 1},  {0, 3, 6, 2},   {300, 16, 7, 1},
+                                   {40, 2, 12, 6},  {40, 2, 13, 6}};
     static const char *const names[] = {"rounded", "exact", "probabilities"};
     for (ft_routing_form form = FT_ROUTING_ROUNDED; form <= FT_ROUTING_PROBABILITIES; form++) {
         char folder[4096];

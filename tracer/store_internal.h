@@ -112,28 +112,31 @@ ft_code store_op_put(ft_store *s, store_op *op, const char *id, const json_t *tr
 
 /* --- store_pack.c -------------------------------------------------------------------------------- */
 
-/* What packing needs: a zstd context, and room for text. Whoever packs takes one and gives it back; it belongs to one
- * thread meanwhile. Those that nobody uses are kept, a few, until the store is closed. */
+/* What packing and unpacking need: zstd's contexts, and room for text. Whoever packs takes one and gives it back; it
+ * belongs to one thread meanwhile. Those that nobody uses are kept, a few, until the store is closed. */
 typedef struct packer packer;
 FT_CHECKED ft_code packer_take(ft_store *s, packer **out, ft_status *st);
 void packer_give(ft_store *s, packer *p); /* NULL is allowed */
 void packers_free(ft_store *s);
+ft_buffer *packer_text(packer *p); /* its room for text, emptied; a view until the next call with it */
 /* Appends n bytes as one zstd frame that carries its size and a checksum; or a value's JSON. */
 FT_CHECKED ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st);
 FT_CHECKED ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st);
-/* The content of the frame that fills bytes[0..n), NUL-terminated; the caller frees *out. */
-ft_code frame_read(char **out, size_t *size, const void *bytes, size_t n, const char *id, ft_status *st);
+/* Appends the content of the frame that fills bytes[0..n); or parses it. */
+FT_CHECKED ft_code frame_read(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st);
+FT_CHECKED ft_code frame_read_json(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st);
 
 /* JSON without its "id" being touched; with `apart` the routing's "ids" and
  * "weights", which are stored beside it, are left out. */
 FT_CHECKED ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft_status *st);
-FT_CHECKED ft_code unpack_trace(json_t **out, const ft_buffer *value, const char *id, ft_status *st);
+FT_CHECKED ft_code unpack_trace(packer *p, json_t **out, const ft_buffer *value, const char *id, ft_status *st);
 
 /* --- store_routing.c ------------------------------------------------------------------------------ */
 
 FT_CHECKED ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_form form,
                                 ft_status *st);
-FT_CHECKED ft_code unpack_routing(ft_stored_routing *out, const void *bytes, size_t n, const char *id, ft_status *st);
+FT_CHECKED ft_code unpack_routing(packer *p, ft_stored_routing *out, const void *bytes, size_t n, const char *id,
+                                  ft_status *st);
 
 /* --- store_summary.c ------------------------------------------------------------------------------- */
 
@@ -176,7 +179,8 @@ void summary_release(summary *m);
 FT_CHECKED ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st);
 /* `bytes` need no alignment. */
 FT_CHECKED ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, ft_status *st);
-FT_CHECKED ft_code summary_read_row(json_t **out, const void *bytes, size_t n, const char *id, ft_status *st);
+FT_CHECKED ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const char *id,
+                                    ft_status *st);
 uint64_t summary_hash(const char *name); /* never 0 */
 uint32_t summary_verdict(const char *name);
 const char *span_verdict(const json_t *span); /* its name; NULL: it has none */

@@ -22,7 +22,11 @@ static ft_code add(ft_store *s, batch *b, MDB_txn *txn, const char *id, MDB_val 
     MDB_val key = store_value(id, ID_BYTES), routing = {0};
     ft_buffer bytes = {.data = value.mv_data, .size = value.mv_size};
     json_t *trace = NULL;
-    ft_code rc = unpack_trace(&trace, &bytes, id, st);
+    packer *p = NULL;
+    ft_code rc = packer_take(s, &p, st);
+    if (!rc)
+        rc = unpack_trace(p, &trace, &bytes, id, st);
+    packer_give(s, p);
     const int error = rc ? 0 : mdb_get(txn, s->routing, &key, &routing);
     if (error && error != MDB_NOTFOUND)
         rc = store_fail(s, error, "migrate", st);

@@ -16,6 +16,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store is little-e
 struct packer {
     packer *next;
     ZSTD_CCtx *context;
+    ZSTD_DCtx *reader;     /* made when something is read */
     ft_buffer text, frame; /* JSON before it is compressed; what it becomes, before its size is known */
 };
 
@@ -24,6 +25,7 @@ static void packer_free(packer *p)
     if (!p)
         return;
     ZSTD_freeCCtx(p->context);
+    ZSTD_freeDCtx(p->reader);
     ft_buffer_release(&p->text);
     ft_buffer_release(&p->frame);
     free(p);
@@ -85,6 +87,12 @@ void packers_free(ft_store *s)
     }
 }
 
+ft_buffer *packer_text(packer *p)
+{
+    ft_buffer_reset(&p->text);
+    return &p->text;
+}
+
 /* --- Frames ------------------------------------------------------------------------ */
 
 ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st)
@@ -107,25 +115,31 @@ ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_sta
     return rc ? rc : frame_append(p, out, p->text.data, p->text.size, st);
 }
 
-ft_code frame_read(char **out, size_t *size, const void *bytes, size_t n, const char *id, ft_status *st)
+ft_code frame_read(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st)
 {
-    *out = NULL;
     const unsigned long long content = ZSTD_getFrameContentSize(bytes, n);
     if (content == ZSTD_CONTENTSIZE_ERROR || content == ZSTD_CONTENTSIZE_UNKNOWN || content > max_value_bytes)
         return ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored bytes are damaged", id);
-    char *text = malloc((size_t)content + 1);
-    if (!text)
+    if (!p->reader && !(p->reader = ZSTD_createDCtx()))
+        return ft_fail(st, FT_ERR_MEM, "store: no room to decompress");
+    if (ft_buffer_reserve(out, (size_t)content, NULL))
         return ft_fail(st, FT_ERR_MEM, "trace %s: no room for %llu bytes", id, content);
-    const size_t got = ZSTD_decompress(text, (size_t)content, bytes, n);
+    const size_t got = ZSTD_decompressDCtx(p->reader, out->data + out->size, (size_t)content, bytes, n);
     if (ZSTD_isError(got) || got != content) {
-        free(text);
+        out->data[out->size] = '\0';
         return ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored bytes are damaged: %s", id,
                        ZSTD_isError(got) ? ZSTD_getErrorName(got) : "wrong size");
     }
-    text[got] = '\0';
-    *out = text;
-    *size = got;
+    out->size += got;
+    out->data[out->size] = '\0';
     return FT_OK;
+}
+
+ft_code frame_read_json(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st)
+{
+    ft_buffer_reset(&p->text);
+    const ft_code rc = frame_read(p, &p->text, bytes, n, id, st);
+    return rc ? rc : ft_json_parse(out, p->text.data, p->text.size, id, st);
 }
 
 /* --- Traces ---------------------------------------------------------------------- */
@@ -157,18 +171,13 @@ ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft
     return rc;
 }
 
-ft_code unpack_trace(json_t **out, const ft_buffer *value, const char *id, ft_status *st)
+ft_code unpack_trace(packer *p, json_t **out, const ft_buffer *value, const char *id, ft_status *st)
 {
-    char *text = NULL;
-    size_t n = 0;
-    ft_code rc = frame_read(&text, &n, value->data, value->size, id, st);
-    if (!rc)
-        rc = ft_json_parse(out, text, n, id, st);
+    ft_code rc = frame_read_json(p, out, value->data, value->size, id, st);
     if (!rc && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         rc = ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored value is not an object", id);
     }
-    free(text);
     return rc;
 }

@@ -283,6 +283,7 @@ ft_code store_walk_summaries(ft_store *s, const ft_store_filter *filter, summary
 /* --- Pages ------------------------------------------------------------------------------------------------ */
 
 typedef struct collector {
+    packer *packer;
     ft_store_rows *out;
     size_t limit;
 } collector;
@@ -294,7 +295,7 @@ static ft_code collect(void *context, const char *id, const summary *m, MDB_val 
     (void)m;
     if (json_array_size(c->out->list) == c->limit)
         return FT_ERR_CANCELLED; /* there is one more */
-    ft_code rc = summary_read_row(&row, value.mv_data, value.mv_size, id, st);
+    ft_code rc = summary_read_row(c->packer, &row, value.mv_data, value.mv_size, id, st);
     if (!rc && json_array_append_new(c->out->list, row) != 0)
         rc = ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
     if (!rc)
@@ -346,8 +347,11 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
         return ft_fail(st, FT_ERR_MEM, "query: out of memory");
     prepare(&q, filter, !page->ascending == !page->before);
     bound(&q, cursor ? from : NULL);
-    collector c = {out, page->limit};
-    rc = run(&q, s, PAGE_STEPS, collect, &c, st);
+    collector c = {.out = out, .limit = page->limit};
+    rc = packer_take(s, &c.packer, st);
+    if (!rc)
+        rc = run(&q, s, PAGE_STEPS, collect, &c, st);
+    packer_give(s, c.packer);
     out->more = rc == FT_ERR_CANCELLED || !q.over;
     if (!rc && !q.over && step_id(q.next, !q.down)) /* the last that was looked at */
         store_id_unpack(q.next, out->last);
@@ -371,7 +375,7 @@ typedef struct gathered {
     char ids[WALK_AT_ONCE][FT_TRACE_ID];
     json_t *rows[WALK_AT_ONCE];
     size_t count;
-    int with_rows;
+    packer *packer; /* NULL: without rows */
 } gathered;
 
 static ft_code gather(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
@@ -382,7 +386,7 @@ static ft_code gather(void *context, const char *id, const summary *m, MDB_val v
         return FT_ERR_CANCELLED;
     g->rows[g->count] = NULL;
     const ft_code rc =
-        g->with_rows ? summary_read_row(&g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
+        g->packer ? summary_read_row(g->packer, &g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
     if (!rc)
         memcpy(g->ids[g->count++], id, FT_TRACE_ID);
     return rc;
@@ -395,10 +399,9 @@ ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows,
     gathered *g = calloc(1, sizeof(*g));
     if (!g)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
-    g->with_rows = with_rows;
+    ft_code rc = with_rows ? packer_take(s, &g->packer, st) : FT_OK;
     prepare(&q, filter, 0);
     bound(&q, NULL);
-    ft_code rc = FT_OK;
     while (!rc && !q.over) {
         g->count = 0;
         rc = run(&q, s, CHUNK_STEPS, gather, g, st);
@@ -409,6 +412,7 @@ ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows,
             json_decref(g->rows[i]);
         }
     }
+    packer_give(s, g->packer);
     free(g);
     return rc;
 }

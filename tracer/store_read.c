@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static ft_code get_value(ft_store *s, MDB_dbi database, const char *id, ft_buffer *out, ft_status *st)
+/* Appends a value as it lies there or, with a packer, what its frame holds: unpacked where it lies. */
+static ft_code read_value(ft_store *s, MDB_dbi database, const char *id, packer *p, ft_buffer *out, ft_status *st)
 {
     MDB_txn *txn = NULL;
     MDB_val key = store_value(id, ID_BYTES), value;
@@ -16,13 +17,19 @@ static ft_code get_value(ft_store *s, MDB_dbi database, const char *id, ft_buffe
         return rc;
     const int error = mdb_get(txn, database, &key, &value);
     if (!error)
-        rc = ft_buffer_append(out, value.mv_data, value.mv_size, st);
+        rc = p ? frame_read(p, out, value.mv_data, value.mv_size, id, st)
+               : ft_buffer_append(out, value.mv_data, value.mv_size, st);
     else if (error == MDB_NOTFOUND)
         rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: no trace %s", s->folder, id);
     else
         rc = store_fail(s, error, "read", st);
     store_read_end(s, txn);
     return rc;
+}
+
+static ft_code get_value(ft_store *s, MDB_dbi database, const char *id, ft_buffer *out, ft_status *st)
+{
+    return read_value(s, database, id, NULL, out, st);
 }
 
 ft_code ft_store_get_packed(ft_store *s, const char *id, ft_buffer *out, ft_status *st)
@@ -34,25 +41,24 @@ ft_code ft_store_get_routing(ft_store *s, const char *id, ft_stored_routing *out
 {
     memset(out, 0, sizeof(*out));
     ft_buffer bulk = {0};
+    packer *p = NULL;
     ft_code rc = get_value(s, s->routing, id, &bulk, st);
     if (!rc)
-        rc = unpack_routing(out, bulk.data, bulk.size, id, st);
+        rc = packer_take(s, &p, st);
+    if (!rc)
+        rc = unpack_routing(p, out, bulk.data, bulk.size, id, st);
+    packer_give(s, p);
     ft_buffer_release(&bulk);
     return rc;
 }
 
 ft_code ft_store_get_text(ft_store *s, const char *id, ft_buffer *out, ft_status *st)
 {
-    ft_buffer value = {0};
-    char *text = NULL;
-    size_t n = 0;
-    ft_code rc = get_value(s, s->traces, id, &value, st);
+    packer *p = NULL;
+    ft_code rc = packer_take(s, &p, st);
     if (!rc)
-        rc = frame_read(&text, &n, value.data, value.size, id, st);
-    if (!rc)
-        rc = ft_buffer_append(out, text, n, st);
-    free(text);
-    ft_buffer_release(&value);
+        rc = read_value(s, s->traces, id, p, out, st);
+    packer_give(s, p);
     return rc;
 }
 
@@ -71,9 +77,13 @@ ft_code ft_store_get(ft_store *s, const char *id, json_t **trace, ft_status *st)
     ft_buffer text = {0};
     ft_stored_routing routing = {0};
     json_t *read = NULL;
+    packer *p = NULL;
     ft_code rc = get_value(s, s->traces, id, &text, st);
     if (!rc)
-        rc = unpack_trace(&read, &text, id, st);
+        rc = packer_take(s, &p, st);
+    if (!rc)
+        rc = unpack_trace(p, &read, &text, id, st);
+    packer_give(s, p);
     json_t *head = json_object_get(read, "routing");
     if (!rc && json_is_object(head) && !json_object_get(head, "ids")) {
         rc = ft_store_get_routing(s, id, &routing, st);

@@ -189,6 +189,50 @@ static binomials *binomials_new(const routing_header *h)
     return b;
 }
 
+/* Of few experts, all sets have their number and their size in a table, by their bits. */
+enum { FEW_EXPERTS = 12 };
+typedef struct few_sets {
+    uint16_t number[1 << FEW_EXPERTS];
+    uint8_t size[1 << FEW_EXPERTS];
+} few_sets;
+
+static few_sets *few_sets_new(const routing_header *h, const binomials *b)
+{
+    few_sets *f = malloc(sizeof(*f));
+    if (!f)
+        return NULL;
+    f->number[0] = f->size[0] = 0;
+    for (unsigned e = 0; e < h->experts; e++) /* e is the highest expert of these */
+        for (unsigned set = 1U << e; set < 2U << e; set++) {
+            const unsigned rest = set - (1U << e);
+            f->size[set] = (uint8_t)(f->size[rest] + 1);
+            f->number[set] = (uint16_t)(f->number[rest] + (f->size[set] <= h->top_k ? b->of[e][f->size[set]] : 0));
+        }
+    return f;
+}
+
+/* As pack_sets, which says what comes out. */
+static int pack_few_sets(unsigned char *to, const ft_routing *r, const sizes *z, const few_sets *f)
+{
+    const size_t k = r->top_k;
+    const uint8_t *ids = r->expert_ids;
+    const float *weights = r->weights;
+    unsigned char *out = to + z->bit_bytes;
+    bit_writer bits = {.to = to};
+    for (size_t p = 0; p < z->places; p++, ids += k, weights += k, out += k) {
+        unsigned set = 0;
+        for (size_t i = 0; i < k; i++)
+            set |= 1U << ids[i];
+        if (f->size[set] != k)
+            return 0;
+        for (size_t i = 0; i < k; i++) /* behind those of lower experts */
+            out[f->size[set & ((1U << ids[i]) - 1)]] = rounded(weights[i]);
+        put_bits(&bits, z->set_bits, f->number[set]);
+    }
+    finish_bits(&bits);
+    return 1;
+}
+
 /* 0 where a place has an expert twice. */
 static int pack_sets(unsigned char *to, const ft_routing *r, const sizes *z, const binomials *b)
 {
@@ -243,6 +287,49 @@ static layout choose_layout(const ft_routing *r, ft_routing_form form, const siz
     return form == FT_ROUTING_ROUNDED && can_round(r, z->chosen) ? LAYOUT_SETS : LAYOUT_EXACT;
 }
 
+static ft_code no_room(const ft_routing *r, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_MEM, "store: no room for the routing of %zu tokens", r->tokens);
+}
+
+/* *packed is 0 where a place has an expert twice. */
+static ft_code pack_as_sets(unsigned char *to, const routing_header *h, const ft_routing *r, const sizes *z, int *packed,
+                            ft_status *st)
+{
+    binomials *b = binomials_new(h);
+    few_sets *few = b && h->experts <= FEW_EXPERTS ? few_sets_new(h, b) : NULL;
+    const int room = b && (few || h->experts > FEW_EXPERTS);
+    *packed = room && (few ? pack_few_sets(to, r, z, few) : pack_sets(to, r, z, b));
+    free(few);
+    free(b);
+    return room ? FT_OK : no_room(r, st);
+}
+
+/* Sets, exact values or, where neither goes, ids: the layout that it was is left in the header. */
+static ft_code pack_content(unsigned char **out, routing_header *h, sizes *z, const ft_routing *r, ft_status *st)
+{
+    int packed = 1;
+    unsigned char *bytes = ft_alloc_array(z->content, 1);
+    ft_code rc = bytes ? FT_OK : no_room(r, st);
+    if (!rc && h->layout == LAYOUT_SETS)
+        rc = pack_as_sets(bytes, h, r, z, &packed, st);
+    else if (!rc)
+        pack_exact(bytes, r, z, h->layout == LAYOUT_PROBABILITIES);
+    if (!rc && !packed) {
+        free(bytes);
+        bytes = NULL;
+        h->layout = LAYOUT_IDS;
+        rc = measure(h, z, "new", st);
+        bytes = rc ? NULL : ft_alloc_array(z->content, 1);
+        if (bytes)
+            pack_ids(bytes, r, z);
+        else if (!rc)
+            rc = no_room(r, st);
+    }
+    *out = bytes;
+    return rc;
+}
+
 ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_form form, ft_status *st)
 {
     if (r->tokens > UINT32_MAX || r->layers > UINT32_MAX || r->experts > FT_MAX_EXPERTS || r->top_k > FT_MAX_EXPERTS)
@@ -255,28 +342,14 @@ ft_code pack_routing(packer *p, ft_buffer *out, const ft_routing *r, ft_routing_
     if (rc)
         return rc;
     h.layout = (uint8_t)choose_layout(r, form, &z);
+    unsigned char *bytes = NULL;
     rc = measure(&h, &z, "new", st);
-    unsigned char *bytes = rc ? NULL : ft_alloc_array(z.content, 1);
-    binomials *b = rc ? NULL : binomials_new(&h);
-    if (!rc && (!bytes || !b))
-        rc = ft_fail(st, FT_ERR_MEM, "store: no room for the routing of %zu tokens", r->tokens);
-    if (!rc && h.layout == LAYOUT_SETS && !pack_sets(bytes, r, &z, b)) {
-        h.layout = LAYOUT_IDS;
-        rc = measure(&h, &z, "new", st);
-        free(bytes);
-        bytes = rc ? NULL : ft_alloc_array(z.content, 1);
-        if (bytes)
-            pack_ids(bytes, r, &z);
-        else if (!rc)
-            rc = ft_fail(st, FT_ERR_MEM, "store: no room for the routing of %zu tokens", r->tokens);
-    } else if (!rc && h.layout != LAYOUT_SETS) {
-        pack_exact(bytes, r, &z, h.layout == LAYOUT_PROBABILITIES);
-    }
+    if (!rc)
+        rc = pack_content(&bytes, &h, &z, r, st);
     if (!rc)
         rc = ft_buffer_append(out, &h, sizeof(h), st);
     if (!rc)
         rc = frame_append(p, out, bytes, z.content, st);
-    free(b);
     free(bytes);
     return rc;
 }
@@ -396,11 +469,10 @@ static size_t read_header(routing_header *h, const void *bytes, size_t n)
     return sizeof(old);
 }
 
-ft_code unpack_routing(ft_stored_routing *out, const void *bytes, size_t n, const char *id, ft_status *st)
+ft_code unpack_routing(packer *p, ft_stored_routing *out, const void *bytes, size_t n, const char *id, ft_status *st)
 {
     routing_header h;
-    char *content = NULL;
-    size_t got = 0;
+    ft_buffer content = {0};
     sizes z;
     memset(out, 0, sizeof(*out));
     const size_t skip = read_header(&h, bytes, n);
@@ -408,11 +480,11 @@ ft_code unpack_routing(ft_stored_routing *out, const void *bytes, size_t n, cons
         return ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored routing is damaged", id);
     ft_code rc = measure(&h, &z, id, st);
     if (!rc)
-        rc = frame_read(&content, &got, (const char *)bytes + skip, n - skip, id, st);
-    if (!rc && got != z.content)
+        rc = frame_read(p, &content, (const char *)bytes + skip, n - skip, id, st);
+    if (!rc && content.size != z.content)
         rc = ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored routing does not have the size that it says", id);
     if (!rc)
-        rc = place(out, &h, &z, (const unsigned char *)content, id, st);
-    free(content);
+        rc = place(out, &h, &z, (const unsigned char *)content.data, id, st);
+    ft_buffer_release(&content);
     return rc;
 }

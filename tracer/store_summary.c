@@ -284,95 +284,147 @@ ft_code summary_of(summary *out, const json_t *trace, ft_status *st)
 
 /* --- The row ------------------------------------------------------------------------------------------- */
 
-static json_t *copy_fields(const json_t *from, const char *const *fields)
+/* Written as text at once: a trace has hundreds of documents, and an object for each would cost more than all else
+ * that is known of it. After a failure nothing more is written. */
+typedef struct row_writer {
+    ft_buffer *out;
+    ft_status *st;
+    ft_code rc;
+} row_writer;
+
+static void row_raw(row_writer *w, const char *text)
 {
-    json_t *out = json_object();
-    for (; out && *fields; fields++) {
-        json_t *v = json_object_get(from, *fields);
-        if (v && json_object_set(out, *fields, v) != 0) {
-            json_decref(out);
-            return NULL;
-        }
+    if (!w->rc)
+        w->rc = ft_buffer_append_str(w->out, text, w->st);
+}
+
+/* A comma where something stands before in the object or array. */
+static void row_next(row_writer *w)
+{
+    const char last = w->out->size ? w->out->data[w->out->size - 1] : '{';
+    if (last != '{' && last != '[')
+        row_raw(w, ",");
+}
+
+static void row_name(row_writer *w, const char *name)
+{
+    row_next(w);
+    row_raw(w, "\"");
+    row_raw(w, name);
+    row_raw(w, "\":");
+}
+
+static void row_value(row_writer *w, const char *name, const json_t *value)
+{
+    row_name(w, name);
+    if (!w->rc)
+        w->rc = value ? ft_json_write(value, w->out, w->st) : ft_buffer_append_str(w->out, "null", w->st);
+}
+
+static void row_count(row_writer *w, const char *name, size_t n)
+{
+    row_name(w, name);
+    if (!w->rc)
+        w->rc = ft_buffer_printf(w->out, w->st, "%zu", n);
+}
+
+/* Those fields of `from` that it has. */
+static void row_fields(row_writer *w, const json_t *from, const char *const *fields)
+{
+    for (; *fields; fields++) {
+        const json_t *v = json_object_get(from, *fields);
+        if (v)
+            row_value(w, *fields, v);
     }
-    return out;
+}
+
+/* `"name":[{those fields of each}, …]` */
+static void row_list(row_writer *w, const char *name, const json_t *list, const char *const *fields)
+{
+    const json_t *v;
+    size_t i;
+    row_name(w, name);
+    row_raw(w, "[");
+    json_array_foreach(list, i, v)
+    {
+        row_next(w);
+        row_raw(w, "{");
+        row_fields(w, v, fields);
+        row_raw(w, "}");
+    }
+    row_raw(w, "]");
 }
 
 /* The text's beginning, cut at a character. */
-static json_t *shown_text(const json_t *trace)
+static void row_text(row_writer *w, const json_t *trace)
 {
     const json_t *text = json_object_get(json_object_get(trace, "response"), "text");
-    if (!json_is_string(text))
-        return json_null();
     const char *bytes = json_string_value(text);
     size_t n = json_string_length(text);
     for (n = n < SHOWN_TEXT ? n : SHOWN_TEXT; n && ((unsigned char)bytes[n] & 0xC0) == 0x80;)
         n--;
-    return ft_json_text(bytes, n);
+    json_t *shown = bytes ? ft_json_text(bytes, n) : json_null();
+    if (!shown && !w->rc)
+        w->rc = ft_fail(w->st, FT_ERR_MEM, "store: no room for a trace's summary");
+    row_value(w, "text", shown);
+    json_decref(shown);
 }
 
-static json_t *row_span(const json_t *span, int *failed)
+static void row_span(row_writer *w, const json_t *span)
 {
-    static const char *const kept[] = {"start", "end", "count", "verdict", "owners", "redacted", NULL};
+    static const char *const kept[] = {"start", "end", "count", NULL};
+    static const char *const also[] = {"owners", "redacted", NULL};
     static const char *const of_document[] = {"owner", "id", NULL};
-    json_t *out = copy_fields(span, kept), *documents = json_array();
-    const json_t *doc;
-    const char *verdict = span_verdict(span);
-    size_t i;
-    json_array_foreach(json_object_get(span, "docs"), i, doc)
-    {
-        *failed |= json_array_append_new(documents, copy_fields(doc, of_document)) != 0;
-    }
-    put(out, "verdict", verdict ? json_string(verdict) : json_null(), failed);
-    put(out, "documents", documents, failed);
-    return out;
+    json_t *verdict = json_string(span_verdict(span)); /* NULL: it has none */
+    row_next(w);
+    row_raw(w, "{");
+    row_fields(w, span, kept);
+    row_value(w, "verdict", verdict);
+    row_fields(w, span, also);
+    row_list(w, "documents", json_object_get(span, "docs"), of_document);
+    row_raw(w, "}");
+    json_decref(verdict);
 }
 
-static json_t *row_of(const json_t *trace)
+static ft_code row_write(ft_buffer *out, const json_t *trace, ft_status *st)
 {
     static const char *const kept[] = {"object",        "created", "key",      "model",
                                        "finish_reason", "without", "redacted", NULL};
     static const char *const of_expert[] = {"id", "owner", "share", NULL};
-    json_t *row = copy_fields(trace, kept), *spans = json_array(), *experts = json_array();
-    const json_t *v;
+    row_writer w = {.out = out, .st = st};
+    const json_t *span;
     size_t i;
-    int failed = 0;
-    put(row, "text", shown_text(trace), &failed);
-    put(row, "tokens", json_size(json_array_size(json_object_get(trace, "tokens"))), &failed);
-    put(row, "prompt_tokens", json_size(json_array_size(json_object_get(json_object_get(trace, "prompt"), "ids"))),
-        &failed);
-    json_array_foreach(json_object_get(trace, "experts"), i, v)
+    row_raw(&w, "{");
+    row_fields(&w, trace, kept);
+    row_text(&w, trace);
+    row_count(&w, "tokens", json_array_size(json_object_get(trace, "tokens")));
+    row_count(&w, "prompt_tokens", json_array_size(json_object_get(json_object_get(trace, "prompt"), "ids")));
+    row_list(&w, "experts", json_object_get(trace, "experts"), of_expert);
+    row_name(&w, "spans");
+    row_raw(&w, "[");
+    json_array_foreach(json_object_get(trace, "spans"), i, span)
     {
-        failed |= json_array_append_new(experts, copy_fields(v, of_expert)) != 0;
+        row_span(&w, span);
     }
-    json_array_foreach(json_object_get(trace, "spans"), i, v)
-    {
-        failed |= json_array_append_new(spans, row_span(v, &failed)) != 0;
-    }
-    put(row, "experts", experts, &failed);
-    put(row, "spans", spans, &failed);
-    if (!failed)
-        return row;
-    json_decref(row);
-    return NULL;
+    row_raw(&w, "]}");
+    return w.rc;
 }
 
 ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st)
 {
     summary m;
-    size_t bytes = 0;
+    ft_buffer *text = packer_text(p);
     ft_code rc = summary_of(&m, trace, st);
-    json_t *row = rc ? NULL : row_of(trace);
-    if (!rc && !row)
-        rc = ft_fail(st, FT_ERR_MEM, "store: no room for a trace's summary");
     if (!rc)
         rc = ft_buffer_append(out, &m.head, sizeof(m.head), st);
     if (!rc) {
-        bytes = (size_t)((const char *)(m.experts + m.head.experts) - (const char *)m.memory);
+        const size_t bytes = (size_t)((const char *)(m.experts + m.head.experts) - (const char *)m.memory);
         rc = ft_buffer_append(out, m.memory, bytes, st);
     }
     if (!rc)
-        rc = frame_append_json(p, out, row, st);
-    json_decref(row);
+        rc = row_write(text, trace, st);
+    if (!rc)
+        rc = frame_append(p, out, text->data, text->size, st);
     summary_release(&m);
     return rc;
 }
@@ -423,11 +475,9 @@ ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, 
     return damaged(id, st);
 }
 
-ft_code summary_read_row(json_t **out, const void *bytes, size_t n, const char *id, ft_status *st)
+ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st)
 {
     summary_head h;
-    char *text = NULL;
-    size_t size = 0;
     *out = NULL;
     if (n < sizeof(h))
         return damaged(id, st);
@@ -436,16 +486,13 @@ ft_code summary_read_row(json_t **out, const void *bytes, size_t n, const char *
     if (!at)
         return damaged(id, st);
     json_t *row = NULL, *named = NULL;
-    ft_code rc = frame_read(&text, &size, (const char *)bytes + at, n - at, id, st);
-    if (!rc)
-        rc = ft_json_parse(&row, text, size, id, st);
+    ft_code rc = frame_read_json(p, &row, (const char *)bytes + at, n - at, id, st);
     if (!rc) {
         named = json_pack("{s:s}", "id", id);
         if (!named || json_object_update(named, row) != 0)
             rc = ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
     }
     json_decref(row);
-    free(text);
     if (rc)
         json_decref(named);
     else

@@ -281,7 +281,11 @@ ft_code ft_store_put_packed(ft_store *s, const char *id, const json_t *trace, co
 {
     ft_stored_routing check = {0};
     store_op op = {0};
-    ft_code rc = n ? unpack_routing(&check, bytes, n, id, st) : FT_OK;
+    packer *p = NULL;
+    ft_code rc = packer_take(s, &p, st);
+    if (!rc && n)
+        rc = unpack_routing(p, &check, bytes, n, id, st);
+    packer_give(s, p);
     ft_stored_routing_release(&check);
     if (!rc)
         rc = store_op_put(s, &op, id, trace, NULL, bytes, n, st);
