@@ -189,7 +189,7 @@ ft_code ft_ranker_add(ft_ranker *r, ft_text_view document, ft_status *st)
     return end_document(r, rc, open, st);
 }
 
-/* Words are taken from the tokens first and counted then, so that what is known of those that come can be on its way. */
+/* Words are taken from the tokens first and counted then, so that what is known of those that come is on its way. */
 static ft_code add_heard(ft_ranker *r, ft_status *st)
 {
     enum { AHEAD = 8 };

@@ -110,7 +110,8 @@ ft_code words_of_tokens(const ft_lexicon *l, const uint32_t *ids, size_t n, ft_b
             continue;
         }
         if (out->capacity < out->count + 1 + x->words)
-            rc = ft_array_grow((void **)&out->words, &out->capacity, out->count + 1 + x->words, sizeof(*out->words), st);
+            rc =
+                ft_array_grow((void **)&out->words, &out->capacity, out->count + 1 + x->words, sizeof(*out->words), st);
         if (rc)
             break;
         i++;

@@ -297,6 +297,11 @@ static ft_code make_handle(ft_store **out, const char *folder, const ft_store_op
     pthread_rwlockattr_destroy(&fair);
     pthread_mutex_init(&s->queue_lock, NULL);
     pthread_cond_init(&s->moved, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->company, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&s->packers_lock, NULL);
     s->folder = name;
     s->last = &s->first;
@@ -347,6 +352,7 @@ void ft_store_close(ft_store *s)
     packers_free(s);
     pthread_mutex_destroy(&s->packers_lock);
     pthread_cond_destroy(&s->moved);
+    pthread_cond_destroy(&s->company);
     pthread_mutex_destroy(&s->queue_lock);
     pthread_rwlock_destroy(&s->map);
     free(s->folder);

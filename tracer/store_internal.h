@@ -42,8 +42,13 @@ struct ft_store {
     pthread_rwlock_t map;
 
     pthread_mutex_t queue_lock;
-    pthread_cond_t moved; /* an operation is done, or nobody writes any more */
+    pthread_cond_t moved;   /* an operation is done, or nobody writes any more */
+    pthread_cond_t company; /* as many wait as the one who is about to write waits for */
     struct store_op *first, **last;
+    size_t waiting;        /* calls in the queue */
+    size_t awaited;        /* how many to wait for; 0: nobody does */
+    size_t together;       /* calls that the last transaction had, and those that waited for it */
+    uint64_t last_took_ns; /* the last transaction */
     int writing;
 
     pthread_mutex_t packers_lock;

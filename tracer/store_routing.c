@@ -293,8 +293,8 @@ static ft_code no_room(const ft_routing *r, ft_status *st)
 }
 
 /* *packed is 0 where a place has an expert twice. */
-static ft_code pack_as_sets(unsigned char *to, const routing_header *h, const ft_routing *r, const sizes *z, int *packed,
-                            ft_status *st)
+static ft_code pack_as_sets(unsigned char *to, const routing_header *h, const ft_routing *r, const sizes *z,
+                            int *packed, ft_status *st)
 {
     binomials *b = binomials_new(h);
     few_sets *few = b && h->experts <= FEW_EXPERTS ? few_sets_new(h, b) : NULL;

@@ -1,13 +1,22 @@
 /* Writing: group commit. Whoever comes while nobody writes takes all that waits and writes it in one
  * transaction; whoever comes meanwhile waits for the next. A lone trace is written at once, and many
- * share one sync of the disk, without a thread of the store's own and without a clock. */
+ * share one sync of the disk, without a thread of the store's own.
+ *
+ * Callers that were written together come back together, one a moment before the others; it would write alone, and
+ * they would wait for two syncs instead of one. So whoever is about to write waits, for a fraction of what the last
+ * transaction took, until as many are there as were last: those in it and those that it kept waiting. */
 #include "tracer/store_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { MOST_TOGETHER = 256 };
+enum {
+    MOST_TOGETHER = 256,
+    PATIENCE = 4,              /* waits for others at most a quarter of what a transaction takes … */
+    MOST_PATIENCE_NS = 5000000 /* … and 5 ms */
+};
 
 void store_op_release(store_op *op)
 {
@@ -160,13 +169,36 @@ static size_t bytes_of(const store_op *op)
     return n;
 }
 
-/* With the queue's lock held: the first ones that wait, as many as one transaction should hold. */
-static store_op *take_some(ft_store *s)
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* With the queue's lock held, by whoever is about to write. */
+static void wait_for_company(ft_store *s)
+{
+    const size_t wanted = s->together < MOST_TOGETHER ? s->together : MOST_TOGETHER;
+    uint64_t patience = s->last_took_ns / PATIENCE;
+    patience = patience < MOST_PATIENCE_NS ? patience : MOST_PATIENCE_NS;
+    const uint64_t end = now_ns() + patience;
+    const struct timespec until = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
+    s->awaited = wanted;
+    while (s->waiting < wanted && pthread_cond_timedwait(&s->company, &s->queue_lock, &until) == 0) {
+    }
+    s->awaited = 0;
+}
+
+/* With the queue's lock held: the first ones that wait, *count of them, as many as one transaction should hold. */
+static store_op *take_some(ft_store *s, size_t *count)
 {
     store_op *list = s->first, *end = list;
-    size_t bytes = bytes_of(end);
-    for (int n = 1; end->next && n < MOST_TOGETHER && (bytes += bytes_of(end->next)) < STORE_BATCH_BYTES; n++)
+    size_t bytes = bytes_of(end), n = 1;
+    for (; end->next && n < MOST_TOGETHER && (bytes += bytes_of(end->next)) < STORE_BATCH_BYTES; n++)
         end = end->next;
+    *count = n;
+    s->waiting -= n;
     s->first = end->next;
     if (!s->first)
         s->last = &s->first;
@@ -193,18 +225,25 @@ ft_code store_commit(ft_store *s, store_op *op, ft_status *st)
     op->done = 0;
     *s->last = op;
     s->last = &op->next;
+    if (++s->waiting == s->awaited)
+        pthread_cond_signal(&s->company);
     while (!op->done) {
         if (s->writing) {
             pthread_cond_wait(&s->moved, &s->queue_lock);
             continue;
         }
         s->writing = 1;
-        store_op *list = take_some(s);
+        wait_for_company(s);
+        size_t count;
+        store_op *list = take_some(s, &count);
         pthread_mutex_unlock(&s->queue_lock);
+        const uint64_t from = now_ns();
         write_all(s, list);
         if (list->rc && list->next)
             write_apart(s, list);
         pthread_mutex_lock(&s->queue_lock);
+        s->last_took_ns = now_ns() - from;
+        s->together = count + s->waiting;
         while (list) { /* its owner may go as soon as it is done and the lock is free */
             store_op *next = list->next;
             list->done = 1;
