@@ -12,8 +12,9 @@
 
 enum {
     MOST_STREAMS = 8,
-    PAGE_STEPS = 20000,  /* a page ends after so many moves of a cursor */
-    CHUNK_STEPS = 200000 /* a walk takes a new snapshot after so many */
+    PAGE_STEPS = 8000,    /* a page ends after so many moves of a cursor */
+    CHUNK_STEPS = 500000, /* a walk takes a new snapshot after so many */
+    READ_STEPS = 4        /* what looking into a summary counts as: where that decides, few fit among many */
 };
 
 typedef struct stream {
@@ -260,7 +261,7 @@ static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, vo
         summary_release(&m);
         if (!rc)
             q->over = !step_id(q->next, q->down);
-        q->steps++;
+        q->steps += READ_STEPS;
     }
     q->over |= error == MDB_NOTFOUND;
     close_streams(q);
