@@ -41,6 +41,14 @@ class Table:
             f.writelines("| " + " | ".join(r) + " |\n" for r in self.rows)
 
 
+def head(threads):
+    """Where it is measured: the line above every table."""
+    with open("/proc/cpuinfo") as f:
+        cpu = next((x.split(":")[1].strip() for x in f if x.startswith("model name")), "?")
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return f"{cpu}, {threads} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
+
+
 def run(name, usage, arguments, lines, bench, by_name=(), threads=None):
     """Runs the lines that are asked for; without any all but those in `by_name`. `bench` makes what a line is
     called with, from the arguments; it has a Table in `table`."""
@@ -51,13 +59,9 @@ def run(name, usage, arguments, lines, bench, by_name=(), threads=None):
     if unknown:
         raise SystemExit(f"{name}: no line '{unknown[0]}'; try '{name} --list'")
     b = bench(arguments)
-    with open("/proc/cpuinfo") as f:
-        cpu = next((x.split(":")[1].strip() for x in f if x.startswith("model name")), "?")
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    threads = threads or len(os.sched_getaffinity(0))
-    head = f"{cpu}, {threads} threads; commit {commit}; load {os.getloadavg()[0]:.1f} at the start"
-    print(head)
+    where = head(threads or len(os.sched_getaffinity(0)))
+    print(where)
     for line in arguments.lines or (x for x in lines if x not in by_name):
         lines[line](b)
     if arguments.markdown:
-        b.table.write(arguments.markdown, head)
+        b.table.write(arguments.markdown, where)
