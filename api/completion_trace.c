@@ -276,7 +276,8 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
         return rc;
     json_t *t = item->trace;
     const ft_engine_options how = job->server->engine;
-    rc = ft_trace_set_engine(t, job->server->model, &how, st);
+    const uint64_t opted_out = ft_federation_opted_out(job->server->federation);
+    rc = ft_trace_set_engine(t, job->server->model, opted_out, &how, st);
     if (!rc)
         rc = ft_trace_set_output(t, item->text.data ? item->text.data : "", item->text.size, 0, st);
     if (rc)

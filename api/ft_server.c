@@ -180,13 +180,18 @@ static ft_code start_threads(ft_server *s, ft_status *st)
 
 /* --- What the answers are bound to ------------------------------------------------- */
 
-/* A store knows those of a model that was served before. */
+/* A store knows those of a model that was served before. Opted-out experts are not read. */
 static ft_code weights_digest(ft_server *s, ft_digest *out, ft_status *st)
 {
+    const uint64_t opted_out = ft_federation_opted_out(s->federation);
     json_t *digests = NULL;
-    if (!s->store)
-        return ft_model_digest(s->model, out, st);
-    ft_code rc = ft_receipt_digests(s->store, NULL, s->model, NULL, &digests, st);
+    if (!s->store) {
+        ft_model_digests read;
+        const ft_code rc = ft_model_digests_read(s->model, opted_out, NULL, &read, st);
+        *out = read.model;
+        return rc;
+    }
+    ft_code rc = ft_receipt_digests(s->store, NULL, s->model, opted_out, NULL, &digests, st);
     const char *text = json_string_value(json_object_get(digests, "model"));
     if (!rc)
         rc = text && strlen(text) > 7 ? ft_digest_parse(out, text + 7, st)

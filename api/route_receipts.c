@@ -36,7 +36,7 @@ static ft_code digests_of(const ft_server *s, const json_t *trace, json_t **out,
     const json_t *engine = json_object_get(json_object_get(trace, "provenance"), "engine");
     const char *identity = json_string_value(json_object_get(engine, "model_identity"));
     *out = NULL;
-    return identity ? ft_receipt_digests(s->store, identity, NULL, NULL, out, st) : FT_OK;
+    return identity ? ft_receipt_digests(s->store, identity, NULL, 0, NULL, out, st) : FT_OK;
 }
 
 static int refuse_digests(ft_request *q, const ft_status *st)
@@ -140,7 +140,8 @@ static void read_digests(ft_work *work)
     const ft_progress progress = {is_stopping, s};
     ft_status st = {0};
     json_t *digests = NULL;
-    const ft_code rc = ft_receipt_digests(s->store, NULL, s->model, &progress, &digests, &st);
+    const uint64_t opted_out = ft_federation_opted_out(s->federation);
+    const ft_code rc = ft_receipt_digests(s->store, NULL, s->model, opted_out, &progress, &digests, &st);
     if (rc && rc != FT_ERR_CANCELLED)
         ft_server_log(s, "receipts: %s", st.msg);
     json_decref(digests);

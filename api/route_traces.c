@@ -358,7 +358,7 @@ static ft_code make(ft_request *q, const order *o, const ft_routing *routing, co
     if (s->model && json_object_set_new(*trace, "model", json_string(ft_federation_name(s->federation))))
         return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
     if (s->model && routing) {
-        rc = ft_trace_set_engine(*trace, s->model, &s->engine, st);
+        rc = ft_trace_set_engine(*trace, s->model, ft_federation_opted_out(s->federation), &s->engine, st);
         if (rc)
             return rc;
     }

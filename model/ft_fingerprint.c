@@ -95,46 +95,84 @@ static int expert_of(const ft_tensor *t, size_t experts)
     return *end == '.' && number < experts ? (int)number : -1;
 }
 
-static ft_code digest_tensor(const ft_model *m, const ft_tensor *t, reader *r, ft_buffer *all, ft_buffer *own,
-                             ft_status *st)
+/* Whether it holds all experts, one after another. */
+static int is_fused(const ft_tensor *t, size_t experts)
 {
+    return strstr(t->name, ".experts.") && expert_of(t, experts) < 0 && t->dims == 3 && t->shape[0] == experts;
+}
+
+/* Bytes of it that are read. */
+static uint64_t wanted_bytes(const ft_tensor *t, size_t experts, uint64_t without)
+{
+    const int expert = expert_of(t, experts);
+    if (expert >= 0)
+        return without >> expert & 1 ? 0 : t->bytes;
+    return is_fused(t, experts) ? t->bytes - t->bytes / experts * (size_t)__builtin_popcountll(without) : t->bytes;
+}
+
+static ft_code hash_tensor(const ft_model *m, const ft_tensor *t, uint64_t without, reader *r, ft_status *st)
+{
+    const size_t experts = m->config.experts;
+    ft_code rc = FT_OK;
     ft_hasher_init(&r->hash);
-    ft_code rc = ft_tensor_stream(m->files, t, hash_piece, r, st);
+    if (!is_fused(t, experts))
+        return ft_tensor_stream(m->files, t, hash_piece, r, st);
+    for (size_t e = 0; !rc && e < experts; e++) {
+        ft_tensor part = *t;
+        part.bytes = t->bytes / experts;
+        part.offset += e * part.bytes;
+        if (!(without >> e & 1))
+            rc = ft_tensor_stream(m->files, &part, hash_piece, r, st);
+    }
+    return rc;
+}
+
+static ft_code digest_tensor(const ft_model *m, const ft_tensor *t, uint64_t without, reader *r, ft_buffer *all,
+                             ft_buffer *own, ft_status *st)
+{
+    const int expert = expert_of(t, m->config.experts);
+    if (expert >= 0 && without >> expert & 1)
+        return FT_OK;
+    ft_code rc = hash_tensor(m, t, without, r, st);
     if (rc)
         return rc;
     const ft_digest data = ft_hasher_end(&r->hash);
-    const int expert = expert_of(t, m->config.experts);
     rc = ft_tensor_record(all, t->name, t->dtype, t->shape, t->dims, &data, st);
     if (!rc && expert >= 0)
         rc = ft_tensor_record(&own[expert], t->name, t->dtype, t->shape, t->dims, &data, st);
     return rc;
 }
 
-ft_code ft_model_digests_read(const ft_model *m, const ft_progress *progress, ft_model_digests *out, ft_status *st)
+ft_code ft_model_digests_read(const ft_model *m, uint64_t without, const ft_progress *progress, ft_model_digests *out,
+                              ft_status *st)
 {
+    const size_t experts = m->config.experts;
     size_t count;
     const ft_tensor *t = ft_weights_tensors(m->files, &count);
     reader r = {.progress = progress};
     ft_buffer all = {0}, *own = ft_alloc_array(FT_MAX_EXPERTS, sizeof(*own));
     char *config = config_path(m, st);
     memset(out, 0, sizeof(*out));
+    without &= experts < 64 ? (UINT64_C(1) << experts) - 1 : UINT64_MAX;
     ft_code rc = !config ? FT_ERR_MEM : own ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", m->folder);
     if (!rc)
         rc = check_unchanged(m, st);
     if (!rc)
         rc = ft_digest_of_file(&out->config, config, st);
     for (size_t i = 0; !rc && i < count; i++)
-        r.total += t[i].bytes;
+        r.total += wanted_bytes(&t[i], experts, without);
     for (size_t i = 0; !rc && i < count; i++)
-        rc = digest_tensor(m, &t[i], &r, &all, own, st);
+        rc = digest_tensor(m, &t[i], without, &r, &all, own, st);
     if (!rc)
         rc = check_unchanged(m, st);
     if (!rc) {
         out->model = ft_digest_of(all.data, all.size);
-        out->expert_count = m->config.experts;
+        out->expert_count = experts;
+        out->unread = without;
     }
     for (size_t e = 0; !rc && e < out->expert_count; e++)
-        out->experts[e] = ft_digest_of(own[e].data, own[e].size);
+        if (!(without >> e & 1))
+            out->experts[e] = ft_digest_of(own[e].data, own[e].size);
     for (size_t e = 0; own && e < FT_MAX_EXPERTS; e++)
         ft_buffer_release(&own[e]);
     free(own);

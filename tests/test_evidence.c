@@ -348,7 +348,7 @@ static ft_code measure(usual_lab *l, const char *path, size_t most, ft_usual *ou
 {
     ft_usual_run *r;
     int done = 0;
-    ft_code rc = ft_usual_run_new(&r, l->engine, l->tokenizer, path, most, st);
+    ft_code rc = ft_usual_run_new(&r, l->engine, l->tokenizer, path, most, 0, st);
     while (!rc && !done)
         rc = ft_usual_run_step(r, &done, st);
     if (!rc)

@@ -2,15 +2,14 @@
  * says in /proc/self/smaps. Files are fresh, so all of them are in the page cache: what
  * is in memory and may be mapped beside a page that is asked for, would be. */
 #include "tests/model_fixture.h"
+#include "tests/smaps_fixture.h"
 
 #include "base/ft_file.h"
 #include "model/ft_model_needs.h"
 #include "model/ft_session.h"
 #include "model/model_internal.h"
 
-#include <inttypes.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,52 +26,6 @@ static const fixture WIDE = {.hidden = 48,
                              .top_k = 2,
                              .vocab = 40,
                              .config = ""};
-
-/* --- What the system says ------------------------------------------------------------- */
-
-typedef struct told {
-    uint64_t mapped, resident; /* bytes of the mappings that overlap; of them in memory */
-    int random;                /* all of them are read without readahead */
-} told;
-
-/* Sums over the mappings that overlap [at, at + bytes), or whose file's path holds `path`. */
-static told ask(const void *at, size_t bytes, const char *path)
-{
-    told t = {.random = 1};
-    FILE *f = fopen("/proc/self/smaps", "r");
-    char line[5000];
-    int inside = 0;
-    assert_non_null(f);
-    while (fgets(line, sizeof(line), f)) {
-        uintptr_t begin, end;
-        char key[64];
-        unsigned long kilobytes;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
-            inside = path ? strstr(line, path) != NULL : begin < (uintptr_t)at + bytes && end > (uintptr_t)at;
-            t.mapped += inside ? end - begin : 0;
-        } else if (inside && sscanf(line, "%63[A-Za-z]: %lu kB", key, &kilobytes) == 2) {
-            t.resident += strcmp(key, "Rss") ? 0 : kilobytes * 1024;
-        } else if (inside && !strncmp(line, "VmFlags:", 8)) {
-            t.random = t.random && strstr(line, " rr") != NULL;
-        }
-    }
-    fclose(f);
-    return t;
-}
-
-static told ask_expert(const ft_model *m, size_t layer, size_t expert)
-{
-    told sum = {.random = 1};
-    const void *at;
-    size_t bytes;
-    for (size_t i = 0; (bytes = ft_model_expert_pages(m, layer, expert, i, &at)) > 0; i++) {
-        const told t = ask(at, bytes, NULL);
-        sum.mapped += bytes;
-        sum.resident += t.resident;
-        sum.random = sum.random && t.random;
-    }
-    return sum;
-}
 
 /* --- Running ----------------------------------------------------------------------------- */
 
@@ -106,14 +59,9 @@ static void run(const ft_model *m, uint64_t without, float *logits)
     ft_session_close(s);
 }
 
-static int protect(const ft_model *m, size_t expert, int protection)
+static int protect_out(const ft_model *m)
 {
-    const void *at;
-    size_t bytes, pages = 0;
-    for (size_t l = 0; l < WIDE.layers; l++)
-        for (size_t i = 0; (bytes = ft_model_expert_pages(m, l, expert, i, &at)) > 0; i++, pages += bytes)
-            assert_int_equal(mprotect((void *)(uintptr_t)at, bytes, protection), 0);
-    return pages > WIDE.layers * 3 * (WIDE.hidden * WIDE.intermediate * 4 - 2 * 4096);
+    return protect(m, OUT, PROT_NONE) > WIDE.layers * 3 * (WIDE.hidden * WIDE.intermediate * 4 - 2 * 4096);
 }
 
 /* A fresh process runs it: `fork` before anything is mapped. */
@@ -148,7 +96,7 @@ static void an_opted_out_expert_may_be_unreadable(void **state)
     static float open[PROMPT * 40], closed[PROMPT * 40];
     ft_model *m = open_model(wide_folder());
     run(m, 1 << OUT, open);
-    assert_true(protect(m, OUT, PROT_NONE));
+    assert_true(protect_out(m));
     run(m, 1 << OUT, closed);
     assert_memory_equal(open, closed, sizeof(open));
     ft_model_close(m);
@@ -158,7 +106,7 @@ static void run_with_all(void)
 {
     static float logits[PROMPT * 40];
     ft_model *m = open_model(wide_folder());
-    check(protect(m, OUT, PROT_NONE), "no pages");
+    check(protect_out(m), "no pages");
     run(m, 0, logits); /* dies */
 }
 

@@ -57,7 +57,7 @@ static ft_code measure(ft_federation *f, ft_engine *e, ft_usual *out, ft_status 
 {
     ft_usual_run *run = NULL;
     int done = 0;
-    ft_code rc = ft_usual_run_new(&run, e, f->tokenizer, f->validation, f->validation_tokens, st);
+    ft_code rc = ft_usual_run_new(&run, e, f->tokenizer, f->validation, f->validation_tokens, f->opted_out, st);
     while (!rc && !done)
         rc = ft_usual_run_step(run, &done, st);
     if (!rc)
@@ -75,7 +75,8 @@ ft_code ft_federation_measure(ft_federation *f, ft_engine *e, int *measured, ft_
     *measured = 0;
     if (!f->validation || f->usual.tokens || !ft_model_get_config(f->model)->experts)
         return FT_OK;
-    ft_code rc = ft_usual_fingerprint(f->model, f->tokenizer, f->validation, f->validation_tokens, fingerprint, st);
+    ft_code rc = ft_usual_fingerprint(f->model, f->tokenizer, f->validation, f->validation_tokens, f->opted_out,
+                                      fingerprint, st);
     char *path = !rc && f->store ? kept_path(f) : NULL;
     if (!rc && f->store && !path)
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", f->path);

@@ -58,8 +58,8 @@ ft_federation_limits ft_federation_get_limits(const ft_federation *f);
 const ft_model *ft_federation_model(const ft_federation *f);
 /* Path of the public text that `validation` names; NULL: none. */
 const char *ft_federation_validation(const ft_federation *f);
-/* Experts' usual shares over that text: as they were kept beside the store ("STORE.usual.json"), where model, tokenizer
- * and text are still the same, else measured with the engine and kept. *measured: 1 when that was needed. Without a
+/* Experts' usual shares over that text: as they were kept beside the store ("STORE.usual.json"), where model, tokenizer,
+ * text and opted-out experts (they take no part) are still the same, else measured with the engine and kept. *measured: 1 when that was needed. Without a
  * text nothing happens. Before the first trace is made, by one thread.
  *   FT_ERR_NOT_FOUND, FT_ERR_FORMAT, FT_ERR_IO  the text cannot be read, or the result not be kept */
 FT_CHECKED ft_code ft_federation_measure(ft_federation *f, ft_engine *e, int *measured, ft_status *st);

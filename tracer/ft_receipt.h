@@ -45,15 +45,19 @@ void ft_salted_hash(const ft_salt *salt, const void *bytes, size_t n, char out[F
 enum { FT_DIGEST_TEXT = 72 };
 void ft_digest_text(const ft_digest *d, char out[FT_DIGEST_TEXT]);
 
-/* {"model", "config", "experts": [...]}; NULL when memory is out. */
+/* {"model", "config", "experts": [...]}, null for an expert that was left out; NULL when memory is out. */
 json_t *ft_model_digests_json(const ft_model_digests *d);
-/* That of the model with this identity (a trace's provenance.engine.model_identity; NULL: of `m`). The
- * store knows it; where it does not, and `m` (may be NULL) is that model, all its weights are read
- * and the store keeps what came out. New reference in *out.
- *   FT_ERR_NOT_FOUND  neither known nor `m`
+/* Names a model as it was served, as a trace does (provenance.engine.model_identity): its files' identity and, after
+ * "-without-", the experts that federation.yaml had opted out: nothing read their weights. */
+enum { FT_MODEL_IDENTITY = FT_DIGEST_TEXT + 26 };
+void ft_model_identity_text(const ft_model *m, uint64_t opted_out, char out[FT_MODEL_IDENTITY]);
+/* The digests of the model that is named so (NULL: `m` without the experts opted out now). The store knows them;
+ * where it does not, and `m` (may be NULL) is that model, its weights are read, but for those experts', and the store
+ * keeps what came out. New reference in *out.
+ *   FT_ERR_NOT_FOUND  neither known nor `m`, or an expert has opted out since: it is not read any more
  *   others            of ft_model_digests_read */
-FT_CHECKED ft_code ft_receipt_digests(ft_store *s, const char *identity, const ft_model *m, const ft_progress *progress,
-                                      json_t **out, ft_status *st);
+FT_CHECKED ft_code ft_receipt_digests(ft_store *s, const char *identity, const ft_model *m, uint64_t opted_out,
+                                      const ft_progress *progress, json_t **out, ft_status *st);
 
 typedef struct ft_receipt_options {
     const unsigned char *secret; /* [FT_STORE_SECRET] of the trace's store */

@@ -45,6 +45,18 @@ static int differs_from(const json_t *said, const ft_digest *here)
     return json_is_string(said) && strcmp(json_string_value(said), text) != 0;
 }
 
+uint64_t ft_receipt_unread(const ft_receipt *r)
+{
+    const json_t *experts = field(r->predicate, "experts");
+    uint64_t unread = 0;
+    for (size_t i = 0; i < json_array_size(experts); i++) {
+        const json_t *x = json_array_get(experts, i);
+        if (json_is_null(field(x, "digest")) && !json_is_true(field(x, "active")))
+            unread |= UINT64_C(1) << json_integer_value(field(x, "id"));
+    }
+    return unread;
+}
+
 void ft_receipt_compare_model(const ft_receipt *r, const ft_model_digests *d, const ft_tokenizer *t, char differs[200])
 {
     const json_t *model = field(r->predicate, "model"), *experts = field(r->predicate, "experts");

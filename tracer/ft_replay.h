@@ -28,7 +28,10 @@ typedef struct ft_replay_result {
     ft_digest routing; /* of this run, of as many rows as the receipt states */
 } ft_replay_result;
 
-/* The digests of a model against those of the receipt: "" or what differs. */
+/* The experts whose weights the receipt says nobody read: opted out, without a digest. Neither are they to be read
+ * for the digests that ft_receipt_compare_model compares. */
+uint64_t ft_receipt_unread(const ft_receipt *r);
+/* The digests of a model (without ft_receipt_unread) against those of the receipt: "" or what differs. */
 void ft_receipt_compare_model(const ft_receipt *r, const ft_model_digests *digests, const ft_tokenizer *t,
                               char differs[200]);
 

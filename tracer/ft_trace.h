@@ -87,10 +87,11 @@ json_t *ft_routing_json(const ft_trace_scope *scope, const ft_routing *r, uint64
 ft_digest ft_routing_digest(const ft_routing *r);
 
 /* What a receipt needs to know of a generation ("provenance"), for the caller of ft_trace_make to
- * set before the trace is kept. The engine: version, kernels, precision, and the identity of the
- * model's files. The output: the text as it was handed out (NULL: none),
+ * set before the trace is kept. The engine: version, kernels, precision, and which model: its files' identity,
+ * and the experts that federation.yaml has opted out (ft_model_identity_text). The output: the text as it was handed out (NULL: none),
  * and where in the response generation began (0, or the length of a prompt that is traced with it). */
-FT_CHECKED ft_code ft_trace_set_engine(json_t *trace, const ft_model *m, const ft_engine_options *how, ft_status *st);
+FT_CHECKED ft_code ft_trace_set_engine(json_t *trace, const ft_model *m, uint64_t opted_out, const ft_engine_options *how,
+                                       ft_status *st);
 FT_CHECKED ft_code ft_trace_set_output(json_t *trace, const char *text, size_t bytes, size_t generated_from,
                                        ft_status *st);
 

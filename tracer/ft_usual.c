@@ -19,6 +19,7 @@ struct ft_usual_run {
     ft_encoding document;
     size_t at; /* tokens of the document that were read */
     size_t tokens, max_tokens;
+    uint64_t without;
     ft_session *session;
     double sums[FT_MAX_EXPERTS];
 };
@@ -32,7 +33,7 @@ double ft_usual_share(const ft_usual *u, size_t expert, uint64_t without)
 }
 
 ft_code ft_usual_fingerprint(const ft_model *m, const ft_tokenizer *t, const char *text, size_t max_tokens,
-                             char out[FT_DIGEST_HEX], ft_status *st)
+                             uint64_t without, char out[FT_DIGEST_HEX], ft_status *st)
 {
     const char *paths[] = {ft_model_folder(m), text};
     uint64_t files = 0;
@@ -42,7 +43,9 @@ ft_code ft_usual_fingerprint(const ft_model *m, const ft_tokenizer *t, const cha
         return rc;
     const ft_digest digest = ft_tokenizer_digest(t);
     ft_digest_hex(&digest, digest_hex);
-    const int n = snprintf(all, sizeof(all), "usual 1 %016" PRIx64 " %s %zu", files, digest_hex, max_tokens);
+    int n = snprintf(all, sizeof(all), "usual 1 %016" PRIx64 " %s %zu", files, digest_hex, max_tokens);
+    if (without)
+        n += snprintf(all + n, sizeof(all) - (size_t)n, " without %" PRIx64, without);
     const ft_digest named = ft_digest_of(all, (size_t)n);
     ft_digest_hex(&named, out);
     return FT_OK;
@@ -62,7 +65,7 @@ void ft_usual_run_free(ft_usual_run *r)
 }
 
 ft_code ft_usual_run_new(ft_usual_run **out, ft_engine *e, const ft_tokenizer *t, const char *text, size_t max_tokens,
-                         ft_status *st)
+                         uint64_t without, ft_status *st)
 {
     *out = NULL;
     ft_usual_run *r = calloc(1, sizeof(*r));
@@ -70,6 +73,7 @@ ft_code ft_usual_run_new(ft_usual_run **out, ft_engine *e, const ft_tokenizer *t
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", text);
     r->engine = e;
     r->max_tokens = max_tokens;
+    r->without = without;
     ft_code rc = ft_corpus_open(&r->corpus, &text, 1, NULL, st);
     if (!rc)
         rc = ft_encoder_new(&r->encoder, t, st);
@@ -120,7 +124,7 @@ ft_code ft_usual_run_step(ft_usual_run *r, int *done, ft_status *st)
     const size_t limit = ft_model_get_config(ft_engine_model(r->engine))->max_position;
     const size_t piece = limit < PIECE_TOKENS ? limit : PIECE_TOKENS;
     if (!r->session) {
-        const ft_session_options o = {.max_tokens = piece, .capture_routing = 1};
+        const ft_session_options o = {.max_tokens = piece, .without = r->without, .capture_routing = 1};
         rc = ft_session_open_on(&r->session, r->engine, &o, st);
         if (rc)
             return rc;

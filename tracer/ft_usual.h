@@ -22,15 +22,16 @@ typedef struct ft_usual {
 double ft_usual_share(const ft_usual *u, size_t expert, uint64_t without);
 
 /* Names what the measurement would be of: model folder, tokenizer, and the text's files by path, size and
- * time; at most max_tokens of it. Reads none of them. */
+ * time; at most max_tokens of it; the experts in `without` taking no part. Reads none of them. */
 FT_CHECKED ft_code ft_usual_fingerprint(const ft_model *m, const ft_tokenizer *t, const char *text, size_t max_tokens,
-                                        char out[FT_DIGEST_HEX], ft_status *st);
+                                        uint64_t without, char out[FT_DIGEST_HEX], ft_status *st);
 
 /* A measurement in steps, one pass of the engine each. `text` is what ft_corpus_open reads; its documents are
- * read in pieces of at most 1,024 tokens, each a timeline of its own, until max_tokens. */
+ * read in pieces of at most 1,024 tokens, each a timeline of its own, until max_tokens. The weights of the experts in
+ * `without` are not read; their shares are 0. */
 typedef struct ft_usual_run ft_usual_run;
 FT_CHECKED ft_code ft_usual_run_new(ft_usual_run **out, ft_engine *e, const ft_tokenizer *t, const char *text,
-                                    size_t max_tokens, ft_status *st);
+                                    size_t max_tokens, uint64_t without, ft_status *st);
 void ft_usual_run_free(ft_usual_run *r);
 FT_CHECKED ft_code ft_usual_run_step(ft_usual_run *r, int *done, ft_status *st);
 /* When done. FT_ERR_FORMAT: the text holds no token. */

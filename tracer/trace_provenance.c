@@ -1,7 +1,7 @@
 /* What a trace was made against, taken down while it is at hand: a receipt may be asked
  * for long after index, model or machine have changed. */
 #include "base/ft_cpu.h"
-#include "model/ft_fingerprint.h"
+#include "tracer/ft_receipt.h"
 #include "tracer/tracer_internal.h"
 
 #include <stdio.h>
@@ -86,16 +86,18 @@ json_t *provenance_json(const ft_trace_scope *scope, const ft_trace_input *input
     return NULL;
 }
 
-ft_code ft_trace_set_engine(json_t *trace, const ft_model *m, const ft_engine_options *how, ft_status *st)
+ft_code ft_trace_set_engine(json_t *trace, const ft_model *m, uint64_t opted_out, const ft_engine_options *how,
+                            ft_status *st)
 {
     int failed = 0;
-    const ft_digest identity = ft_model_identity(m);
+    char identity[FT_MODEL_IDENTITY];
+    ft_model_identity_text(m, opted_out, identity);
     json_t *provenance = json_object_get(trace, "provenance"), *engine = json_object();
     put(engine, "version", json_string(FT_VERSION), &failed);
     put(engine, "kernels", json_string(ft_cpu_family_name(ft_cpu_isa())), &failed);
     put(engine, "compute", json_string(ft_compute_name(how->compute)), &failed);
     put(engine, "kv_type", json_string(ft_kv_type_name(how->kv_type)), &failed);
-    put(engine, "model_identity", digest_json(&identity), &failed);
+    put(engine, "model_identity", json_string(identity), &failed);
     put(provenance, "engine", engine, &failed);
     return failed ? ft_fail(st, FT_ERR_MEM, "trace: out of memory") : FT_OK;
 }

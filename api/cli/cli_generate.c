@@ -391,8 +391,9 @@ static ft_code make_trace(const generate *g, json_t **trace, ft_status *st)
     ft_causal_free(pass);
     free(all);
     const char *model = g->federation ? ft_federation_name(g->federation) : ft_model_folder(g->model);
+    const uint64_t opted_out = g->federation ? ft_federation_opted_out(g->federation) : 0;
     if (!rc)
-        rc = ft_trace_set_engine(*trace, g->model, &how, st);
+        rc = ft_trace_set_engine(*trace, g->model, opted_out, &how, st);
     if (!rc)
         rc = ft_trace_set_output(*trace, g->tokenizer ? now.text : NULL, now.text_bytes, g->count - before, st);
     if (!rc && (json_object_set_new(*trace, "model", json_string(model)) ||

@@ -93,7 +93,8 @@ static ft_code make(request *r, ft_status *st)
     const json_t *engine = json_object_get(json_object_get(trace, "provenance"), "engine");
     const char *identity = json_string_value(json_object_get(engine, "model_identity"));
     if (!rc && identity)
-        rc = ft_receipt_digests(r->store, identity, ft_federation_model(r->federation), &progress, &digests, st);
+        rc = ft_receipt_digests(r->store, identity, ft_federation_model(r->federation),
+                                ft_federation_opted_out(r->federation), &progress, &digests, st);
     cli_progress_end();
     const ft_receipt_options how = {.secret = r->secret, .digests = digests, .hide_prompt = r->hide_prompt};
     if (!rc)

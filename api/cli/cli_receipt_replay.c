@@ -121,7 +121,7 @@ static ft_code compare_model(request *r, ft_status *st)
     const ft_progress progress = cli_progress();
     ft_model_digests digests;
     char differs[200];
-    const ft_code rc = ft_model_digests_read(r->model, &progress, &digests, st);
+    const ft_code rc = ft_model_digests_read(r->model, ft_receipt_unread(&r->receipt), &progress, &digests, st);
     cli_progress_end();
     if (rc)
         return rc;
