@@ -26,6 +26,7 @@
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
  *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
  *   ft_erase            documents out of all of it      tracer/ft_erasure.h
+ *   ft_retention_read   how long it is kept             tracer/ft_retention.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
 #ifndef FLEXTRACE_H
 #define FLEXTRACE_H
@@ -56,6 +57,7 @@
 #include "tracer/ft_federation.h"
 #include "tracer/ft_keyring.h"
 #include "tracer/ft_replay.h"
+#include "tracer/ft_retention.h"
 #include "tracer/ft_store.h"
 #include "tracer/ft_trace.h"
 #endif

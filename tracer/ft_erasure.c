@@ -3,6 +3,7 @@
 #include "base/ft_buffer.h"
 #include "index/ft_index_update.h"
 #include "tracer/erasure_internal.h"
+#include "tracer/ft_retention.h"
 #include "tracer/tracer_internal.h"
 
 #include <stdlib.h>
@@ -50,6 +51,13 @@ static void worker_release(worker *w)
 static ft_code no_room(ft_status *st)
 {
     return ft_fail(st, FT_ERR_MEM, "erasure: out of memory");
+}
+
+static ft_code step(const ft_erasure *e, const char *phase, uint64_t number, ft_status *st)
+{
+    return ft_progress_report(e->progress, phase, number, FT_ERASURE_STEPS, "steps")
+               ? ft_fail(st, FT_ERR_CANCELLED, "erasure: stopped; the same request again does the rest")
+               : FT_OK;
 }
 
 /* --- The indexes ---------------------------------------------------------------------------------------- */
@@ -135,13 +143,22 @@ static ft_code remove_all(worker *w, ft_status *st)
     return rc;
 }
 
+/* Of one index's compaction the step alone is told. */
+static int in_compaction(void *context, const char *phase, uint64_t done, uint64_t total, const char *unit)
+{
+    const ft_erasure *e = context;
+    (void)phase, (void)done, (void)total, (void)unit;
+    return ft_progress_report(e->progress, "compact", 2, FT_ERASURE_STEPS, "steps");
+}
+
 static ft_code compact_all(const worker *w, ft_status *st)
 {
-    ft_code rc = FT_OK;
+    const ft_progress progress = {in_compaction, (void *)(uintptr_t)w->e};
+    ft_code rc = step(w->e, "compact", 2, st);
     const char *folder;
     for (size_t i = 0; !rc && (folder = ft_federation_index_folder(w->f, w->e->owner, i)) != NULL; i++)
         if (!ft_index_is_infinigram(folder))
-            rc = ft_index_compact(folder, &(ft_index_compact_options){0}, NULL, st);
+            rc = ft_index_compact(folder, &(ft_index_compact_options){.progress = progress}, NULL, st);
     ft_federation_refresh(w->f, NULL, NULL);
     if (!rc && w->s && w->e->policy != FT_ERASE_LIST)
         rc = ft_store_compact(w->s, st);
@@ -157,7 +174,9 @@ static ft_code redact_one(void *context, const char *id, json_t *row, ft_status 
     ft_buffer text = {0};
     size_t spans = 0, tokens = 0;
     (void)row;
-    ft_code rc = ft_store_get_text(w->s, id, &text, st);
+    ft_code rc = step(w->e, "redact", 1, st);
+    if (!rc)
+        rc = ft_store_get_text(w->s, id, &text, st);
     if (rc == FT_ERR_NOT_FOUND) /* deleted meanwhile */
         return FT_OK;
     if (!rc)
@@ -228,8 +247,8 @@ static ft_code certify(const worker *w, const times *t, json_t **out, ft_status 
                      "copies and exports made before");
     if (!*out)
         return no_room(st);
-    return w->s ? ft_store_log(w->s, w->e->who ? w->e->who : "local", "takedown",
-                               json_pack("{s:O}", "certificate", *out), st)
+    return w->s ? ft_store_log_as(w->s, id, w->e->who ? w->e->who : "local", "takedown",
+                                  json_pack("{s:O}", "certificate", *out), st)
                 : FT_OK;
 }
 
@@ -243,6 +262,10 @@ ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **ce
                      ? FT_OK
                      : ft_fail(st, FT_ERR_ARG, "there is no owner '%.200s'", e->owner);
     ft_snapshot_release(now);
+    if (!rc)
+        rc = ft_retention_permits(f, s, e, st);
+    if (!rc)
+        rc = step(e, "remove", 0, st);
     w.found = ft_alloc_array(e->document_count, sizeof(*w.found));
     w.tokens = ft_alloc_array(e->document_count, sizeof(*w.tokens));
     if (!rc && (!w.found || !w.tokens || !w.indexes || !w.outputs))
@@ -261,8 +284,10 @@ ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **ce
         rc = compact_all(&w, st);
         t.erased = audit_now_ms();
     }
-    if (!rc)
+    if (!rc) {
+        (void)ft_progress_report(e->progress, "certify", 3, FT_ERASURE_STEPS, "steps"); /* all is done: not stopped */
         rc = certify(&w, &t, certificate, st);
+    }
     if (rc) {
         json_decref(*certificate);
         *certificate = NULL;

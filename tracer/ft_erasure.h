@@ -9,6 +9,7 @@
  * erasure at a time on an index; readers go on. */
 #ifndef FT_ERASURE_H
 #define FT_ERASURE_H
+#include "base/ft_progress.h"
 #include "tracer/ft_federation.h"
 
 FT_API_BEGIN
@@ -28,7 +29,9 @@ typedef struct ft_erasure {
     uint32_t min_tokens; /* shorter spans stay; 0: 1 */
     int compact;         /* index and store are compacted: afterwards the bytes are in no file of theirs */
     const char *reason, *who;
+    const ft_progress *progress; /* NULL: none. Steps: 0 remove, 1 redact, 2 compact, 3 certify; of FT_ERASURE_STEPS */
 } ft_erasure;
+enum { FT_ERASURE_STEPS = 4 };
 
 /* payloadType of a certificate in a DSSE envelope (ft_dsse.h); the payload is its JSON. */
 #define FT_TAKEDOWN_TYPE "application/vnd.flextrace.takedown+json"
@@ -39,6 +42,8 @@ typedef struct ft_erasure {
  * "does_not_reach": […]}. It is a line of the store's log too ("takedown"). `s` may be NULL: the indexes alone.
  *   FT_ERR_NOT_FOUND  no index of the owner has any of the documents, and no output cites one; nothing was changed
  *   FT_ERR_ARG        no such owner, or somebody else is changing an index
+ *   FT_ERR_UNSUPPORTED  retention forbids it (ft_retention.h); nothing was changed
+ *   FT_ERR_CANCELLED  progress said stop
  * A failure on the way leaves what was done until then; the same request again does the rest. */
 FT_CHECKED ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st);
 

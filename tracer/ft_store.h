@@ -142,6 +142,9 @@ FT_CHECKED ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, co
 typedef ft_code ft_store_visit(void *context, const char *id, json_t *row, ft_status *st);
 FT_CHECKED ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit,
                                  void *context, ft_status *st);
+/* The same from behind the trace `after` on (NULL: from the first). */
+FT_CHECKED ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows,
+                                       ft_store_visit *visit, void *context, ft_status *st);
 
 /* --- Keeping and deleting ----------------------------------------------------------------------- */
 
@@ -169,6 +172,13 @@ FT_CHECKED ft_code ft_store_compact(ft_store *s, ft_status *st);
 /* Appends one line {"seq","time","who","what", …fields…, "prev"} to the log of who asked what; prev is the hex SHA-256
  * of the line before it (64 zeros in the first). Synced when it returns. `fields` is consumed; may be NULL. */
 FT_CHECKED ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fields, ft_status *st);
+/* The same, and ft_store_logged finds the line by `name` (at most 390 bytes) from then on: of several of one name, the
+ * last. One transaction. */
+FT_CHECKED ft_code ft_store_log_as(ft_store *s, const char *name, const char *who, const char *what, json_t *fields,
+                                   ft_status *st);
+/* A line by its name, or by its number; a new reference. FT_ERR_NOT_FOUND: there is none. */
+FT_CHECKED ft_code ft_store_logged(ft_store *s, const char *name, json_t **line, ft_status *st);
+FT_CHECKED ft_code ft_store_log_line(ft_store *s, uint64_t number, json_t **line, ft_status *st);
 /* Lines with their numbers from `from` on (1 is the first), at most `limit`, each of `what` begins with `prefix`
  * (NULL: all) and of time [from_ms, to_ms); objects in *lines (array, new reference) as they are written, and in
  * *next the number to go on from, 0 at the end. */

@@ -1,6 +1,7 @@
 /* Two chains of lines, each holding the hash of the line before. The log says who asked what; the ledger says which
  * bytes every trace has. The number of lines and the hash of the last stand in "meta", so that a chain that lost
  * its end does not pass for a whole one. */
+#define _GNU_SOURCE /* memmem */
 #include "tracer/store_internal.h"
 
 #include <errno.h>
@@ -155,7 +156,9 @@ ft_code ft_store_get_heads(ft_store *s, ft_store_heads *out, ft_status *st)
 
 /* --- Writing and reading the log ---------------------------------------------------------------------- */
 
-ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fields, ft_status *st)
+/* `note`: the key in "meta" that gets the line's number; NULL: none. */
+static ft_code write_log(ft_store *s, const char *note, const char *who, const char *what, json_t *fields,
+                         ft_status *st)
 {
     ft_buffer text = {0};
     json_t *line = json_pack("{s:s,s:s}", "who", who, "what", what);
@@ -167,12 +170,72 @@ ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fie
     if (!rc)
         rc = ft_json_write(line, &text, st);
     if (!rc) {
-        store_op op = {.kind = OP_LOG, .text = text.data + 1, .text_bytes = text.size - 2};
+        store_op op = {.kind = OP_LOG, .text = text.data + 1, .text_bytes = text.size - 2, .note = note};
         rc = store_commit(s, &op, st);
     }
     json_decref(line);
     json_decref(fields);
     ft_buffer_release(&text);
+    return rc;
+}
+
+ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fields, ft_status *st)
+{
+    return write_log(s, NULL, who, what, fields, st);
+}
+
+/* The note that holds the number of the line of that name. */
+enum { MOST_LINE_NAME = 390, LINE_NOTE = MOST_LINE_NAME + 16 };
+static ft_code line_note(const ft_store *s, const char *name, char note[LINE_NOTE], ft_status *st)
+{
+    if (!name[0] || strlen(name) > MOST_LINE_NAME)
+        return ft_fail(st, FT_ERR_ARG, "%s: a line's name has 1 to %d bytes", s->folder, MOST_LINE_NAME);
+    snprintf(note, LINE_NOTE, "note:line:%s", name);
+    return FT_OK;
+}
+
+ft_code ft_store_log_as(ft_store *s, const char *name, const char *who, const char *what, json_t *fields, ft_status *st)
+{
+    char note[LINE_NOTE];
+    const ft_code rc = line_note(s, name, note, st);
+    if (!rc)
+        return write_log(s, note, who, what, fields, st);
+    json_decref(fields);
+    return rc;
+}
+
+ft_code ft_store_log_line(ft_store *s, uint64_t number, json_t **line, ft_status *st)
+{
+    unsigned char bytes[8];
+    char where[40];
+    MDB_txn *txn;
+    *line = NULL;
+    ft_code rc = store_read_begin(s, &txn, "log", st);
+    if (rc)
+        return rc;
+    chain_number(number, bytes);
+    snprintf(where, sizeof(where), "log, line %llu", (unsigned long long)number);
+    MDB_val key = store_value(bytes, sizeof(bytes)), value;
+    const int error = mdb_get(txn, s->log, &key, &value);
+    if (error == MDB_NOTFOUND)
+        rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: no %s", s->folder, where);
+    else
+        rc = error ? store_fail(s, error, "log", st) : ft_json_parse(line, value.mv_data, value.mv_size, where, st);
+    store_read_end(s, txn);
+    return rc;
+}
+
+ft_code ft_store_logged(ft_store *s, const char *name, json_t **line, ft_status *st)
+{
+    char note[LINE_NOTE];
+    ft_buffer number = {0};
+    *line = NULL;
+    ft_code rc = line_note(s, name, note, st);
+    if (!rc)
+        rc = ft_store_note_get(s, note + strlen("note:"), &number, st);
+    if (!rc)
+        rc = ft_store_log_line(s, strtoull(number.data ? number.data : "", NULL, 10), line, st);
+    ft_buffer_release(&number);
     return rc;
 }
 
@@ -239,6 +302,17 @@ static int log_fits(const ft_log_query *q, const json_t *line)
            (!q->who || (who && !strcmp(who, q->who))) && strcmp(when, from) >= 0 && (!q->to_ms || strcmp(when, to) < 0);
 }
 
+/* 0: the line is of something else, which its text tells: most lines need not be parsed. */
+static int may_fit(const ft_log_query *q, const char *text, size_t n)
+{
+    char what[80];
+    const size_t plain = q->prefix ? strspn(q->prefix, "abcdefghijklmnopqrstuvwxyz._-") : 0;
+    if (!plain || q->prefix[plain] || plain > sizeof(what) - 16)
+        return 1;
+    const int length = snprintf(what, sizeof(what), "\"what\":\"%s", q->prefix);
+    return memmem(text, n, what, (size_t)length) != NULL;
+}
+
 static ft_code read_line(void *context, uint64_t number, const char *text, size_t n, ft_status *st)
 {
     enum { MOST_LOOKED_AT = 20000 };
@@ -247,8 +321,8 @@ static ft_code read_line(void *context, uint64_t number, const char *text, size_
     r->next = number;
     if (json_array_size(r->lines) >= r->q->limit || ++r->looked > MOST_LOOKED_AT)
         return FT_ERR_CANCELLED;
-    const ft_code rc = ft_json_parse(&line, text, n, "log", st);
-    if (!rc && log_fits(r->q, line))
+    const ft_code rc = may_fit(r->q, text, n) ? ft_json_parse(&line, text, n, "log", st) : FT_OK;
+    if (line && log_fits(r->q, line))
         (void)json_array_append(r->lines, line);
     json_decref(line);
     r->next = 0;

@@ -98,7 +98,7 @@ typedef struct store_op {
     ft_buffer trace, routing, summary;
     const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes */
     size_t text_bytes;
-    const char *note;  /* OP_NOTE: its key in "meta" */
+    const char *note;  /* OP_NOTE: its key in "meta"; OP_LOG: the key that gets the line's number, or NULL */
     int keep;          /* OP_NOTE: what is there already stays */
     int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
     ft_code rc;

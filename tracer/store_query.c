@@ -396,13 +396,23 @@ static ft_code gather(void *context, const char *id, const summary *m, MDB_val v
 ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit, void *context,
                       ft_status *st)
 {
+    return ft_store_walk_after(s, filter, NULL, with_rows, visit, context, st);
+}
+
+ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows,
+                            ft_store_visit *visit, void *context, ft_status *st)
+{
+    unsigned char from[STORE_ID];
     search q;
+    ft_code rc = after ? cursor_id(s, after, from, st) : FT_OK;
+    if (rc)
+        return rc;
     gathered *g = calloc(1, sizeof(*g));
     if (!g)
         return ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
-    ft_code rc = with_rows ? packer_take(s, &g->packer, st) : FT_OK;
+    rc = with_rows ? packer_take(s, &g->packer, st) : FT_OK;
     prepare(&q, filter, 0);
-    bound(&q, NULL);
+    bound(&q, after ? from : NULL);
     while (!rc && !q.over) {
         g->count = 0;
         rc = run(&q, s, CHUNK_STEPS, gather, g, st);

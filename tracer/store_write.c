@@ -8,6 +8,8 @@
 #include "tracer/store_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -112,13 +114,28 @@ static int insert(ft_store *s, MDB_txn *txn, store_op *op)
     return error;
 }
 
+/* Of the line just appended. */
+static int put_line_number(ft_store *s, MDB_txn *txn, const char *note)
+{
+    char number[24];
+    ft_store_heads heads;
+    const int error = chain_heads(s, txn, &heads);
+    if (error)
+        return error;
+    snprintf(number, sizeof(number), "%" PRIu64, heads.log_count);
+    MDB_val key = store_value(note, strlen(note)), value = store_value(number, strlen(number));
+    return mdb_put(txn, s->meta, &key, &value, 0);
+}
+
 static int apply(ft_store *s, MDB_txn *txn, store_op *op)
 {
     static const ft_digest none;
     unsigned char packed[STORE_ID];
     int there, error;
-    if (op->kind == OP_LOG)
-        return log_append(s, txn, op->text, op->text_bytes);
+    if (op->kind == OP_LOG) {
+        error = log_append(s, txn, op->text, op->text_bytes);
+        return error || !op->note ? error : put_line_number(s, txn, op->note);
+    }
     if (op->kind == OP_NOTE) {
         MDB_val key = store_value(op->note, strlen(op->note)), value = store_value(op->text, op->text_bytes);
         error = mdb_put(txn, s->meta, &key, &value, op->keep ? MDB_NOOVERWRITE : 0);
