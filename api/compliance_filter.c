@@ -54,6 +54,7 @@ int ft_filter_read(ft_request *q, ft_store_filter *out)
     out->document = ft_request_query(q, "document");
     out->verdict = ft_request_query(q, "verdict");
     out->key = ft_request_query(q, "key");
+    out->without = ft_request_query(q, "without");
     if (!read_time(q, "from", &out->from_ms) || !read_time(q, "to", &out->to_ms) || !read_share(q, &out->min_share) ||
         !ft_request_query_int(q, "min_tokens", 0, INT32_MAX, &tokens))
         return 0;

@@ -6,6 +6,7 @@
 #include "base/ft_file.h"
 #include "index/ft_text_match.h"
 #include "tracer/ft_receipt.h"
+#include "tracer/ft_retention.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -66,15 +67,18 @@ ft_snapshot *ft_server_snapshot(ft_server *s)
 static void retain(ft_server *s)
 {
     enum { AT_ONCE = 256 };
-    const ft_retention keep = ft_federation_retention(s->federation);
+    ft_retention_rules rules;
     const double now = ft_seconds_now();
     struct timespec wall;
     size_t deleted = 0;
     ft_status st = {0};
-    if (!s->store || (!keep.max_age_ms && !keep.max_bytes) || now < s->retain_at)
+    if (!s->store || (!atomic_exchange(&s->retain_now, 0) && now < s->retain_at))
         return;
     clock_gettime(CLOCK_REALTIME, &wall);
-    if (ft_store_retain(s->store, &keep, (uint64_t)wall.tv_sec * 1000, AT_ONCE, &deleted, &st))
+    ft_code rc = ft_retention_read(s->federation, s->store, &rules, &st);
+    if (!rc && !rules.held && (rules.keep.max_age_ms || rules.keep.max_bytes))
+        rc = ft_store_retain(s->store, &rules.keep, (uint64_t)wall.tv_sec * 1000, AT_ONCE, &deleted, &st);
+    if (rc)
         ft_server_log(s, "retention: %s", st.msg);
     s->retain_at = now + (deleted ? 1 : 60);
 }
@@ -102,6 +106,7 @@ static void look_for_new(ft_work *work)
 {
     ft_server *s = (ft_server *)(void *)((char *)work - offsetof(ft_server, look));
     ft_federation_refresh(s->federation, tell, s);
+    ft_server_log_state(s, NULL);
     retain(s);
     ft_server_count_removed(s);
     atomic_store(&s->looking, 0);
@@ -159,6 +164,8 @@ static void *clock_loop(void *context)
         const double now = ft_seconds_now();
         ft_peers_check(s, now);
         ft_jobs_tick(s, now);
+        ft_exports_tick(s, now);
+        ft_tasks_tick(s, now);
         if (!atomic_exchange(&s->looking, 1))
             ft_work_push(s, &s->look);
         pthread_mutex_lock(&s->lock);
@@ -309,11 +316,14 @@ static void free_server(ft_server *s)
         pthread_join(s->ticker, NULL);
     for (unsigned i = 0; i < s->worker_count; i++)
         pthread_join(s->workers[i], NULL);
+    if (s->served)
+        ft_server_log_state(s, "stop");
     ft_scheduler_free(s->scheduler);
     ft_store_close(s->store);
     ft_keyring_close(&s->keys);
     ft_chat_template_close(s->chat);
     json_decref(s->ready_checks);
+    ft_tasks_destroy(&s->tasks);
     ft_metrics_destroy(&s->metrics);
     pthread_mutex_destroy(&s->jobs_lock);
     pthread_mutex_destroy(&s->ready_lock);
@@ -339,6 +349,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
         s->options = *o;
     s->last = &s->first;
     ft_metrics_init(&s->metrics);
+    ft_tasks_init(&s->tasks);
     ft_server_count_removed(s);
     s->look.run = look_for_new;
     pthread_condattr_t monotonic;
@@ -352,6 +363,9 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     pthread_cond_init(&s->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     ft_code rc = open_parts(s, st);
+    s->served = !rc && s->store;
+    if (s->served)
+        ft_server_log_state(s, "start");
     if (!rc)
         rc = start_threads(s, st);
     if (!rc && s->model && s->store && s->keys.signer)
@@ -382,6 +396,7 @@ void ft_server_stop(ft_server *s, unsigned grace_seconds)
     pthread_mutex_unlock(&s->lock);
     s->cancel = 1;
     ft_jobs_abort(s);
+    ft_exports_abort(s);
     /* Every suspended connection has to be resumed before the daemon may stop; what
      * still runs now ends at its next step. */
     pthread_mutex_lock(&s->lock);

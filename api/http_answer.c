@@ -119,15 +119,15 @@ json_t *ft_openai_error(unsigned status, const char *code, const char *param, js
     return json_pack("{s:o}", "error", e);
 }
 
-static int is_post(const ft_request *q)
+int ft_request_has_body(const ft_request *q)
 {
-    return !strcmp(q->method, "POST");
+    return !strcmp(q->method, "POST") || !strcmp(q->method, "PUT");
 }
 
 /* Where the other side's validation says that a field stands. */
 static const char *place_of(const ft_request *q, const char *param)
 {
-    return is_post(q) ? "body" : !strcmp(param, "document_index") ? "path" : "query";
+    return ft_request_has_body(q) ? "body" : !strcmp(param, "document_index") ? "path" : "query";
 }
 
 /* RFC 9457. A field of the body that is at fault is pointed at by a JSON Pointer in
@@ -147,7 +147,7 @@ static json_t *problem(const ft_request *q, unsigned status, const char *name, c
     if (p && param) {
         json_t *one = q->face == FT_FACE_ATTRIBUTION ? json_pack("{s:[s,s],s:o,s:s}", "loc", place_of(q, param), param,
                                                                  "msg", printable(message), "type", "value_error")
-                      : is_post(q)
+                      : ft_request_has_body(q)
                           ? json_pack("{s:o,s:o}", "detail", printable(message), "pointer", json_sprintf("#/%s", param))
                           : json_pack("{s:o,s:s}", "detail", printable(message), "parameter", param);
         (void)json_object_set_new(p, "errors", json_pack("[o]", one));
@@ -184,7 +184,7 @@ void ft_refuse_with(ft_request *q, unsigned status, const char *name, const char
         }
         break;
     case FT_FACE_OWN:
-        if (status == 400 && param && is_post(q)) { /* good JSON, a wrong field */
+        if (status == 400 && param && ft_request_has_body(q)) { /* good JSON, a wrong field */
             status = 422;
             name = name ? name : "invalid-field";
         }

@@ -222,7 +222,7 @@ static void check_head(ft_request *q)
                   "there is nothing at %s; docs/http.md lists the routes", q->path);
     } else if (s->draining && !(q->route->flags & FT_ROUTE_ALWAYS)) {
         ft_refuse(q, 503, "overloaded", NULL, "the server is shutting down");
-    } else if (!strcmp(q->route->method, "POST") && !is_json_type(ft_request_header(q, "Content-Type"))) {
+    } else if (ft_request_has_body(q) && !is_json_type(ft_request_header(q, "Content-Type"))) {
         ft_refuse(q, 415, q->face == FT_FACE_OWN ? "unsupported-media-type" : NULL, NULL,
                   "the body must be JSON, sent with Content-Type: application/json");
     }
@@ -278,7 +278,7 @@ static void parse_body(ft_request *q)
 
 static void run_route(ft_request *q)
 {
-    if (!strcmp(q->route->method, "POST"))
+    if (ft_request_has_body(q))
         parse_body(q);
     if (!q->answered)
         q->route->run(q);

@@ -91,6 +91,12 @@ int ft_stream_stalled(ft_stream *s, double now, double seconds);
 /* What was written is delivered, then the answer ends. `broken` cuts the
  * connection instead, so that the client cannot take it for complete. */
 void ft_stream_end(ft_stream *s, int broken);
+/* One more header after the body, where it has not ended yet; `name` is a literal. At most three. */
+void ft_stream_trailer(ft_stream *s, const char *name, const char *value);
+/* Pushes `writer` once, as soon as no more than FT_STREAM_ROOM bytes wait, or the answer has ended or been left by its
+ * client: who writes much stops there instead of holding a worker, and goes on then. One at a time. */
+enum { FT_STREAM_ROOM = 256 << 10 };
+void ft_stream_when_room(ft_stream *s, ft_server *server, ft_work *writer);
 void ft_stream_release(ft_stream *s);
 
 /* --- Requests and answers ------------------------------------------------------ */
@@ -155,6 +161,7 @@ const ft_trace_scope *ft_request_scope(ft_request *q);
 /* The answer stands: the connection goes on, and q is no longer ours. */
 void ft_request_done(ft_request *q);
 
+int ft_request_has_body(const ft_request *q); /* POST and PUT: JSON */
 const char *ft_request_header(const ft_request *q, const char *name); /* NULL: absent */
 const char *ft_request_query(const ft_request *q, const char *name);  /* of the URL, decoded; NULL: absent */
 /* An integer of the URL; 0 after refusing the request, which a wrong one brings. */
@@ -162,7 +169,16 @@ int ft_request_query_int(ft_request *q, const char *name, int64_t low, int64_t h
 
 /* --- The server ------------------------------------------------------------------ */
 
-typedef struct ft_job ft_job; /* one completion request at work (completion_job.c) */
+typedef struct ft_job ft_job;       /* one completion request at work (completion_job.c) */
+typedef struct ft_export ft_export; /* one export on its way out (route_export.c) */
+typedef struct ft_task ft_task;     /* one takedown (erasure_jobs.c) */
+typedef struct ft_tasks {
+    pthread_mutex_t lock;
+    ft_task *first, *running, *queue;
+} ft_tasks;
+void ft_tasks_init(ft_tasks *all);
+void ft_tasks_destroy(ft_tasks *all);
+void ft_tasks_tick(ft_server *s, double now);
 
 typedef enum ft_peer_state {
     FT_PEER_IDLE,    /* no request has begun */
@@ -204,7 +220,7 @@ struct ft_server {
     ft_work *first, **last;
     pthread_t workers[FT_WORKERS], ticker;
     unsigned worker_count;
-    int ticker_runs, stopping;
+    int ticker_runs, stopping, served;
     atomic_int draining;
     size_t active;       /* requests that wait for an answer, or for the rest of one */
     size_t suspended;    /* of them: with a worker or a job */
@@ -214,13 +230,17 @@ struct ft_server {
     size_t job_count;
 
     ft_metrics metrics;
+    ft_tasks tasks;
 
     ft_work look; /* for new indexes, by the clock: also while nobody asks */
     atomic_int looking;
     double retain_at; /* when the store is next looked through for what is too old; of whoever is `looking` */
+    atomic_int retain_now;     /* what is kept was ordered anew */
+    ft_digest state;           /* of what was last logged as active; of whoever is `looking` */
 
-    pthread_mutex_t jobs_lock; /* of the list; taken before a job's own lock */
+    pthread_mutex_t jobs_lock; /* of both lists; taken before a job's own lock */
     ft_job *jobs;
+    ft_export *exports;
 
     pthread_mutex_t matcher_lock; /* of the matcher, until it is there */
     struct ft_text_matcher *matcher;
@@ -239,6 +259,9 @@ void ft_server_digest_later(ft_server *s); /* reads the model's digests, on a wo
 double ft_seconds_now(void);                      /* monotonic */
 void ft_time_text(int64_t seconds, char out[24]); /* RFC 3339, UTC */
 void ft_server_log(ft_server *s, const char *fmt, ...) FT_PRINTF(2, 3);
+/* Writes into the store's log what is active (experts, opt-outs, indexes, rules), where that is other than what was
+ * written last; with `because` ("start", "stop") in any case. */
+void ft_server_log_state(ft_server *s, const char *because);
 /* The owners' indexes, looked at anew; what is new, or bad, goes to the log. For work
  * that is no request's handler; the caller releases. */
 ft_snapshot *ft_server_snapshot(ft_server *s);
@@ -259,5 +282,8 @@ void ft_peers_check(ft_server *s, double now); /* cuts connections that let us w
 /* The jobs' side of the clock: pings, deadlines, clients gone. */
 void ft_jobs_tick(ft_server *s, double now);
 void ft_jobs_abort(ft_server *s);
+/* The same for exports. */
+void ft_exports_tick(ft_server *s, double now);
+void ft_exports_abort(ft_server *s);
 
 #endif

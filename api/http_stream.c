@@ -3,6 +3,7 @@
 #include "api/http_internal.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -43,6 +44,15 @@ struct ft_stream {
     int ended, broken;
     struct MHD_Connection *connection; /* known from the answer on */
     int suspended;
+    int left;        /* the connection is done with the answer */
+    ft_work *writer; /* goes on when there is room; NULL: nobody waits for it */
+    ft_server *server;
+    struct {
+        const char *name;
+        char value[FT_TRACE_ID];
+    } trailers[3];
+    unsigned trailer_count;
+    struct MHD_Response *response; /* while the connection has it */
     atomic_int references;
 };
 
@@ -75,6 +85,27 @@ static void wake(ft_stream *s)
     }
 }
 
+/* With the lock held: whoever waits for room goes on, when there is some or will never be. */
+static void wake_writer(ft_stream *s)
+{
+    ft_work *writer = s->writer;
+    if (!writer || (s->waiting.size - s->read > FT_STREAM_ROOM && !s->left && !s->ended))
+        return;
+    s->writer = NULL;
+    ft_work_push(s->server, writer);
+}
+
+void ft_stream_when_room(ft_stream *s, ft_server *server, ft_work *writer)
+{
+    atomic_fetch_add(&s->references, 1); /* the writer may be done, and gone with its own, before we are */
+    pthread_mutex_lock(&s->lock);
+    s->server = server;
+    s->writer = writer;
+    wake_writer(s);
+    pthread_mutex_unlock(&s->lock);
+    ft_stream_release(s);
+}
+
 ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st)
 {
     pthread_mutex_lock(&s->lock);
@@ -96,6 +127,16 @@ ft_code ft_stream_write(ft_stream *s, const char *bytes, size_t n, ft_status *st
     return rc;
 }
 
+void ft_stream_trailer(ft_stream *s, const char *name, const char *value)
+{
+    pthread_mutex_lock(&s->lock);
+    if (*value && s->trailer_count < sizeof(s->trailers) / sizeof(*s->trailers)) {
+        s->trailers[s->trailer_count].name = name;
+        snprintf(s->trailers[s->trailer_count++].value, FT_TRACE_ID, "%s", value);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 int ft_stream_stalled(ft_stream *s, double now, double seconds)
 {
     pthread_mutex_lock(&s->lock);
@@ -110,6 +151,7 @@ void ft_stream_end(ft_stream *s, int broken)
     s->ended = 1;
     s->broken |= broken;
     wake(s);
+    wake_writer(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -130,7 +172,11 @@ static ssize_t read_stream(void *context, uint64_t at, char *to, size_t room)
             ft_buffer_reset(&s->waiting);
             s->read = 0;
         }
+        wake_writer(s);
     } else if (s->ended) {
+        for (unsigned i = 0; i < s->trailer_count; i++) /* libmicrohttpd reads them when the body has ended */
+            (void)MHD_add_response_footer(s->response, s->trailers[i].name, s->trailers[i].value);
+        s->trailer_count = 0;
         got = s->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     } else {
         s->suspended = 1;
@@ -142,7 +188,12 @@ static ssize_t read_stream(void *context, uint64_t at, char *to, size_t room)
 
 static void forget_stream(void *context)
 {
-    ft_stream_release(context);
+    ft_stream *s = context;
+    pthread_mutex_lock(&s->lock);
+    s->left = 1;
+    wake_writer(s);
+    pthread_mutex_unlock(&s->lock);
+    ft_stream_release(s);
 }
 
 void ft_answer_stream(ft_request *q, const char *type, ft_stream *stream)
@@ -158,6 +209,7 @@ void ft_answer_stream(ft_request *q, const char *type, ft_stream *stream)
         ft_stream_release(stream);
         return;
     }
+    stream->response = q->response;
     ft_answer_header(q, "Content-Type", type);
     ft_answer_header(q, "Cache-Control", "no-cache");
     ft_answer_header(q, "X-Accel-Buffering", "no");

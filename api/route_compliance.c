@@ -17,20 +17,6 @@ typedef struct question {
     int by_span; /* CSV has a line for each span */
 } question;
 
-static json_t *names_of(const json_t *documents)
-{
-    json_t *list = json_array();
-    const json_t *v;
-    size_t i;
-    json_array_foreach(documents, i, v)
-    {
-        const char *owner = json_string_value(json_object_get(v, "owner"));
-        const char *id = json_string_value(json_object_get(v, "id"));
-        (void)json_array_append_new(list, json_sprintf("%s/%s", owner ? owner : "", id ? id : ""));
-    }
-    return list;
-}
-
 /* One line a span, with its output's id, time and key. */
 static json_t *lines_by_span(const json_t *rows)
 {
@@ -48,7 +34,7 @@ static json_t *lines_by_span(const json_t *rows)
             (void)json_object_set_new(line, "tokens",
                                       json_integer(json_integer_value(json_object_get(span, "end")) -
                                                    json_integer_value(json_object_get(span, "start"))));
-            (void)json_object_set_new(line, "documents", names_of(json_object_get(span, "documents")));
+            (void)json_object_set_new(line, "documents", ft_csv_documents(json_object_get(span, "documents")));
             (void)json_array_append_new(lines, line);
         }
     }
@@ -119,10 +105,8 @@ void ft_route_outputs(ft_request *q)
                                           "tokens", "prompt_tokens", "spans", "without", NULL};
     static const question ask = {"compliance.outputs", NULL, columns, 0};
     ft_store_filter filter;
-    if (!ft_needs_store(q) || !ft_filter_read(q, &filter))
-        return;
-    filter.without = ft_request_query(q, "without");
-    answer_question(q, &ask, &filter);
+    if (ft_needs_store(q) && ft_filter_read(q, &filter))
+        answer_question(q, &ask, &filter);
 }
 
 static ft_code keep_spans(ft_request *q, json_t *row, const ft_store_filter *filter, ft_status *st)
@@ -202,9 +186,39 @@ void ft_route_optouts_proved(ft_request *q)
 
 /* --- Usage ------------------------------------------------------------------------------------------------- */
 
+/* The report as lines, `kind` says of what: all outputs, those with the owner's spans, verdicts, documents. */
+static json_t *lines_of_usage(const json_t *report)
+{
+    json_t *lines = json_array();
+    const json_t *share = json_object_get(json_object_get(report, "routing"), "share"), *one;
+    const char *name;
+    json_t *n;
+    size_t i;
+    (void)json_array_append_new(
+        lines, json_pack("{s:s,s:O}", "kind", "outputs", "outputs", json_object_get(report, "outputs")));
+    (void)json_array_append_new(
+        lines, json_pack("{s:s,s:O}", "kind", "opted_out", "outputs", json_object_get(report, "opted_out")));
+    (void)json_array_append_new(
+        lines, json_pack("{s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "kind", "owner", "id", json_object_get(report, "owner"),
+                         "outputs", json_object_get(report, "outputs_with_spans"), "spans",
+                         json_object_get(report, "spans"), "tokens", json_object_get(report, "tokens"), "longest",
+                         json_object_get(report, "longest"), "share", share));
+    json_object_foreach(json_object_get(report, "verdicts"), name, n)
+    {
+        (void)json_array_append_new(lines, json_pack("{s:s,s:s,s:O}", "kind", "verdict", "id", name, "spans", n));
+    }
+    json_array_foreach(json_object_get(report, "documents"), i, one)
+    {
+        json_t *line = json_pack("{s:s}", "kind", "document");
+        (void)json_object_update(line, (json_t *)(uintptr_t)one);
+        (void)json_array_append_new(lines, line);
+    }
+    return lines;
+}
+
 void ft_route_usage(ft_request *q)
 {
-    static const char *const columns[] = {"id", "spans", "outputs", "longest", NULL};
+    static const char *const columns[] = {"kind", "id", "outputs", "spans", "tokens", "longest", "share", NULL};
     ft_store_filter filter;
     ft_status st = {0};
     json_t *report = NULL;
@@ -218,10 +232,13 @@ void ft_route_usage(ft_request *q)
         ft_refuse_status(q, NULL, &st);
         return;
     }
-    if (csv)
-        ft_answer_csv(q, columns, json_object_get(report, "documents"));
-    else
-        ft_answer_json(q, 200, json_incref(report));
+    if (!csv) {
+        ft_answer_json(q, 200, report);
+        return;
+    }
+    json_t *lines = lines_of_usage(report);
+    ft_answer_csv(q, columns, lines);
+    json_decref(lines);
     json_decref(report);
 }
 
@@ -251,20 +268,11 @@ void ft_route_access(ft_request *q)
         return;
     }
     const size_t n = json_array_size(lines);
-    const json_int_t last =
-        next ? (json_int_t)next - 1 : json_integer_value(json_object_get(json_array_get(lines, n - 1), "seq"));
-    if (csv) {
-        char text[32];
-        snprintf(text, sizeof(text), "%lld", (long long)last);
-        ft_answer_header(q, "X-Has-More", next ? "true" : "false");
-        ft_answer_header(q, "X-Last-Id", text);
-        ft_answer_csv(q, columns, lines);
-    } else {
-        ft_answer_json(
-            q, 200,
-            json_pack("{s:s,s:O,s:I,s:b}", "object", "list", "data", lines, "last_seq", last, "has_more", next != 0));
-    }
-    json_decref(lines);
+    ft_answer_lines(q, csv ? columns : NULL, lines,
+                    next ? next - 1
+                    : n  ? (uint64_t)json_integer_value(json_object_get(json_array_get(lines, n - 1), "seq"))
+                         : (uint64_t)after,
+                    next != 0);
 }
 
 void ft_route_store_verify(ft_request *q)

@@ -1,5 +1,5 @@
 /* /v1/keys, /v1/traces/{id}/receipt and its salts. */
-#include "api/routes_internal.h"
+#include "api/compliance_internal.h"
 #include "tracer/ft_receipt.h"
 
 #include <sodium.h>
@@ -12,15 +12,13 @@ void ft_route_keys(ft_request *q)
     ft_answer_json(q, 200, ft_keyring_json(&q->server->keys));
 }
 
-/* The trace that the path names; NULL after refusing. */
-static json_t *stored_trace(ft_request *q)
+/* The trace that the path names, after the question was logged; NULL after refusing. */
+static json_t *stored_trace(ft_request *q, const char *what)
 {
     json_t *trace = NULL;
     ft_status st = {0};
-    if (!q->server->store) {
-        ft_refuse(q, 404, "no-store", NULL, "this server keeps no traces: its federation names no store");
+    if (!ft_needs_store(q) || !ft_log_request(q, what))
         return NULL;
-    }
     const ft_code rc = ft_store_get(q->server->store, q->segment[0], &trace, &st);
     if (rc == FT_ERR_ARG || rc == FT_ERR_NOT_FOUND)
         ft_refuse(q, 404, "not-found", NULL, "there is no trace '%s'", q->segment[0]);
@@ -86,7 +84,7 @@ void ft_route_receipt(ft_request *q)
                   "makes one)");
         return;
     }
-    json_t *trace = stored_trace(q);
+    json_t *trace = stored_trace(q, "receipt.read");
     if (!trace)
         return;
     const ft_code rc = ft_server_receipt(q->server, trace, prompt && !strcmp(prompt, "hidden"), &envelope, &st);
@@ -109,7 +107,7 @@ void ft_route_receipt_salt(ft_request *q)
         ft_refuse(q, 404, "not-found", "owner", "there is no owner '%.80s'", owner);
         return;
     }
-    json_t *trace = stored_trace(q);
+    json_t *trace = stored_trace(q, "receipt.salt");
     if (!trace)
         return;
     if (ft_store_secret(q->server->store, secret, &st) != FT_OK) {

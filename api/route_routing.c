@@ -26,8 +26,8 @@ static ft_code npy(ft_buffer *out, const ft_routing *r, const float *dense, ft_s
     return rc;
 }
 
-/* One line a token: {"token": t, "weights": [layers][experts]}. */
-static ft_code jsonl(ft_buffer *out, const ft_routing *r, const float *dense, ft_status *st)
+/* One line a token: {"token": t, "weights": [layers][experts]}, or "probabilities". */
+static ft_code jsonl(ft_buffer *out, const ft_routing *r, int probabilities, const float *dense, ft_status *st)
 {
     ft_code rc = FT_OK;
     for (size_t t = 0; !rc && t < r->tokens; t++) {
@@ -38,7 +38,8 @@ static ft_code jsonl(ft_buffer *out, const ft_routing *r, const float *dense, ft
                 (void)json_array_append_new(row, json_real((double)dense[(t * r->layers + l) * r->experts + e]));
             (void)json_array_append_new(layers, row);
         }
-        json_t *line = json_pack("{s:I,s:o}", "token", (json_int_t)t, "weights", layers);
+        json_t *line =
+            json_pack("{s:I,s:o}", "token", (json_int_t)t, probabilities ? "probabilities" : "weights", layers);
         rc = line ? ft_json_write(line, out, st) : ft_fail(st, FT_ERR_MEM, "out of memory");
         if (!rc)
             rc = ft_buffer_append(out, "\n", 1, st);
@@ -47,35 +48,122 @@ static ft_code jsonl(ft_buffer *out, const ft_routing *r, const float *dense, ft
     return rc;
 }
 
+/* Who owns each expert, out of the trace itself: the federation may name others by now. */
+static ft_code expert_owners(ft_store *s, const char *id, json_t **experts, ft_status *st)
+{
+    json_t *trace = NULL;
+    ft_buffer text = {0};
+    *experts = NULL;
+    ft_code rc = ft_store_get_text(s, id, &text, st);
+    if (!rc)
+        rc = ft_json_parse(&trace, text.data, text.size, id, st);
+    if (!rc)
+        *experts = json_incref(json_object_get(trace, "experts"));
+    json_decref(trace);
+    ft_buffer_release(&text);
+    return rc;
+}
+
+/* A line for each chosen expert of each place. */
+static ft_code csv(ft_buffer *out, const ft_routing *r, const json_t *experts, ft_status *st)
+{
+    static const char *const names[] = {"token", "layer", "k", "expert", "owner", "weight", NULL};
+    ft_buffer owners[FT_MAX_EXPERTS] = {{0}};
+    ft_code rc = ft_csv_head(out, names, st);
+    for (size_t e = 0; !rc && e < r->experts && e < FT_MAX_EXPERTS; e++)
+        rc = ft_csv_value(&owners[e], json_object_get(json_array_get(experts, e), "owner"), 1, st);
+    for (size_t p = 0; !rc && p < r->tokens * r->layers; p++)
+        for (size_t k = 0; !rc && k < r->top_k; k++) {
+            const uint8_t e = r->expert_ids[p * r->top_k + k];
+            rc = ft_buffer_printf(out, st, "%zu,%zu,%zu,%u,%s,%.9g\r\n", p / r->layers, p % r->layers, k, (unsigned)e,
+                                  e < r->experts && owners[e].data ? owners[e].data : "",
+                                  (double)r->weights[p * r->top_k + k]);
+        }
+    for (size_t e = 0; e < FT_MAX_EXPERTS; e++)
+        ft_buffer_release(&owners[e]);
+    return rc;
+}
+
+/* The trace's own "routing". */
+static void answer_as_json(ft_request *q)
+{
+    json_t *trace = NULL;
+    ft_status st = {0};
+    if (ft_store_get(q->server->store, q->segment[0], &trace, &st))
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_json(q, 200, json_incref(json_object_get(trace, "routing")));
+    json_decref(trace);
+}
+
+typedef enum routing_form { AS_JSONL, AS_NPY, AS_CSV, AS_JSON } routing_form;
+
+static int read_routing_form(ft_request *q, routing_form *out, int *probabilities)
+{
+    static const char *const names[] = {"jsonl", "npy", "csv", "json"};
+    const char *format = ft_request_query(q, "format"), *values = ft_request_query(q, "values");
+    size_t i = 0;
+    while (format && i < 4 && strcmp(format, names[i]) != 0)
+        i++;
+    if (i == 4)
+        ft_refuse(q, 400, "invalid-parameter", "format", "'format' must be \"jsonl\", \"npy\", \"csv\" or \"json\"");
+    *out = (routing_form)i;
+    *probabilities = values && !strcmp(values, "probabilities");
+    if (values && !*probabilities && strcmp(values, "weights") != 0)
+        ft_refuse(q, 400, "invalid-parameter", "values", "'values' must be \"weights\" or \"probabilities\"");
+    else if (*probabilities && i > AS_NPY)
+        ft_refuse(q, 400, "invalid-parameter", "values", "probabilities come as \"jsonl\" or \"npy\"");
+    return !q->answered;
+}
+
+static ft_code write_routing(ft_request *q, const ft_routing *r, routing_form form, int probabilities, ft_buffer *bytes,
+                             ft_status *st)
+{
+    float *dense = NULL;
+    json_t *experts = NULL;
+    ft_code rc = FT_OK;
+    if (form == AS_CSV) {
+        rc = expert_owners(q->server->store, q->segment[0], &experts, st);
+        if (!rc)
+            rc = csv(bytes, r, experts, st);
+        json_decref(experts);
+        return rc;
+    }
+    if (!probabilities)
+        rc = ft_routing_dense(r, &dense, st);
+    const float *values = probabilities ? r->probs : dense;
+    if (!rc)
+        rc = form == AS_NPY ? npy(bytes, r, values, st) : jsonl(bytes, r, probabilities, values, st);
+    free(dense);
+    return rc;
+}
+
 void ft_route_trace_routing(ft_request *q)
 {
-    const char *format = ft_request_query(q, "format");
+    static const char *const types[] = {"application/x-ndjson", "application/octet-stream",
+                                        "text/csv; charset=utf-8; header=present"};
     ft_stored_routing r = {0};
     ft_status st = {0};
     ft_buffer bytes = {0};
-    float *dense = NULL;
-    if (format && strcmp(format, "npy") != 0 && strcmp(format, "jsonl") != 0) {
-        ft_refuse(q, 400, "invalid-parameter", "format", "'format' must be \"jsonl\" or \"npy\"");
-        return;
-    }
-    if (!ft_needs_store(q) || !ft_log_request(q, "routing.read"))
+    routing_form form;
+    int probabilities;
+    if (!read_routing_form(q, &form, &probabilities) || !ft_needs_store(q) || !ft_log_request(q, "routing.read"))
         return;
     ft_code rc = ft_store_get_routing(q->server->store, q->segment[0], &r, &st);
-    if (rc == FT_ERR_NOT_FOUND) {
+    if (rc == FT_ERR_NOT_FOUND || rc == FT_ERR_ARG) {
         ft_refuse(q, 404, "not-found", NULL, "there is no routing of a trace '%s'", q->segment[0]);
-        return;
+    } else if (!rc && probabilities && !r.view.probs) {
+        ft_refuse(q, 404, "not-found", "values",
+                  "of this trace the weights were kept, not the probabilities (traces: routing: probabilities)");
+    } else if (!rc && form == AS_JSON) {
+        answer_as_json(q);
+    } else {
+        rc = rc ? rc : write_routing(q, &r.view, form, probabilities, &bytes, &st);
+        if (rc)
+            ft_refuse_status(q, NULL, &st);
+        else
+            ft_answer_bytes(q, 200, types[form], bytes.data ? bytes.data : "", bytes.size);
     }
-    const int as_npy = format && !strcmp(format, "npy");
-    if (!rc)
-        rc = ft_routing_dense(&r.view, &dense, &st);
-    if (!rc)
-        rc = as_npy ? npy(&bytes, &r.view, dense, &st) : jsonl(&bytes, &r.view, dense, &st);
-    if (rc)
-        ft_refuse_status(q, NULL, &st);
-    else
-        ft_answer_bytes(q, 200, as_npy ? "application/octet-stream" : "application/x-ndjson",
-                        bytes.data ? bytes.data : "", bytes.size);
-    free(dense);
     ft_buffer_release(&bytes);
     ft_stored_routing_release(&r);
 }

@@ -1,8 +1,10 @@
 /* /v1/takedowns: documents out of an owner's indexes and out of stored outputs, with a certificate. */
 #include "api/compliance_internal.h"
+#include "api/erasure_jobs.h"
 #include "tracer/ft_dsse.h"
-#include "tracer/ft_erasure.h"
+#include "tracer/ft_retention.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,21 +29,25 @@ static const char **read_ids(const json_t *body, size_t *n, ft_status *why)
     return ids;
 }
 
-/* A takedown that was asked for and did not come about: who asked, for what, and why not. "takedown" itself stands for
- * certificates. What is said to the caller is not changed when the line cannot be written. */
-static void log_failure(ft_request *q, const ft_status *why)
+void ft_log_failed_takedown(ft_server *s, const char *key, const char *request_id, const char *path, const json_t *body,
+                            const ft_status *why)
 {
-    const json_t *owner = json_object_get(q->json, "owner"), *documents = json_object_get(q->json, "documents");
+    const json_t *owner = json_object_get(body, "owner"), *documents = json_object_get(body, "documents");
     json_t *first = json_array();
     for (size_t i = 0; i < json_array_size(documents) && i < MOST_LOGGED; i++)
         (void)json_array_append(first, json_array_get(documents, i));
     ft_status st = {0};
-    if (ft_store_log(q->server->store, q->key, "erasure.failed",
-                     json_pack("{s:s,s:s,s:O?,s:I,s:o,s:s}", "request", q->id, "path", q->path, "owner",
+    if (ft_store_log(s->store, key, "erasure.failed",
+                     json_pack("{s:s,s:s,s:O?,s:I,s:o,s:s}", "request", request_id, "path", path, "owner",
                                json_is_string(owner) ? owner : NULL, "documents",
                                (json_int_t)json_array_size(documents), "first", first, "error", why->msg),
                      &st) != FT_OK)
-        ft_server_log(q->server, "%s: a failed takedown is not in the log: %s", q->id, st.msg);
+        ft_server_log(s, "%s: a failed takedown is not in the log: %s", request_id, st.msg);
+}
+
+static void log_failure(ft_request *q, const ft_status *why)
+{
+    ft_log_failed_takedown(q->server, q->key, q->id, q->path, q->json, why);
 }
 
 /* 0 after refusing. */
@@ -85,83 +91,264 @@ static int read_order(ft_request *q, ft_erasure *e)
     return !rc;
 }
 
+/* --- Asked twice ------------------------------------------------------------------------------------------------ */
+
+/* What a key was first used for: {"body": digest, "job": id}, a note of the store. */
+typedef struct repeat {
+    char note[90];            /* "": the request has no Idempotency-Key */
+    char body[FT_DIGEST_HEX]; /* of the body with its keys in order */
+} repeat;
+
+/* 0 after refusing. */
+static int read_repeat(ft_request *q, repeat *out)
+{
+    char hex[FT_DIGEST_HEX];
+    const char *key = ft_request_header(q, "Idempotency-Key");
+    memset(out, 0, sizeof(*out));
+    if (!key)
+        return 1;
+    const size_t n = strlen(key);
+    char *body = n >= 1 && n <= 255 ? json_dumps(q->json, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    if (!body) {
+        ft_refuse(q, 400, "invalid-header", NULL, "Idempotency-Key has 1 to 255 characters");
+        return 0;
+    }
+    ft_digest d = ft_digest_of(body, strlen(body));
+    free(body);
+    ft_digest_hex(&d, out->body);
+    ft_hasher h; /* whose key it is counts too */
+    ft_hasher_init(&h);
+    ft_hasher_add(&h, q->key, strlen(q->key) + 1);
+    ft_hasher_add(&h, key, n);
+    d = ft_hasher_end(&h);
+    ft_digest_hex(&d, hex);
+    snprintf(out->note, sizeof(out->note), "idempotency:%s", hex);
+    return 1;
+}
+
+static ft_code keep_repeat(ft_store *s, const repeat *r, const char *job, ft_status *st)
+{
+    ft_buffer text = {0};
+    json_t *v = json_pack("{s:s,s:s}", "body", r->body, "job", job);
+    ft_code rc = v ? ft_json_write(v, &text, st) : ft_fail(st, FT_ERR_MEM, "out of memory");
+    if (!rc)
+        rc = ft_store_note_put(s, r->note, text.data, text.size, st);
+    json_decref(v);
+    ft_buffer_release(&text);
+    return rc;
+}
+
+/* What came of the job: its certificate, or where to look. 0: it failed, and is done anew. */
+static int answer_again(ft_request *q, json_t *job)
+{
+    const char *state = json_string_value(json_object_get(job, "state")),
+               *result = json_string_value(json_object_get(job, "result"));
+    json_t *line = NULL, *certificate = NULL;
+    if (state && (!strcmp(state, "failed") || !strcmp(state, "cancelled")))
+        return 0;
+    if (result && ft_store_logged(q->server->store, strrchr(result, '/') + 1, &line, NULL) == FT_OK)
+        certificate = json_incref(json_object_get(line, "certificate"));
+    json_decref(line);
+    ft_answer_header(q, "Idempotent-Replayed", "true");
+    if (certificate)
+        ft_answer_certificate(q, certificate);
+    else
+        ft_answer_job(q, json_incref(job));
+    return 1;
+}
+
+/* Whether the request was answered: its key was used before. */
+static int was_asked(ft_request *q, const repeat *r)
+{
+    ft_buffer text = {0};
+    json_t *before = NULL, *job = NULL;
+    ft_status st = {0};
+    if (!r->note[0])
+        return 0;
+    ft_code rc = ft_store_note_get(q->server->store, r->note, &text, &st);
+    if (!rc)
+        rc = ft_json_parse(&before, text.data ? text.data : "", text.size, "note", &st);
+    const char *body = json_string_value(json_object_get(before, "body")),
+               *id = json_string_value(json_object_get(before, "job"));
+    int answered = 0;
+    if (rc && rc != FT_ERR_NOT_FOUND) {
+        ft_refuse_status(q, NULL, &st);
+        answered = 1;
+    } else if (!rc && body && strcmp(body, r->body) != 0) {
+        ft_refuse(q, 409, "idempotency-conflict", NULL, "this Idempotency-Key came with another body before");
+        answered = 1;
+    } else if (!rc && id && ft_task_look(q->server, id, &job, &st) == FT_OK) {
+        answered = answer_again(q, job);
+    }
+    json_decref(job);
+    json_decref(before);
+    ft_buffer_release(&text);
+    return answered;
+}
+
+/* --- Asking ------------------------------------------------------------------------------------------------------ */
+
+/* 0 after refusing. */
+static int is_possible(ft_request *q, const ft_erasure *e)
+{
+    ft_status st = {0};
+    ft_snapshot *now = ft_federation_snapshot(q->server->federation);
+    const int known = ft_trace_owner(ft_snapshot_scope(now), e->owner) != NULL;
+    ft_snapshot_release(now);
+    if (!known) {
+        (void)!ft_fail(&st, FT_ERR_ARG, "there is no owner '%.200s'", e->owner);
+        log_failure(q, &st);
+        ft_refuse(q, 400, NULL, "owner", "%s", st.msg);
+        return 0;
+    }
+    const ft_code rc = ft_retention_permits(q->server->federation, q->server->store, e, &st);
+    if (rc) {
+        log_failure(q, &st);
+        if (rc == FT_ERR_UNSUPPORTED)
+            ft_refuse(q, 409, "retention-conflict", "policy", "%s", st.msg);
+        else
+            ft_refuse_status(q, NULL, &st);
+    }
+    return !rc;
+}
+
+/* RFC 7240: the client does not wait. */
+static int responds_later(const ft_request *q)
+{
+    const char *prefer = ft_request_header(q, "Prefer");
+    return prefer && strstr(prefer, "respond-async");
+}
+
 void ft_route_takedown_new(ft_request *q)
 {
     ft_erasure e;
-    json_t *certificate = NULL;
+    repeat r;
+    json_t *job = NULL;
     ft_status st = {0};
-    char location[80];
-    if (!ft_needs_store(q) || !read_order(q, &e))
+    char id[FT_TRACE_ID];
+    ft_server *s = q->server;
+    if (!ft_needs_store(q) || !read_repeat(q, &r) || !read_order(q, &e))
         return;
-    ft_snapshot *now = ft_federation_snapshot(q->server->federation);
-    const int known = ft_trace_owner(ft_snapshot_scope(now), e.owner) != NULL;
-    ft_snapshot_release(now);
-    if (!known) {
-        free((void *)(uintptr_t)e.documents);
-        (void)!ft_fail(&st, FT_ERR_ARG, "there is no owner '%.200s'", e.owner);
-        log_failure(q, &st);
-        ft_refuse(q, 400, NULL, "owner", "%s", st.msg);
-        return;
+    pthread_mutex_lock(&s->tasks.lock); /* of two with one key, the second finds the first */
+    if (!was_asked(q, &r) && is_possible(q, &e)) {
+        ft_code rc = ft_task_start(q, &e, !responds_later(q), id, &job, &st);
+        if (!rc && r.note[0] && keep_repeat(s->store, &r, id, &st))
+            ft_server_log(s, "%s: the key of a takedown is not kept: %s", q->id, st.msg);
+        if (rc)
+            ft_refuse_status(q, NULL, &st);
+        else if (job)
+            ft_answer_job(q, job);
     }
-    const ft_code rc = ft_erase(q->server->federation, q->server->store, &e, &certificate, &st);
+    pthread_mutex_unlock(&s->tasks.lock);
     free((void *)(uintptr_t)e.documents);
-    if (rc) {
-        log_failure(q, &st);
-        ft_refuse_status(q, NULL, &st);
-        return;
-    }
-    snprintf(location, sizeof(location), "/v1/takedowns/%s", json_string_value(json_object_get(certificate, "id")));
-    ft_answer_header(q, "Location", location);
-    ft_answer_json(q, 201, certificate);
 }
 
-/* Calls for certificates in the log, from line `from` on. */
-static ft_code read_certificates(ft_store *s, uint64_t from, size_t limit, json_t **lines, uint64_t *next,
-                                 ft_status *st)
+/* Certificates in the log, from line `from` on. */
+static ft_code read_certificates(ft_store *s, const ft_log_query *like, uint64_t from, size_t limit, json_t **lines,
+                                 uint64_t *next, ft_status *st)
 {
-    const ft_log_query ask = {.from = from, .prefix = "takedown", .limit = limit};
+    const ft_log_query ask = {.from = from,
+                              .from_ms = like->from_ms,
+                              .to_ms = like->to_ms,
+                              .who = like->who,
+                              .prefix = "takedown",
+                              .limit = limit};
     return ft_store_read_log(s, &ask, lines, next, st);
+}
+
+static int is_about(const json_t *certificate, const ft_store_filter *f)
+{
+    const char *owner = json_string_value(json_object_get(certificate, "owner"));
+    const json_t *one;
+    size_t i;
+    int found = !f->document;
+    json_array_foreach(json_object_get(certificate, "documents"), i, one)
+    {
+        const char *id = json_string_value(json_object_get(one, "id"));
+        found = found || (id && !strcmp(id, f->document));
+    }
+    return found && (!f->owner || (owner && !strcmp(owner, f->owner)));
+}
+
+/* For CSV: documents by name, outputs by number, and who asked. */
+static json_t *flat_certificate(const json_t *line)
+{
+    json_t *flat = json_copy(json_object_get(line, "certificate")), *names = json_array();
+    const json_t *one;
+    size_t i;
+    json_array_foreach(json_object_get(flat, "documents"), i, one)
+    {
+        (void)json_array_append(names, json_object_get(one, "id"));
+    }
+    (void)json_object_set_new(flat, "outputs",
+                              json_integer((json_int_t)json_array_size(json_object_get(flat, "outputs"))));
+    (void)json_object_set_new(flat, "documents", names);
+    (void)json_object_set(flat, "who", json_object_get(line, "who"));
+    return flat;
+}
+
+/* Appends what fits until there are `limit`; *from is the line to go on with, 0 at the end, *last the last taken. */
+static ft_code list_certificates(ft_store *s, const ft_store_filter *f, size_t limit, int csv, json_t *list,
+                                 uint64_t *from, uint64_t *last, ft_status *st)
+{
+    const ft_log_query like = {.from_ms = f->from_ms, .to_ms = f->to_ms, .who = f->key};
+    ft_code rc = FT_OK;
+    while (!rc && *from && json_array_size(list) < limit) {
+        json_t *lines = NULL;
+        const json_t *line;
+        size_t i;
+        rc = read_certificates(s, &like, *from, limit - json_array_size(list), &lines, from, st);
+        json_array_foreach(lines, i, line)
+        {
+            *last = (uint64_t)json_integer_value(json_object_get(line, "seq"));
+            if (is_about(json_object_get(line, "certificate"), f))
+                (void)json_array_append_new(list, csv ? flat_certificate(line)
+                                                      : json_incref(json_object_get(line, "certificate")));
+        }
+        json_decref(lines);
+    }
+    return rc;
 }
 
 void ft_route_takedowns(ft_request *q)
 {
+    static const char *const columns[] = {"id",       "owner",  "documents", "who",     "reason", "policy", "accepted",
+                                          "hidden", "redacted",  "erased", "outputs", NULL};
     int64_t limit = 20, after = 0;
-    json_t *lines = NULL, *list = json_array();
-    const json_t *line;
-    uint64_t next = 0;
-    size_t i;
+    ft_store_filter filter;
     ft_status st = {0};
-    if (!ft_needs_store(q) || !ft_request_query_int(q, "limit", 1, 100, &limit) ||
-        !ft_request_query_int(q, "after", 0, INT64_MAX - 1, &after)) {
-        json_decref(list);
+    int csv;
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || !ft_request_query_int(q, "limit", 1, 100, &limit) ||
+        !ft_request_query_int(q, "after", 0, INT64_MAX - 1, &after) || !ft_format_read(q, &csv) ||
+        !ft_log_request(q, "erasure.list"))
         return;
-    }
-    if (read_certificates(q->server->store, (uint64_t)after + 1, (size_t)limit, &lines, &next, &st)) {
+    json_t *list = json_array();
+    uint64_t from = (uint64_t)after + 1, last = (uint64_t)after;
+    if (list_certificates(q->server->store, &filter, (size_t)limit, csv, list, &from, &last, &st)) {
         json_decref(list);
         ft_refuse_status(q, NULL, &st);
         return;
     }
-    json_array_foreach(lines, i, line)
-    {
-        (void)json_array_append(list, json_object_get(line, "certificate"));
-    }
-    json_decref(lines);
-    ft_answer_json(q, 200,
-                   json_pack("{s:s,s:o,s:I,s:b}", "object", "list", "data", list, "last_seq",
-                             (json_int_t)(next ? next - 1 : 0), "has_more", next != 0));
+    ft_answer_lines(q, csv ? columns : NULL, list, from ? from - 1 : last, from != 0);
 }
 
-/* New reference; NULL after refusing. */
-static json_t *find_certificate(ft_request *q)
+/* The certificate that the path names, after the question was logged. New reference; NULL after refusing. */
+static json_t *find_certificate(ft_request *q, const char *what)
 {
     json_t *found = NULL;
     ft_status st = {0};
     ft_code rc = FT_OK;
-    for (uint64_t from = 1; !rc && from && !found;) {
+    if (!ft_needs_store(q) || !ft_log_request(q, what))
+        return NULL;
+    json_t *named = NULL;
+    if (ft_store_logged(q->server->store, q->segment[0], &named, NULL) == FT_OK)
+        found = json_incref(json_object_get(named, "certificate"));
+    json_decref(named);
+    for (uint64_t from = 1; !rc && from && !found;) { /* certificates of earlier versions have no name */
         json_t *lines = NULL;
         const json_t *line;
         size_t i;
-        rc = read_certificates(q->server->store, from, 100, &lines, &from, &st);
+        rc = read_certificates(q->server->store, &(ft_log_query){0}, from, 100, &lines, &from, &st);
         json_array_foreach(lines, i, line)
         {
             json_t *c = json_object_get(line, "certificate");
@@ -180,7 +367,7 @@ static json_t *find_certificate(ft_request *q)
 
 void ft_route_takedown(ft_request *q)
 {
-    json_t *c = ft_needs_store(q) ? find_certificate(q) : NULL;
+    json_t *c = find_certificate(q, "erasure.read");
     if (c)
         ft_answer_json(q, 200, c);
 }
@@ -200,7 +387,7 @@ void ft_route_takedown_certificate(ft_request *q)
                   "--signing' makes one)");
         return;
     }
-    json_t *c = find_certificate(q);
+    json_t *c = find_certificate(q, "erasure.certificate");
     if (!c)
         return;
     ft_code rc = ft_json_write(c, &payload, &st);
@@ -217,7 +404,7 @@ void ft_route_takedown_certificate(ft_request *q)
 
 void ft_route_takedown_verify(ft_request *q)
 {
-    json_t *c = ft_needs_store(q) ? find_certificate(q) : NULL, *report = NULL;
+    json_t *c = find_certificate(q, "erasure.verify"), *report = NULL;
     ft_status st = {0};
     if (!c)
         return;

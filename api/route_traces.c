@@ -7,15 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LISTED = 100 };
-
-static int has_store(ft_request *q)
-{
-    if (!q->server->store)
-        ft_refuse(q, 404, "no-store", NULL, "this server keeps no traces: its federation names no store");
-    return q->server->store != NULL;
-}
-
 /* --- Reading --------------------------------------------------------------------------- */
 
 /* ?routing=full keeps "routing"; without it the bulk stays behind. */
@@ -28,7 +19,7 @@ void ft_route_trace(ft_request *q)
         ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' must be \"none\" or \"full\"");
         return;
     }
-    if (!has_store(q) || !ft_log_request(q, "trace.read"))
+    if (!ft_needs_store(q) || !ft_log_request(q, "trace.read"))
         return;
     if (ft_store_get(q->server->store, q->segment[0], &trace, &st) != FT_OK) {
         if (st.code == FT_ERR_ARG || st.code == FT_ERR_NOT_FOUND)
@@ -42,60 +33,43 @@ void ft_route_trace(ft_request *q)
     ft_answer_json(q, 200, trace);
 }
 
-/* What a list shows of a trace. */
-static json_t *summary_of(const json_t *trace)
+/* What a list shows of a trace, out of its row. */
+static json_t *listed(const json_t *row)
 {
-    static const char *const kept[] = {"id", "object", "created", "model", "finish_reason", "without"};
+    static const char *const kept[] = {"id", "object", "created", "key", "model", "finish_reason", "without", "text",
+                                       "tokens"};
     json_t *out = json_object();
     for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
-        (void)json_object_set(out, kept[i], json_object_get(trace, kept[i]));
-    const char *text = json_string_value(json_object_get(json_object_get(trace, "response"), "text"));
-    if (text) { /* its beginning, cut at a character */
-        size_t n = strlen(text) < 200 ? strlen(text) : 200;
-        while (n && ((unsigned char)text[n] & 0xC0) == 0x80)
-            n--;
-        (void)json_object_set_new(out, "text", ft_json_text(text, n));
-    } else {
-        (void)json_object_set_new(out, "text", json_null());
-    }
-    (void)json_object_set_new(out, "tokens",
-                              json_integer((json_int_t)json_array_size(json_object_get(trace, "tokens"))));
-    (void)json_object_set_new(out, "spans", json_integer((json_int_t)json_array_size(json_object_get(trace, "spans"))));
+        (void)json_object_set(out, kept[i], json_object_get(row, kept[i]));
+    (void)json_object_set_new(out, "spans", json_integer((json_int_t)json_array_size(json_object_get(row, "spans"))));
     return out;
 }
 
-/* Newest first; ?limit=, ?after=ID. One more than asked for tells whether more follow. */
 void ft_route_traces(ft_request *q)
 {
-    int64_t limit = 20;
-    char ids[MAX_LISTED + 1][FT_TRACE_ID];
-    size_t n = 0;
+    ft_store_filter filter;
+    ft_store_page page;
+    ft_store_rows rows;
     ft_status st = {0};
-    const char *after = ft_request_query(q, "after");
-    if (!has_store(q) || !ft_request_query_int(q, "limit", 1, MAX_LISTED, &limit))
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || !ft_page_read(q, &page) ||
+        !ft_log_request(q, "trace.list"))
         return;
-    if (after && after[0] && !ft_trace_id_time(after, &(uint64_t){0})) {
-        ft_refuse(q, 400, "invalid-parameter", "after", "'after' must be the id of a trace");
-        return;
-    }
-    ft_code rc = ft_store_list(q->server->store, after ? after : "", (size_t)limit + 1, ids, &n, &st);
-    json_t *list = json_array();
-    const size_t shown = n < (size_t)limit ? n : (size_t)limit;
-    for (size_t i = 0; !rc && i < shown; i++) {
-        json_t *trace = NULL;
-        rc = ft_store_get(q->server->store, ids[i], &trace, &st);
-        if (!rc)
-            (void)json_array_append_new(list, summary_of(trace));
-        json_decref(trace);
-    }
-    if (rc) {
-        json_decref(list);
+    if (ft_store_query(q->server->store, &filter, &page, &rows, &st)) {
         ft_refuse_status(q, NULL, &st);
         return;
     }
+    json_t *list = json_array();
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows.list, i, row)
+    {
+        (void)json_array_append_new(list, listed(row));
+    }
+    json_decref(rows.list);
     ft_answer_json(q, 200,
                    json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id",
-                             shown ? ids[0] : NULL, "last_id", shown ? ids[shown - 1] : NULL, "has_more", n > shown));
+                             rows.first[0] ? rows.first : NULL, "last_id", rows.last[0] ? rows.last : NULL, "has_more",
+                             rows.more));
 }
 
 /* --- Making ------------------------------------------------------------------------------ */
@@ -388,7 +362,7 @@ void ft_route_trace_new(ft_request *q)
     const int sound = read_order(q, &o);
     o.count = o.prompt.count + o.response.count;
     const int pass = (o.routing || o.causal.wanted) && s->scheduler && ft_model_get_config(s->model)->experts > 0;
-    if (!sound || !is_traceable(q, &o) || (o.store && !has_store(q)) || (pass && !fits_context(q, &o))) {
+    if (!sound || !is_traceable(q, &o) || (o.store && !ft_needs_store(q)) || (pass && !fits_context(q, &o))) {
         order_release(&o);
         return;
     }

@@ -27,9 +27,15 @@ ft_handler ft_route_trace_routing, ft_route_routing;
 /* route_compliance.c */
 ft_handler ft_route_outputs, ft_route_verbatim, ft_route_experts_used, ft_route_optouts_proved, ft_route_usage,
     ft_route_access, ft_route_store_verify;
+/* route_export.c */
+ft_handler ft_route_export;
 /* route_takedowns.c */
 ft_handler ft_route_takedown_new, ft_route_takedowns, ft_route_takedown, ft_route_takedown_certificate,
     ft_route_takedown_verify;
+/* route_jobs.c */
+ft_handler ft_route_jobs, ft_route_job, ft_route_job_cancel;
+/* route_state.c */
+ft_handler ft_route_state, ft_route_retention, ft_route_retention_set, ft_route_retention_withdraw;
 /* face_attribution.c, face_documents.c */
 ft_handler ft_route_indexes, ft_route_attribution, ft_route_documents, ft_route_document, ft_route_count;
 /* face_infinigram.c */

@@ -151,8 +151,8 @@ void ft_http_send(int fd, const char *bytes, size_t n)
     }
 }
 
-/* Joins the chunks of a body in place; 1 when the last, empty one came. */
-static int join_chunks(char *body, size_t *size)
+/* Joins the chunks of a body in place; what stands behind the last, empty one when that came, else NULL. */
+static const char *join_chunks(char *body, size_t *size)
 {
     char *from = body, *to = body, *end = body + *size;
     for (;;) {
@@ -162,7 +162,7 @@ static int join_chunks(char *body, size_t *size)
         if (!line || last || line + 2 + n + 2 > end) {
             *size = (size_t)(to - body);
             *to = '\0';
-            return last;
+            return last ? line + 2 : NULL;
         }
         memmove(to, line + 2, n);
         to += n;
@@ -192,9 +192,13 @@ ft_reply ft_http_read(int fd)
         assert_true(r.headers && r.body);
         memcpy(r.body, head_end + 4, r.size);
         const char *declared = ft_reply_header(&r, "Content-Length");
-        if (ft_reply_header(&r, "Transfer-Encoding"))
-            r.complete = join_chunks(r.body, &r.size);
-        else
+        if (ft_reply_header(&r, "Transfer-Encoding")) {
+            const char *trailers = join_chunks(r.body, &r.size);
+            char *head = r.headers;
+            r.complete = trailers != NULL;
+            assert_true(asprintf(&r.headers, "%s\r\n%s", head, trailers ? trailers : "") > 0);
+            free(head);
+        } else
             r.complete = !declared || strtoul(declared, NULL, 10) == r.size;
     }
     ft_buffer_release(&all);

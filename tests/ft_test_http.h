@@ -35,7 +35,7 @@ int close_all(void **state);
 
 typedef struct ft_reply {
     int status;    /* 0: no answer */
-    char *headers; /* status line and headers */
+    char *headers; /* status line and headers, those behind a chunked body included */
     char *body;    /* chunks joined */
     size_t size;
     int complete; /* the body came to its declared end */

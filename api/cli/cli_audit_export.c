@@ -23,7 +23,7 @@ typedef struct exporter {
     int no_routing;
     ft_store_filter filter;
     uint64_t count;
-    ft_buffer text, packed, base64;
+    ft_buffer text, packed;
     /* npy: columns */
     uint32_t *tokens;
     uint64_t *offsets, *times;
@@ -37,71 +37,33 @@ static ft_code system_failed(ft_status *st)
     return ft_fail(st, FT_ERR_IO, "the export could not be written");
 }
 
-/* The stored text as it is, with the packed routing before its last brace. */
+static ft_code write_text(exporter *x, ft_status *st)
+{
+    fwrite(x->text.data, 1, x->text.size, x->out);
+    x->count++;
+    return ferror(x->out) ? system_failed(st) : FT_OK;
+}
+
 static ft_code export_line(void *context, const char *id, json_t *row, ft_status *st)
 {
     exporter *x = context;
     (void)row;
     ft_buffer_reset(&x->text);
-    ft_buffer_reset(&x->packed);
-    ft_code rc = ft_store_get_text(x->s.store, id, &x->text, st);
-    if (rc == FT_ERR_NOT_FOUND)
+    ft_code rc = ft_export_json(x->s.store, id, x->no_routing ? NULL : &x->packed, &x->text, st);
+    if (rc == FT_ERR_NOT_FOUND) /* deleted meanwhile */
         return FT_OK;
-    if (!rc && !x->no_routing) {
-        rc = ft_store_get_packed(x->s.store, id, &x->packed, st);
-        rc = rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
-    }
-    if (rc)
-        return rc;
-    x->text.size--; /* the brace */
-    fwrite(x->text.data, 1, x->text.size, x->out);
-    if (x->packed.size) {
-        const size_t n = sodium_base64_encoded_len(x->packed.size, sodium_base64_VARIANT_ORIGINAL);
-        ft_buffer_reset(&x->base64);
-        rc = ft_buffer_reserve(&x->base64, n, st);
-        if (rc)
-            return rc;
-        sodium_bin2base64(x->base64.data, n, (const unsigned char *)x->packed.data, x->packed.size,
-                          sodium_base64_VARIANT_ORIGINAL);
-        fprintf(x->out, ",\"routing_packed\":\"%s\"", x->base64.data);
-    }
-    fputs("}\n", x->out);
-    x->count++;
-    return ferror(x->out) ? system_failed(st) : FT_OK;
+    if (!rc)
+        rc = ft_buffer_append(&x->text, "\n", 1, st);
+    return rc ? rc : write_text(x, st);
 }
-
-static const char *const csv_columns[] = {"id",  "created", "key",     "model",  "tokens",    "without", "start",
-                                          "end", "count",   "verdict", "owners", "documents", NULL};
 
 static ft_code export_csv(void *context, const char *id, json_t *row, ft_status *st)
 {
     exporter *x = context;
-    const json_t *spans = json_object_get(row, "spans");
-    const size_t n = json_array_size(spans);
-    ft_code rc = FT_OK;
     (void)id;
-    for (size_t i = 0; !rc && (i < n || (i == 0 && !n)); i++) {
-        json_t *line = json_copy(row), *names = json_array();
-        const json_t *span = json_array_get(spans, i), *documents = json_object_get(span, "documents");
-        (void)json_object_update(line, (json_t *)(uintptr_t)span);
-        for (size_t k = 0; k < json_array_size(documents); k++) {
-            const json_t *d = json_array_get(documents, k);
-            const char *owner = json_string_value(json_object_get(d, "owner")),
-                       *name = json_string_value(json_object_get(d, "id"));
-            (void)json_array_append_new(names, json_sprintf("%s/%s", owner ? owner : "", name ? name : ""));
-        }
-        (void)json_object_set_new(line, "documents", names);
-        ft_buffer_reset(&x->text);
-        for (size_t k = 0; !rc && csv_columns[k]; k++)
-            rc = ft_csv_value(&x->text, json_object_get(line, csv_columns[k]), k == 0, st);
-        if (!rc)
-            rc = ft_buffer_append(&x->text, "\r\n", 2, st);
-        if (!rc)
-            fwrite(x->text.data, 1, x->text.size, x->out);
-        json_decref(line);
-    }
-    x->count++;
-    return rc ? rc : ferror(x->out) ? system_failed(st) : FT_OK;
+    ft_buffer_reset(&x->text);
+    const ft_code rc = ft_export_csv(row, &x->text, st);
+    return rc ? rc : write_text(x, st);
 }
 
 /* Columns: response tokens one trace after another, where each trace begins in them, its time, its experts' shares. */
@@ -191,11 +153,13 @@ static ft_code run_export(exporter *x, const char *store, ft_status *st)
     if ((jsonl || csv) && x->path && !(x->out = fopen(x->path, "w")))
         return ft_fail(st, FT_ERR_IO, "%s: cannot be written", x->path);
     if (csv) {
-        for (size_t i = 0; csv_columns[i]; i++)
-            fprintf(x->out, "%s%s", i ? "," : "", csv_columns[i]);
-        fputs("\r\n", x->out);
+        rc = ft_csv_head(&x->text, ft_export_columns, st);
+        if (!rc)
+            fwrite(x->text.data, 1, x->text.size, x->out);
     }
-    rc = ft_store_walk(x->s.store, &x->filter, !jsonl, jsonl ? export_line : csv ? export_csv : export_columns, x, st);
+    if (!rc)
+        rc = ft_store_walk(x->s.store, &x->filter, !jsonl, jsonl ? export_line : csv ? export_csv : export_columns, x,
+                           st);
     if (!rc && jsonl)
         fprintf(x->out, "{\"exported\":%llu}\n", (unsigned long long)x->count);
     if (x->out != stdout && fclose(x->out) != 0 && !rc)
@@ -243,7 +207,6 @@ int cli_audit_export(int argc, char **argv)
     cli_store_close(&x.s);
     ft_buffer_release(&x.text);
     ft_buffer_release(&x.packed);
-    ft_buffer_release(&x.base64);
     free(x.tokens);
     free(x.offsets);
     free(x.times);
