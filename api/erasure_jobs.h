@@ -28,6 +28,10 @@ json_t *ft_tasks_json(ft_server *s); /* of all since the server's start, at most
 /* Stops it at its next step. FT_ERR_ARG: it has ended. */
 FT_CHECKED ft_code ft_task_cancel(ft_server *s, const char *id, json_t **job, ft_status *st);
 
+/* takedown_text.c: puts the ids of the owner's documents in which the body's "text" stands into the body's "documents".
+ * FT_ERR_NOT_FOUND: it stands in none. */
+FT_CHECKED ft_code ft_takedown_find(ft_request *q, const char *owner, size_t most, ft_status *st);
+
 /* 201 and 202; both consume. */
 void ft_answer_certificate(ft_request *q, json_t *certificate);
 void ft_answer_job(ft_request *q, json_t *job);

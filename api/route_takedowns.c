@@ -79,6 +79,11 @@ static int read_order(ft_request *q, ft_erasure *e)
         rc = ft_json_get_bool(q->json, "compact", &e->compact, &st);
     }
     e->min_tokens = (uint32_t)min_tokens;
+    const json_t *text = json_object_get(q->json, "text");
+    if (!rc && text && !json_is_null(text)) {
+        field = "text";
+        rc = ft_takedown_find(q, e->owner, MOST_DOCUMENTS, &st);
+    }
     if (!rc) {
         field = "documents";
         e->documents = read_ids(q->json, &e->document_count, &st);
@@ -221,16 +226,16 @@ static int responds_later(const ft_request *q)
 
 void ft_route_takedown_new(ft_request *q)
 {
-    ft_erasure e;
+    ft_erasure e = {0};
     repeat r;
     json_t *job = NULL;
     ft_status st = {0};
     char id[FT_TRACE_ID];
     ft_server *s = q->server;
-    if (!ft_needs_store(q) || !read_repeat(q, &r) || !read_order(q, &e))
+    if (!ft_needs_store(q) || !read_repeat(q, &r))
         return;
     pthread_mutex_lock(&s->tasks.lock); /* of two with one key, the second finds the first */
-    if (!was_asked(q, &r) && is_possible(q, &e)) {
+    if (!was_asked(q, &r) && read_order(q, &e) && is_possible(q, &e)) {
         ft_code rc = ft_task_start(q, &e, !responds_later(q), id, &job, &st);
         if (!rc && r.note[0] && keep_repeat(s->store, &r, id, &st))
             ft_server_log(s, "%s: the key of a takedown is not kept: %s", q->id, st.msg);

@@ -517,6 +517,32 @@ static void takedowns_are_found_by_owner_document_time_and_key(void **state)
     ft_reply_release(&r);
 }
 
+/* Takes man-2 away. */
+static void what_holds_a_text_is_taken_down_without_naming_it(void **state)
+{
+    (void)state;
+    need_server();
+    static const char by_text[] = "{\"owner\":\"public\",\"text\":\"ther manual pa\"}";
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"public\",\"text\":\"\"}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"public\",\"text\":\"nowhere at all\"}", 404));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns",
+                             "{\"owner\":\"public\",\"text\":\"pages\",\"documents\":[\"man-1\"]}", 422));
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"nobody\",\"text\":\"pages\"}", 422));
+    ft_reply r = ft_http(at, "POST", "/v1/takedowns", "Idempotency-Key: text\r\n", by_text);
+    assert_int_equal(r.status, 201);
+    json_t *c = ft_reply_json(&r);
+    ft_reply_release(&r);
+    assert_int_equal(json_array_size(json_object_get(c, "documents")), 1);
+    assert_string_equal(text_at(json_array_get(json_object_get(c, "documents"), 0), "id"), "man-2");
+    r = ft_http(at, "POST", "/v1/takedowns", "Idempotency-Key: text\r\n", by_text); /* it stands nowhere any more */
+    json_t *again = ft_reply_json(&r);
+    assert_true(json_equal(again, c));
+    json_decref(again);
+    json_decref(c);
+    ft_reply_release(&r);
+    json_decref(ft_http_json(at, "POST", "/v1/takedowns", by_text, 404));
+}
+
 static void every_question_is_in_the_log(void **state)
 {
     (void)state;
@@ -555,6 +581,7 @@ int main(void)
         cmocka_unit_test(a_takedown_may_be_looked_at_later_and_outlives_the_server),
         cmocka_unit_test(the_same_key_gives_the_same_certificate),
         cmocka_unit_test(takedowns_are_found_by_owner_document_time_and_key),
+        cmocka_unit_test(what_holds_a_text_is_taken_down_without_naming_it),
         cmocka_unit_test(every_question_is_in_the_log),
     };
     return cmocka_run_group_tests(tests, open_filled, close_all);
