@@ -54,6 +54,24 @@ function findSpans(tokens) {
   return all.filter((s) => !all.some((o) => o !== s && o.start <= s.start && o.end >= s.end)).sort((a, b) => a.start - b.start);
 }
 
+/* Of three kinds for every owner, and a verdict, by a rule far simpler than docs/attribution.md's. */
+function evidenceOf(span, counts, shares) {
+  const usual = 1 / OWNERS.length;
+  const nats = -7.3 * (span.end - span.start);
+  const evidence = OWNERS.map((owner, expert) => {
+    const share = shares?.[expert];
+    return {
+      owner, expert,
+      verbatim: counts[owner] ? { count: counts[owner], start: span.start, end: span.end, length: span.end - span.start, unigram_logprob_sum: nats } : null,
+      routing: shares && { share, usual, excess: share - usual, ratio: share / usual, layers: Array(LAYERS).fill(share) },
+      causal: counts[owner] ? { logprob: nats / 4, without: nats / 2, loss: -nats / 4, loss_per_token: 7.3 / 4 } : null,
+    };
+  });
+  const holders = OWNERS.filter((owner) => counts[owner]);
+  const verdict = counts.public ? "public" : holders.length > 1 ? "shared" : "verbatim";
+  return { evidence, verdict, verdict_rule: `${verdict}-${holders.length > 1 ? "many" : "one"}`, verdict_owners: holders };
+}
+
 export function trace(text, prompt = "", without = [], parameters = null) {
   const tokens = tokenize(text);
   const promptTokens = tokenize(prompt);
@@ -90,10 +108,11 @@ export function trace(text, prompt = "", without = [], parameters = null) {
       };
     });
     const known = Array.from({ length: span.end - span.start }, (_, i) => written(span.start + i)).filter(Boolean);
+    const shares = known.length ? sharesOf(known) : null;
     return {
       start: span.start, end: span.end, text: tokens.slice(span.start, span.end).join(""), count: span.hits.length,
       unigram_logprob_sum: -7.3 * (span.end - span.start), owners: Object.keys(counts).sort((a, b) => counts[b] - counts[a]),
-      owner_counts: counts, shares: known.length ? sharesOf(known) : null, docs: list,
+      owner_counts: counts, shares, ...evidenceOf(span, counts, shares), sampled: span.hits.length > list.length, docs: list,
     };
   });
   const merged = new Map();

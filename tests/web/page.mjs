@@ -88,6 +88,17 @@ test("a click on a span shows its documents with the match marked", async (page)
   assert.ok(await span.evaluate((node) => node === document.activeElement), "the focus comes back to the span");
 });
 
+test("a span's verdict stands above the evidence for every owner that something speaks for", async (page) => {
+  await trace(page, DEMO.text);
+  const span = page.locator("#response .span").first();
+  const owner = (await span.getAttribute("aria-label")).match(/stands in (\w+)/)[1];
+  await span.click();
+  assert.match(await page.textContent("#panel .verdict strong"), /^(verbatim|influenced|shared|public|none)$/);
+  const line = page.locator(`#panel .evidence li:has-text("${owner}")`).first();
+  assert.match(await line.textContent(), /word for word × [\d,]+/);
+  assert.match(await line.textContent(), /share \d+(\.\d+)?\s?%/);
+});
+
 test("an owner switched off has no share and no token in the heatmap", async (page) => {
   const row = page.locator('#owners li[data-owner="scripture"]');
   const cells = page.locator('#heatmap [data-owner="scripture"]');
