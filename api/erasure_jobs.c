@@ -282,8 +282,9 @@ static ft_task *new_task(ft_request *q, ft_erasure *order)
     ft_task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
+    static const char kind[] = {'j', 'o', 'b', '_'};
     ft_trace_id_new(t->id);
-    memcpy(t->id, "job_", 4);
+    memcpy(t->id, kind, sizeof(kind));
     t->work.run = run_task;
     t->server = q->server;
     t->started = q->started;
