@@ -532,10 +532,7 @@ static void end_job(ft_job *job)
         job->next->link = job->link;
     pthread_mutex_unlock(&s->jobs_lock);
     ft_job_free(job);
-    pthread_mutex_lock(&s->lock);
-    s->job_count--;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
+    ft_job_ends(s);
 }
 
 /* --- The worker's turn ------------------------------------------------------------------ */
@@ -722,9 +719,7 @@ static ft_job *new_job(ft_request *q, ft_completion_request *r)
 static void enlist(ft_job *job)
 {
     ft_server *s = job->server;
-    pthread_mutex_lock(&s->lock);
-    s->job_count++;
-    pthread_mutex_unlock(&s->lock);
+    ft_job_begins(s);
     pthread_mutex_lock(&s->jobs_lock);
     job->next = s->jobs;
     job->link = &s->jobs;

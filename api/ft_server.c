@@ -114,6 +114,21 @@ static void look_for_new(ft_work *work)
 
 /* --- Workers and the clock ------------------------------------------------------- */
 
+void ft_job_begins(ft_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->job_count++;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void ft_job_ends(ft_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->job_count--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
 void ft_work_push(ft_server *s, ft_work *work)
 {
     pthread_mutex_lock(&s->lock);

@@ -62,6 +62,9 @@ typedef struct ft_work {
     void (*run)(struct ft_work *work);
 } ft_work;
 void ft_work_push(ft_server *s, ft_work *work);
+/* Work that outlives its request (a generation, an export): the server's end waits until as many ended as began. */
+void ft_job_begins(ft_server *s);
+void ft_job_ends(ft_server *s);
 
 /* --- The other end of a connection -------------------------------------------- */
 

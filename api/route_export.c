@@ -116,10 +116,7 @@ static void end(ft_export *x, ft_code rc, const ft_status *why)
         x->next->link = x->link;
     pthread_mutex_unlock(&s->jobs_lock);
     export_free(x);
-    pthread_mutex_lock(&s->lock);
-    s->job_count--;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
+    ft_job_ends(s);
 }
 
 static void run_export(ft_work *work)
@@ -243,9 +240,7 @@ static int enlist(ft_export *x)
     pthread_mutex_unlock(&s->jobs_lock);
     if (n == MOST_EXPORTS)
         return 0;
-    pthread_mutex_lock(&s->lock);
-    s->job_count++;
-    pthread_mutex_unlock(&s->lock);
+    ft_job_begins(s);
     return 1;
 }
 

@@ -1,14 +1,13 @@
 /* An auditor with docs/compliance.md and nothing else: exports, what was active when, what is kept, takedowns as jobs. */
 #include "base/ft_file.h"
-#include "tests/ft_test_http.h"
+#include "tests/compliance_fixture.h"
 #include "tests/store_fixture.h"
 
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { OLD = 40, MADE = 4 };
-static char made[MADE][FT_TRACE_ID]; /* of scripture's text; the last two without its expert */
+enum { OLD = 40 };
 static char old[OLD][FT_TRACE_ID];   /* of January 2020 */
 
 /* Some 400 kB each, so that an export of all is more than any socket holds. */
@@ -42,37 +41,13 @@ static int open_filled(void **state)
         return 0;
     fill_store();
     start_server("");
-    for (int i = 0; i < MADE; i++) {
-        char body[2000];
-        snprintf(body, sizeof(body),
-                 "{\"text\":\"%s. \\\"Yes\\\", he said, and no "
-                 "more.\",\"prompt\":\"Speak:\",\"routing\":true,\"store\":true%s}",
-                 ft_test_scripture, i < 2 ? "" : ",\"without\":[\"scripture\"]");
-        json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
-        snprintf(made[i], sizeof(made[i]), "%s", text_at(t, "id"));
-        json_decref(t);
-    }
+    make_traces();
     return 0;
-}
-
-static json_t *get(const char *path, int status)
-{
-    return ft_http_json(at, "GET", path, NULL, status);
 }
 
 static int starts(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
-}
-
-static size_t rows_of(const json_t *list)
-{
-    return json_array_size(json_object_get(list, "data"));
-}
-
-static const json_t *row_at(const json_t *list, size_t i)
-{
-    return json_array_get(json_object_get(list, "data"), i);
 }
 
 static json_int_t number_at(const json_t *v, const char *name)

@@ -1,17 +1,15 @@
 /* What docs/compliance.md promises, asked over HTTP as an auditor would, and of the command line. */
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
-#include "tests/ft_test_http.h"
+#include "tests/compliance_fixture.h"
 #include "tracer/ft_dsse.h"
 #include "tracer/ft_erasure.h"
 #include "tracer/ft_store.h"
 
-static char made[4][FT_TRACE_ID]; /* of scripture's text; the last two without its expert */
-
 static char key_path[1000], certificate_path[200];
 static ft_public_key public_key;
 
-static int make_traces(void **state)
+static int open_signed(void **state)
 {
     (void)state;
     strcpy(key_path, ft_test_path("signing.pem"));
@@ -20,32 +18,8 @@ static int make_traces(void **state)
     if (!ft_test_federation(""))
         return 0;
     start_server("signing_key: signing.pem\n");
-    for (int i = 0; i < 4; i++) {
-        char body[2000];
-        snprintf(body, sizeof(body),
-                 "{\"text\":\"%s. \\\"Yes\\\", he said, and no "
-                 "more.\",\"prompt\":\"Speak:\",\"routing\":true,\"store\":true%s}",
-                 ft_test_scripture, i < 2 ? "" : ",\"without\":[\"scripture\"]");
-        json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
-        snprintf(made[i], sizeof(made[i]), "%s", text_at(t, "id"));
-        json_decref(t);
-    }
+    make_traces();
     return 0;
-}
-
-static json_t *get(const char *path, int status)
-{
-    return ft_http_json(at, "GET", path, NULL, status);
-}
-
-static size_t rows_of(const json_t *list)
-{
-    return json_array_size(json_object_get(list, "data"));
-}
-
-static const json_t *row_at(const json_t *list, size_t i)
-{
-    return json_array_get(json_object_get(list, "data"), i);
 }
 
 static void verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document(void **state)
@@ -410,5 +384,5 @@ int main(void)
         cmocka_unit_test(a_server_without_a_key_signs_no_certificate),
         cmocka_unit_test(the_command_line_erases_and_compacts_what_no_server_holds),
     };
-    return cmocka_run_group_tests(tests, make_traces, close_all);
+    return cmocka_run_group_tests(tests, open_signed, close_all);
 }
