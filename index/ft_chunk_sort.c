@@ -1,6 +1,6 @@
-/* A counting sort by the first symbol; then, within each bucket, as many symbols as fit
- * in 64 bits make one key. Keys are gathered beside the positions and sorted; what is
- * still equal and has not ended is sorted by the next key. Each symbol carries one bit
+/* A counting sort by the first symbol, which goes through the text in order and takes along the next symbols, as
+ * many as fit into 64 bits above the position: such a record is sorted as a number. What is still equal and has not
+ * ended is sorted by the symbols behind, which have to be gathered from all over the text. Each symbol carries one bit
  * more: whether the chunk ends with it. */
 #include "index/ft_chunk_sort.h"
 
@@ -10,54 +10,42 @@
 #include <string.h>
 
 enum {
-    GATHER = 1 << 18, /* chunks that are sorted with their keys beside them */
+    GATHER = 1 << 19, /* records that are sorted at once */
     FEW = 24,         /* sorted by insertion */
     MANY = 1024,      /* sorted by bytes */
     AHEAD = 40,
     REPORT = 1 << 19 /* chunks between two looks at the watch */
 };
 
-typedef struct record {
-    uint64_t key;
-    int32_t at;
-} record;
-
 typedef struct sorter {
     int32_t *order;
     const uint32_t *text;
     int32_t n;
-    unsigned bits, per_key; /* of a symbol with its mark */
-    record *scratch;        /* [2 * gather] */
+    unsigned bits, per_key; /* of a symbol with its mark; symbols of a key */
+    unsigned position_bits; /* of a record, below the key */
+    uint64_t *scratch;      /* [2 * gather] */
     size_t gather;
 } sorter;
 
 /* --- Keys ---------------------------------------------------------------------------- */
 
+static inline uint64_t coded(uint32_t symbol)
+{
+    return ((uint64_t)(symbol & ~FT_CHUNK_MARK) + 1) << 1 | symbol >> 31;
+}
+
 /* The next per_key symbols from `at` on, first one highest; zeros behind the chunk's end.
  * A key's lowest bit or what follows the mark tells whether the chunk ends in it. */
-static uint64_t key_at(const sorter *s, size_t at)
+static inline uint64_t key_at(const sorter *s, size_t at)
 {
     const uint32_t *t = s->text + at;
-    const unsigned bits = s->bits;
-    if (s->per_key == 3 && at + 3 <= (size_t)s->n) {
-        const uint32_t a = t[0], b = t[1], c = t[2];
-        const uint64_t x = ((uint64_t)(a & ~FT_CHUNK_MARK) + 1) << 1 | a >> 31;
-        uint64_t y = ((uint64_t)(b & ~FT_CHUNK_MARK) + 1) << 1 | b >> 31;
-        uint64_t z = ((uint64_t)(c & ~FT_CHUNK_MARK) + 1) << 1 | c >> 31;
-        y = a >> 31 ? 0 : y;
-        z = (a | b) >> 31 ? 0 : z;
-        return (x << bits | y) << bits | z;
-    }
+    if (s->per_key == 2 && at + 2 <= (size_t)s->n)
+        return coded(t[0]) << s->bits | (t[0] >> 31 ? 0 : coded(t[1]));
     uint64_t key = 0;
     unsigned i = 0;
-    for (; i < s->per_key && at + i < (size_t)s->n; i++) {
-        const uint32_t symbol = s->text[at + i];
-        const uint64_t ends = symbol >> 31;
-        key = key << s->bits | ((uint64_t)(symbol & ~FT_CHUNK_MARK) + 1) << 1 | ends;
-        if (ends) {
-            i++;
-            break;
-        }
+    for (int ended = 0; !ended && i < s->per_key && at + i < (size_t)s->n; i++) {
+        key = key << s->bits | coded(t[i]);
+        ended = (int)(t[i] >> 31);
     }
     return i < s->per_key ? key << (s->bits * (s->per_key - i)) : key;
 }
@@ -70,33 +58,48 @@ static int key_ends(const sorter *s, uint64_t key)
     return last == 0 || (last & 1);
 }
 
-/* --- Records ------------------------------------------------------------------------- */
+/* --- Records: a key, and below it the position ------------------------------------------ */
 
-static void sort_few(record *r, size_t n)
+static inline uint64_t record_of(const sorter *s, size_t at, size_t depth)
+{
+    return key_at(s, at + depth) << s->position_bits | at;
+}
+
+static inline uint64_t key_of(const sorter *s, uint64_t record)
+{
+    return record >> s->position_bits;
+}
+
+static inline int32_t position_of(const sorter *s, uint64_t record)
+{
+    return (int32_t)(record & (((uint64_t)1 << s->position_bits) - 1));
+}
+
+static void sort_few(uint64_t *r, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
-        const record v = r[i];
+        const uint64_t v = r[i];
         size_t j = i;
-        for (; j > 0 && r[j - 1].key > v.key; j--)
+        for (; j > 0 && r[j - 1] > v; j--)
             r[j] = r[j - 1];
         r[j] = v;
     }
 }
 
 /* Merge sort from runs of 16: no worst case. */
-static void sort_some(record *r, record *other, size_t n)
+static void sort_some(uint64_t *r, uint64_t *other, size_t n)
 {
     for (size_t i = 0; i < n; i += 16)
         sort_few(r + i, n - i < 16 ? n - i : 16);
-    record *from = r, *to = other;
+    uint64_t *from = r, *to = other;
     for (size_t run = 16; run < n; run *= 2) {
         for (size_t lo = 0; lo < n; lo += 2 * run) {
             const size_t mid = lo + run < n ? lo + run : n, hi = lo + 2 * run < n ? lo + 2 * run : n;
             size_t a = lo, b = mid;
             for (size_t k = lo; k < hi; k++)
-                to[k] = a < mid && (b == hi || from[a].key <= from[b].key) ? from[a++] : from[b++];
+                to[k] = a < mid && (b == hi || from[a] <= from[b]) ? from[a++] : from[b++];
         }
-        record *t = from;
+        uint64_t *t = from;
         from = to;
         to = t;
     }
@@ -104,24 +107,24 @@ static void sort_some(record *r, record *other, size_t n)
         memcpy(r, from, n * sizeof(*r));
 }
 
-/* Byte by byte from the lowest, bytes that never differ left out. */
-static void sort_many(record *r, record *other, size_t n, uint64_t differing)
+/* Byte by byte from the lowest that differs anywhere. */
+static void sort_many(uint64_t *r, uint64_t *other, size_t n, uint64_t differing)
 {
-    record *from = r, *to = other;
-    for (unsigned shift = 0; shift < 64; shift += 8) {
+    uint64_t *from = r, *to = other;
+    for (unsigned shift = (unsigned)__builtin_ctzll(differing); shift < 64 && differing >> shift; shift += 8) {
         if (!(differing >> shift & 255))
             continue;
         size_t at[256] = {0}, sum = 0;
         for (size_t i = 0; i < n; i++)
-            at[from[i].key >> shift & 255]++;
+            at[from[i] >> shift & 255]++;
         for (size_t b = 0; b < 256; b++) {
             const size_t here = at[b];
             at[b] = sum;
             sum += here;
         }
         for (size_t i = 0; i < n; i++)
-            to[at[from[i].key >> shift & 255]++] = from[i];
-        record *t = from;
+            to[at[from[i] >> shift & 255]++] = from[i];
+        uint64_t *t = from;
         from = to;
         to = t;
     }
@@ -129,14 +132,21 @@ static void sort_many(record *r, record *other, size_t n, uint64_t differing)
         memcpy(r, from, n * sizeof(*r));
 }
 
-static void sort_records(record *r, record *other, size_t n, uint64_t differing)
+/* n <= gather, and in the order of positions where keys are equal. */
+static void sort_records(const sorter *s, uint64_t *r, size_t n)
 {
-    if (n <= FEW)
+    uint64_t *other = s->scratch + s->gather, differing = 0;
+    if (n <= FEW) {
         sort_few(r, n);
-    else if (n < MANY)
+    } else if (n < MANY) {
         sort_some(r, other, n);
-    else
-        sort_many(r, other, n, differing);
+    } else {
+        for (size_t i = 1; i < n; i++)
+            differing |= r[i] ^ r[0];
+        differing = differing >> s->position_bits << s->position_bits;
+        if (differing)
+            sort_many(r, other, n, differing);
+    }
 }
 
 /* --- Ranges of `order` ----------------------------------------------------------------- */
@@ -162,20 +172,19 @@ static size_t sort_gathered(sorter *s, size_t lo, size_t hi, size_t depth, size_
 {
     const size_t n = hi - lo;
     int32_t *order = s->order + lo;
-    record *r = s->scratch;
-    uint64_t differing = 0;
+    uint64_t *r = s->scratch;
     for (size_t i = 0; i < n; i++) {
         if (i + AHEAD < n)
             __builtin_prefetch(&s->text[(size_t)order[i + AHEAD] + depth]);
-        r[i] = (record){key_at(s, (size_t)order[i] + depth), order[i]};
-        differing |= r[i].key ^ r[0].key;
+        r[i] = record_of(s, (size_t)order[i], depth);
     }
-    if (differing)
-        sort_records(r, r + s->gather, n, differing);
+    sort_records(s, r, n);
     /* The scratch is used again below: what goes on is kept as a list in place, by marking
      * each later member of a group now. */
-    for (size_t i = 0; i < n; i++)
-        order[i] = i && r[i].key == r[i - 1].key ? ~r[i].at : r[i].at;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t at = position_of(s, r[i]);
+        order[i] = i && key_of(s, r[i]) == key_of(s, r[i - 1]) ? ~at : at;
+    }
     size_t largest = 0, start = lo, end = lo;
     for (size_t from = 0; from < n;) {
         size_t to = from + 1;
@@ -205,15 +214,15 @@ static size_t sort_gathered(sorter *s, size_t lo, size_t hi, size_t depth, size_
 static uint64_t median_key(const sorter *s, size_t lo, size_t hi, size_t depth)
 {
     enum { SAMPLES = 65 };
-    record sample[SAMPLES];
+    uint64_t sample[SAMPLES];
     uint64_t state = lo * 2654435761u + hi;
     for (size_t i = 0; i < SAMPLES; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         const size_t at = lo + (size_t)((state >> 20) % (hi - lo));
-        sample[i].key = key_at(s, (size_t)s->order[at] + depth);
+        sample[i] = key_at(s, (size_t)s->order[at] + depth);
     }
     sort_few(sample, SAMPLES);
-    return sample[SAMPLES / 2].key;
+    return sample[SAMPLES / 2];
 }
 
 /* Splits [lo, hi) in place into keys below, at and above a median. */
@@ -277,8 +286,9 @@ static void sort_range(sorter *s, size_t lo, size_t hi, size_t depth)
 
 /* --- All ------------------------------------------------------------------------------- */
 
-/* The marked positions, by their first symbol; bucket[c] ends c's. */
-static void sort_by_first(const sorter *s, int32_t *bucket, size_t alphabet)
+/* Records of the marked positions, by their first symbol, over all of `order`: there are n / 2 at most. bucket[c]
+ * ends c's. */
+static void sort_by_first(const sorter *s, uint64_t *records, int32_t *bucket, size_t alphabet)
 {
     memset(bucket, 0, alphabet * sizeof(*bucket));
     for (int32_t i = 0; i < s->n; i++)
@@ -292,7 +302,31 @@ static void sort_by_first(const sorter *s, int32_t *bucket, size_t alphabet)
     }
     for (int32_t i = 0; i < s->n; i++)
         if (s->text[i] & FT_CHUNK_MARK)
-            s->order[bucket[s->text[i] & ~FT_CHUNK_MARK]++] = i;
+            records[bucket[s->text[i] & ~FT_CHUNK_MARK]++] = record_of(s, (size_t)i, 1);
+}
+
+/* The records of one first symbol, to positions in order. A position takes half the room of its record: it is written
+ * over one that was read before. */
+static void sort_bucket(sorter *s, uint64_t *records, size_t lo, size_t hi)
+{
+    if (hi - lo > s->gather) {
+        for (size_t i = lo; i < hi; i++)
+            s->order[i] = position_of(s, records[i]);
+        sort_range(s, lo, hi, 1);
+        return;
+    }
+    sort_records(s, records + lo, hi - lo);
+    for (size_t from = lo; from < hi;) {
+        const uint64_t key = key_of(s, records[from]);
+        size_t to = from;
+        for (; to < hi && key_of(s, records[to]) == key; to++)
+            s->order[to] = position_of(s, records[to]);
+        if (key_ends(s, key))
+            settle(s, from, to);
+        else
+            sort_range(s, from, to, 1 + s->per_key);
+        from = to;
+    }
 }
 
 ft_code ft_chunk_sort(int32_t *order, const uint32_t *text, int32_t n, int32_t *bucket, size_t alphabet,
@@ -300,16 +334,18 @@ ft_code ft_chunk_sort(int32_t *order, const uint32_t *text, int32_t n, int32_t *
 {
     sorter s = {.order = order, .text = text, .n = n, .gather = (size_t)n < GATHER ? (size_t)n : GATHER};
     s.bits = 64 - (unsigned)__builtin_clzll(alphabet) + 1; /* 0 is "behind the end" */
-    s.per_key = 64 / s.bits;
+    s.position_bits = 64 - (unsigned)__builtin_clzll((unsigned long long)n);
+    s.per_key = (64 - s.position_bits) / s.bits; /* at least 1: neither has more than 32 bits */
     s.scratch = malloc(2 * s.gather * sizeof(*s.scratch));
     if (!s.scratch)
         return ft_fail(st, FT_ERR_MEM, "suffix sort: out of memory");
-    sort_by_first(&s, bucket, alphabet);
+    uint64_t *records = (uint64_t *)(void *)order;
+    sort_by_first(&s, records, bucket, alphabet);
     ft_code rc = FT_OK;
     size_t lo = 0, told = 0;
     for (size_t c = 0; c < alphabet && !rc; c++) {
         const size_t hi = (size_t)bucket[c];
-        sort_range(&s, lo, hi, 1);
+        sort_bucket(&s, records, lo, hi);
         lo = hi;
         if (watch && hi - told >= REPORT) {
             told = hi;

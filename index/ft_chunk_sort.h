@@ -23,8 +23,8 @@ typedef struct ft_chunk_watch {
 } ft_chunk_watch;
 
 /* order[0..m) receives the m marked positions in the order of their chunks; ~p instead
- * of p where the chunk equals the one before. `bucket` [alphabet] is scratch; `watch` may
- * be NULL. */
+ * of p where the chunk equals the one before; m <= n / 2. All of order [n], aligned as uint64_t, and `bucket`
+ * [alphabet] are scratch; `watch` may be NULL. */
 FT_CHECKED ft_code ft_chunk_sort(int32_t *order, const uint32_t *text, int32_t n, int32_t *bucket, size_t alphabet,
                                  const ft_chunk_watch *watch, ft_status *st);
 #endif

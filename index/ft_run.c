@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SHARED_BITS = 7, BIT_BITS = 5, AHEAD = 24, WRITE_RECORDS = 1 << 16 };
+enum { SHARED_BITS = 7, BIT_BITS = 5, AHEAD = 32, WRITE_RECORDS = 1 << 16 };
 
 /* --- In memory ------------------------------------------------------------------------- */
 
@@ -69,40 +69,56 @@ static ft_code memory_read(const ft_merge_source *s, uint64_t from, size_t n, in
     return FT_OK;
 }
 
-/* What each suffix shares with the one before it in order, in the order of the text: from
- * one position to the next it falls by at most one, so that all comparisons together are
- * linear (Kärkkäinen, Manzini and Puglisi, "Permuted longest-common-prefix array", CPM
- * 2009). Symbols below `documents` are ends. */
-static void measure(ft_run *run, const uint32_t *text, size_t n, uint32_t documents)
+/* Where two suffixes part: what is kept besides the length of what they share; or that it is said to be long. */
+static uint32_t describe_parting(const ft_run *run, uint32_t before, uint32_t here, uint32_t documents)
 {
-    uint32_t *shared = run->shared; /* first, the position of the suffix before */
+    if (before < documents && here < documents) /* both end */
+        return FT_SHARED_MAX;
+    const uint32_t old = before < documents ? 0 : before - documents + 1;
+    const uint32_t code = here < documents ? 0 : here - documents + 1;
+    return pack_shared(0, ft_codes_bit(old, code, run->code_bits), run->kept_bits ? code : 0);
+}
+
+/* By position, that of the suffix before it in order. */
+static void link_before(ft_run *run, size_t n)
+{
+    uint32_t *shared = run->shared;
     for (size_t i = 1; i < n; i++) {
         if (i + AHEAD < n)
             __builtin_prefetch(&shared[run->order[i + AHEAD]], 1);
         shared[run->order[i]] = (uint32_t)run->order[i - 1];
     }
     shared[run->order[0]] = UINT32_MAX;
+}
+
+/* What all suffixes share, in the order of the text: from one position to the next it falls by at most one, so that
+ * all comparisons together are linear; and where the suffix before moves on by one too, it falls by exactly one and
+ * ends at the same two symbols, which are not read again (Kärkkäinen, Manzini and Puglisi, "Permuted
+ * longest-common-prefix array", CPM 2009). Symbols below `documents` are ends: no two are alike. */
+static void measure(ft_run *run, const uint32_t *text, size_t n, uint32_t documents)
+{
+    uint32_t *shared = run->shared;
+    link_before(run, n);
     size_t length = 0;
+    uint32_t last = UINT32_MAX, parting = 0; /* of the position before */
     for (size_t p = 0; p < n; p++) {
         if (p + AHEAD < n && shared[p + AHEAD] != UINT32_MAX)
-            __builtin_prefetch(&text[shared[p + AHEAD] + length]);
+            __builtin_prefetch(&text[shared[p + AHEAD] + (length > AHEAD ? length - AHEAD : 0)]);
         const uint32_t before = shared[p];
         if (before == UINT32_MAX) {
-            shared[p] = 0;
             length = 0;
-            continue;
-        }
-        while (text[p + length] == text[before + length]) /* no two ends are alike */
-            length++;
-        const uint32_t a = text[before + length], b = text[p + length];
-        if (length >= FT_SHARED_MAX || (a < documents && b < documents)) {
-            shared[p] = FT_SHARED_MAX;
+            parting = 0;
         } else {
-            const uint32_t old = a < documents ? 0 : a - documents + 1, code = b < documents ? 0 : b - documents + 1;
-            shared[p] =
-                pack_shared((unsigned)length, ft_codes_bit(old, code, run->code_bits), run->kept_bits ? code : 0);
+            const int same_parting = length > 0 && before == last + 1 && last != UINT32_MAX;
+            length -= length > 0;
+            if (!same_parting) {
+                while (text[p + length] == text[before + length])
+                    length++;
+                parting = describe_parting(run, text[before + length], text[p + length], documents);
+            }
         }
-        length -= length > 0;
+        shared[p] = length < FT_SHARED_MAX ? parting | (uint32_t)length : FT_SHARED_MAX;
+        last = before;
     }
 }
 

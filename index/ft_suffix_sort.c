@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AHEAD = 32, SLICE = 1 << 21 /* slots between two looks at the watch */ };
+enum { AHEAD = 96, SLICE = 1 << 21 /* slots between two looks at the watch */ };
 
 /* Where each part of the work ends, of 1; measured on natural text. */
 static const double CHUNKS = 0.40, NAMES = 0.60, LS = 0.80;
