@@ -91,6 +91,7 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"weight-decay", 0, 1},
                                      {"clip", 0, 1},
                                      {"z-loss", 0, 1},
+                                     {"router-rate", 0, 1},
                                      {"seed", 0, 1},
                                      {"checkpoint-every", 0, 1},
                                      {"recompute", 0, 0},
@@ -131,6 +132,7 @@ static int take_number(cli_train_request *r, const char *name, const char *value
                  {"clip", 0, 1e30, &o->clip},
                  {"least", 0, 1, &o->least},
                  {"z-loss", 0, 1e6, &r->trainer.z_loss},
+                 {"router-rate", 1e-9, 1, &r->trainer.router_rate},
                  {"public-share", 0, 1, &o->public_share},
                  {"dp-clip", 1e-30, 1e30, &o->dp_clip},
                  {"noise-multiplier", 0, 1e12, &o->noise_multiplier},
@@ -339,6 +341,7 @@ static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
     if (!r->z_given && p.config.experts)
         r->trainer.z_loss = 1e-3;
     r->run.z_loss = r->trainer.z_loss;
+    r->run.router_rate = r->trainer.router_rate;
     return ft_trainer_new(t, &p, &r->trainer, st);
 }
 

@@ -55,6 +55,8 @@ static char *describe(const ft_run *r)
                   (json_int_t)o->examples, "start", o->start ? o->start : "");
     char *text = NULL;
     int bad = o->bfloat16 && json_object_set_new(json, "precision", json_string("bfloat16"));
+    if (o->router_rate > 0 && o->router_rate < 1)
+        bad |= json_object_set_new(json, "router_rate", json_real(o->router_rate));
     if (json && private && !bad && json_object_update(json, private) == 0)
         text = json_dumps(json, JSON_COMPACT);
     json_decref(json);

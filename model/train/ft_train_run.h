@@ -38,6 +38,7 @@ typedef struct ft_train_options {
     double least;  /* the last rate, as a share of the highest */
     double clip;   /* global norm; 0: none */
     double z_loss; /* the trainer's, for the record */
+    double router_rate; /* likewise */
     int bfloat16;  /* likewise */
     uint64_t seed;
     uint64_t checkpoint_every;         /* 0: at the end alone */

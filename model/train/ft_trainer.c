@@ -330,11 +330,14 @@ static void update_piece(void *context, size_t task, unsigned worker)
 ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, double scale, ft_status *st)
 {
     const ft_code rc = ft_trainer_make_moments(t, st);
+    ft_adamw slow = *o;
+    slow.rate *= t->options.router_rate > 0 ? t->options.router_rate : 1;
     for (size_t i = 0; i < t->p.count && !rc; i++) {
         const ft_parameter *p = &t->p.all[i];
-        update u = {.t = t, .o = o, .step = step, .scale = scale, .parameter = i};
+        const int router = strstr(p->name, ".mlp.gate.") != NULL;
+        update u = {.t = t, .o = router ? &slow : o, .step = step, .scale = scale, .parameter = i};
         if (p->grad && strstr(p->name, ".gate.expert_bias"))
-            update_bias(o, step, scale, p, t->moments[2 * i], t->moments[2 * i + 1]);
+            update_bias(u.o, step, scale, p, t->moments[2 * i], t->moments[2 * i + 1]);
         else if (p->grad)
             ft_pool_run(t->pool, (p->count - p->first + UPDATE_PIECE - 1) / UPDATE_PIECE, update_piece, &u);
     }

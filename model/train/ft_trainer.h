@@ -22,6 +22,7 @@ typedef struct ft_trainer_options {
     ft_train_mode mode;
     unsigned threads; /* 0: one for each processor */
     double z_loss;
+    double router_rate; /* of the router's rows and biases, as a share of the learning rate; 0 counts as 1 */
     int bfloat16;  /* products of weights and activations in bfloat16; private steps stay float32 */
     int recompute; /* keep a layer's input alone, and make the rest again on the way back: a third more work */
 } ft_trainer_options;
