@@ -1,5 +1,6 @@
 #include "index/ft_index.h"
 
+#include "index/ft_index_update.h"
 #include "index/ft_manifest.h"
 #include "index/ft_part.h"
 
@@ -376,8 +377,9 @@ static uint64_t first_id_record(const ft_section *ids, uint64_t hash)
     return lo;
 }
 
-ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
-                                 uint64_t *found, ft_status *st)
+/* Those that were removed, or all others. */
+static ft_code documents_by_id(const ft_index *ix, const char *id, int removed, ft_document_visit *visit, void *context,
+                               uint64_t *found, ft_status *st)
 {
     const uint64_t hash = XXH3_64bits(id, strlen(id));
     *found = 0;
@@ -389,7 +391,7 @@ ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document
             ft_doc_ref doc;
             if (records[i].document >= p->documents)
                 return ft_fail(st, FT_ERR_FORMAT, "%s/ids: record %" PRIu64 " is damaged", p->folder, i);
-            if (ft_part_document_is_removed(p, records[i].document))
+            if (ft_part_document_is_removed(p, records[i].document) != removed)
                 continue;
             ft_code rc = ft_part_document(p, records[i].document, &doc, st);
             doc.part = k;
@@ -403,6 +405,18 @@ ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document
         }
     }
     return FT_OK;
+}
+
+ft_code ft_index_documents_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                                 uint64_t *found, ft_status *st)
+{
+    return documents_by_id(ix, id, 0, visit, context, found, st);
+}
+
+ft_code ft_index_removed_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                               uint64_t *found, ft_status *st)
+{
+    return documents_by_id(ix, id, 1, visit, context, found, st);
 }
 
 /* Keeps the document and ends the search. */

@@ -3,6 +3,7 @@
 
 #include "base/ft_file.h"
 #include "index/ft_index.h"
+#include "index/ft_index_update.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* --- Leftovers -------------------------------------------------------------------------- */
@@ -36,10 +38,14 @@ static int is_ours(const char *name)
     return strstr(name, ".json.tmp.") != NULL; /* ft_file_write's, before the rename */
 }
 
-/* What the manifest does not name. `also` is a further name that goes, in the folder itself. */
-static void remove_unnamed_in(const ft_index_change *c, const char *within, const char *also)
+/* A file or folder of ours that the manifest does not name. */
+typedef void unnamed_fn(void *context, const char *path);
+
+/* Calls `fn` for what the manifest does not name. `also` is a further name that counts, in the folder itself. */
+static void each_unnamed(const char *folder, const ft_manifest *m, const char *within, const char *also, unnamed_fn *fn,
+                         void *context)
 {
-    char *path = ft_path_join(c->folder, within);
+    char *path = ft_path_join(folder, within);
     DIR *dir = path ? opendir(path) : NULL;
     const struct dirent *e;
     while (dir && (e = readdir(dir))) {
@@ -47,21 +53,67 @@ static void remove_unnamed_in(const ft_index_change *c, const char *within, cons
         if (strlen(e->d_name) >= FT_NAME_MAX || !strncmp(e->d_name, ".", 1))
             continue;
         snprintf(name, sizeof(name), "%.64s%s%.64s", within, *within ? "/" : "", e->d_name);
-        if (!*within && is_named(&c->manifest, name, 1)) {
-            remove_unnamed_in(c, name, "");
+        if (!*within && is_named(m, name, 1)) {
+            each_unnamed(folder, m, name, "", fn, context);
             continue;
         }
-        ft_status ignored; /* the next change tries again */
-        if (is_named(&c->manifest, name, 0) || (!*within && !is_ours(name) && strcmp(name, also) != 0))
+        if (is_named(m, name, 0) || (!*within && !is_ours(name) && strcmp(name, also) != 0))
             continue;
-        char *whole = ft_path_join(c->folder, name);
-        if (whole && ft_folder_remove(whole, &ignored) != FT_OK)
-            assert(ignored.code != FT_OK);
+        char *whole = ft_path_join(folder, name);
+        if (whole)
+            fn(context, whole);
         free(whole);
     }
     if (dir)
         closedir(dir);
     free(path);
+}
+
+static void remove_one(void *context, const char *path)
+{
+    ft_status ignored; /* the next change tries again */
+    (void)context;
+    if (ft_folder_remove(path, &ignored) != FT_OK)
+        assert(ignored.code != FT_OK);
+}
+
+static void remove_unnamed(const ft_index_change *c, const char *also)
+{
+    each_unnamed(c->folder, &c->manifest, "", also, remove_one, NULL);
+}
+
+/* Of a file, or of the files in a folder (ours have no folders in them). */
+static void measure_one(void *context, const char *path)
+{
+    uint64_t *bytes = context;
+    struct stat s;
+    if (lstat(path, &s) != 0)
+        return;
+    if (!S_ISDIR(s.st_mode)) {
+        *bytes += (uint64_t)s.st_size;
+        return;
+    }
+    DIR *dir = opendir(path);
+    const struct dirent *e;
+    while (dir && (e = readdir(dir))) {
+        char *file = e->d_name[0] == '.' ? NULL : ft_path_join(path, e->d_name);
+        if (file && lstat(file, &s) == 0 && S_ISREG(s.st_mode))
+            *bytes += (uint64_t)s.st_size;
+        free(file);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+ft_code ft_index_unnamed_bytes(const char *folder, uint64_t *bytes, ft_status *st)
+{
+    ft_manifest m = {0};
+    *bytes = 0;
+    const ft_code rc = ft_manifest_read(&m, folder, st);
+    if (!rc)
+        each_unnamed(folder, &m, "", "", measure_one, bytes);
+    ft_manifest_release(&m);
+    return rc;
 }
 
 /* --- Beginning and end -------------------------------------------------------------------- */
@@ -96,7 +148,7 @@ ft_code ft_index_change_begin_new(ft_index_change *out, const char *folder, ft_p
     if (rc)
         return rc;
     out->manifest.generation = 1;
-    remove_unnamed_in(out, "", "manifest.json"); /* also of an index that another one had replaced */
+    remove_unnamed(out, "manifest.json"); /* also of an index that another one had replaced */
     return FT_OK;
 }
 
@@ -110,7 +162,7 @@ ft_code ft_index_change_begin(ft_index_change *out, const char *folder, ft_pool 
         ft_index_change_end(out);
         return rc;
     }
-    remove_unnamed_in(out, "", "");
+    remove_unnamed(out, "");
     out->manifest.generation++;
     return FT_OK;
 }
@@ -230,6 +282,6 @@ ft_code ft_index_change_commit(ft_index_change *c, ft_status *st)
     if (!rc)
         rc = ft_manifest_write(&c->manifest, c->folder, st);
     if (!rc)
-        remove_unnamed_in(c, "", "work");
+        remove_unnamed(c, "work");
     return rc;
 }

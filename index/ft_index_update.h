@@ -55,5 +55,15 @@ typedef struct ft_index_compact_report {
 FT_CHECKED ft_code ft_index_compact(const char *folder, const ft_index_compact_options *options,
                                     ft_index_compact_report *report, ft_status *st);
 
+/* --- What is left in the files ------------------------------------------------------------ */
+
+/* Calls `visit` for each document with the id that was removed and not compacted away yet; *found says how many. Its
+ * tokens can be read as those of others (ft_index_document_tokens); its number means nothing. None is no failure. */
+FT_CHECKED ft_code ft_index_removed_by_id(const ft_index *ix, const char *id, ft_document_visit *visit, void *context,
+                                          uint64_t *found, ft_status *st);
+/* Bytes of files of an index in the folder that its manifest does not name: a killed or failing change leaves them, the
+ * next one removes them. Without what a change that is at work has not named yet. */
+FT_CHECKED ft_code ft_index_unnamed_bytes(const char *folder, uint64_t *bytes, ft_status *st);
+
 FT_API_END
 #endif

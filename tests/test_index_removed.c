@@ -4,6 +4,7 @@
 #include "base/ft_file.h"
 #include "base/ft_random.h"
 #include "index/ft_index_build.h"
+#include "index/ft_index_update.h"
 #include "index/ft_manifest.h"
 #include "index/ft_part.h"
 #include "index/ft_query.h"
@@ -235,6 +236,27 @@ static void check_response(const pair *p, const corpus *c, ft_random *r)
     free(b);
 }
 
+static ft_code take_first(void *context, const ft_doc_ref *doc, ft_status *st)
+{
+    (void)st;
+    *(ft_doc_ref *)context = *doc;
+    return FT_OK;
+}
+
+/* Until compaction the files have what was removed, and it can be found there by its id. */
+static void check_removed_by_id(const pair *p, const corpus *c, size_t d, const char *id)
+{
+    ft_status st;
+    ft_doc_ref doc;
+    uint64_t found;
+    assert_ok(ft_index_removed_by_id(p->removed, id, take_first, &doc, &found, &st), st);
+    assert_int_equal(found, c->removed[d] != 0);
+    if (found)
+        assert_int_equal(doc.length, c->starts[d + 1] - c->starts[d] - 1);
+    assert_ok(ft_index_removed_by_id(p->without, id, take_first, &doc, &found, &st), st);
+    assert_int_equal(found, 0);
+}
+
 static void check_documents(const pair *p, const corpus *c)
 {
     ft_status st;
@@ -255,6 +277,7 @@ static void check_documents(const pair *p, const corpus *c)
         snprintf(id, sizeof(id), "d%zu", d);
         const ft_code rc = ft_index_document_by_id(p->removed, id, &a, &st);
         assert_int_equal(rc, c->removed[d] ? FT_ERR_NOT_FOUND : FT_OK);
+        check_removed_by_id(p, c, d, id);
         if (!c->removed[d] || c->starts[d] + 1 == c->starts[d + 1])
             continue;
         /* A pointer into what is removed leads nowhere. */

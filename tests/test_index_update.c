@@ -322,6 +322,38 @@ static void a_document_takes_the_place_of_an_earlier_one_with_its_id(void **stat
     ft_index_close(ix);
 }
 
+static void files_that_no_manifest_names_are_measured_until_a_change_removes_them(void **state)
+{
+    (void)state;
+    ft_status st;
+    ft_random r;
+    ft_random_init(&r, 80);
+    documents d = {0};
+    char folder[4096], path[4200];
+    uint64_t bytes;
+    fresh(folder, "unnamed");
+    draw_documents(&d, &r, 20, 30);
+    write_documents(&d, 0, d.count, folder, 0, NULL);
+    assert_ok(ft_index_unnamed_bytes(folder, &bytes, &st), st);
+    assert_int_equal(bytes, 0);
+    snprintf(path, sizeof(path), "%s/segment-000099", folder);
+    assert_ok(ft_folder_make(path, &st), st);
+    strcat(path, "/tokens");
+    assert_ok(ft_file_write(path, "12345", 5, &st), st);
+    snprintf(path, sizeof(path), "%s/segment-000001/removed-ranks-9", folder);
+    assert_ok(ft_file_write(path, "1234567", 7, &st), st);
+    snprintf(path, sizeof(path), "%s/notes", folder); /* not ours */
+    assert_ok(ft_file_write(path, "1", 1, &st), st);
+    assert_ok(ft_index_unnamed_bytes(folder, &bytes, &st), st);
+    assert_int_equal(bytes, 12);
+    remove_some(&d, &r, folder, 3);
+    assert_ok(ft_index_unnamed_bytes(folder, &bytes, &st), st);
+    assert_int_equal(bytes, 0);
+    assert_true(ft_path_exists(path));
+    release_documents(&d);
+    assert_int_equal(ft_index_unnamed_bytes(ft_test_path("nowhere"), &bytes, &st), FT_ERR_NOT_FOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +361,7 @@ int main(void)
         cmocka_unit_test(any_memory_and_any_number_of_threads_make_the_same_files),
         cmocka_unit_test(long_repeats_are_merged_in_reasonable_time),
         cmocka_unit_test(a_document_takes_the_place_of_an_earlier_one_with_its_id),
+        cmocka_unit_test(files_that_no_manifest_names_are_measured_until_a_change_removes_them),
     };
     return cmocka_run_group_tests_name("index_update", tests, NULL, NULL);
 }
