@@ -518,6 +518,114 @@ static void what_holds_a_text_is_taken_down_without_naming_it(void **state)
     json_decref(ft_http_json(at, "POST", "/v1/takedowns", by_text, 404));
 }
 
+static int the_last_export_had_one(const json_t *log)
+{
+    const size_t n = rows_of(log);
+    return n && number_at(row_at(log, n - 1), "exported") == 1;
+}
+
+static json_t *check_of(const json_t *certificate)
+{
+    char path[200];
+    snprintf(path, sizeof(path), "/v1/takedowns/%s/verify", text_at(certificate, "id"));
+    return get(path, 200);
+}
+
+static const json_t *part_of(const json_t *report, const char *list, size_t i)
+{
+    return json_array_get(json_object_get(report, list), i);
+}
+
+static const json_t *called(const json_t *report, const char *what)
+{
+    const json_t *one;
+    size_t i;
+    json_array_foreach(json_object_get(report, "not_reached"), i, one)
+    {
+        if (!strcmp(text_at(one, "what"), what))
+            return one;
+    }
+    fail_msg("nothing is said of %s", what);
+    return NULL;
+}
+
+/* Takes man-1 away, in two steps: hidden first, then redacted and erased. */
+static void what_is_left_of_a_takedown_is_told_place_by_place(void **state)
+{
+    (void)state;
+    need_server();
+    char body[600], path[200], id[FT_TRACE_ID];
+    snprintf(body, sizeof(body), "{\"text\":\"%s.\",\"prompt\":\"See:\",\"store\":true}", ft_test_public);
+    json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
+    snprintf(id, sizeof(id), "%s", text_at(t, "id"));
+    json_decref(t);
+    snprintf(path, sizeof(path), "/v1/traces/%s", id);
+    json_decref(get(path, 200));
+    ft_reply r =
+        ft_http(at, "GET", "/v1/compliance/export?routing=none&document=man-1&from=2025-01-01", NULL, NULL);
+    assert_int_equal(r.status, 200);
+    ft_reply_release(&r);
+    assert_true(comes_true("/v1/compliance/access?what=export.end&limit=1000", the_last_export_had_one));
+
+    json_t *hidden = ft_http_json(
+        at, "POST", "/v1/takedowns",
+        "{\"owner\":\"public\",\"documents\":[\"man-1\"],\"policy\":\"list\",\"compact\":false}", 201);
+    json_t *left = check_of(hidden);
+    assert_string_equal(text_at(left, "verdict"), "left");
+    assert_true(json_is_false(json_object_get(left, "clean")));
+    const json_t *index = part_of(left, "indexes", 0), *store = json_object_get(left, "store");
+    assert_int_equal(json_array_size(json_object_get(left, "indexes")), 1); /* no other owner has a document man-1 */
+    assert_string_equal(text_at(index, "owner"), "public");
+    assert_string_equal(text_at(index, "verdict"), "hidden");
+    assert_int_equal(number_at(index, "visible"), 0);
+    assert_int_equal(number_at(index, "removed"), 1);
+    assert_true(number_at(index, "removed_tokens") > 5);
+    assert_int_equal(number_at(index, "unnamed_bytes"), 0);
+    assert_string_equal(text_at(part_of(index, "documents", 0), "id"), "man-1");
+    assert_string_equal(text_at(store, "verdict"), "left");
+    assert_true(json_is_true(json_object_get(store, "words_compared")));
+    assert_int_equal(number_at(store, "outputs"), 1);
+    assert_string_equal(json_string_value(part_of(store, "first", 0)), id);
+    assert_int_equal(number_at(store, "named_and_unredacted"), 1);
+    assert_true(json_is_string(json_object_get(store, "checked")));
+    assert_string_equal(text_at(part_of(left, "caches", 0), "verdict"), "clean");
+    assert_string_equal(text_at(part_of(left, "caches", 1), "what"), "prefix cache");
+    const json_t *exports = json_object_get(left, "exports");
+    const size_t n = rows_of(exports);
+    assert_string_equal(text_at(exports, "verdict"), "not reached");
+    assert_true(json_is_null(json_object_get(exports, "before")));
+    assert_int_equal(number_at(exports, "count"), n);
+    const json_t *last = row_at(exports, n - 1), *first = row_at(exports, 0);
+    assert_string_equal(text_at(last, "who"), "local");
+    assert_string_equal(text_at(last, "by"), "http");
+    assert_string_equal(text_at(json_object_get(last, "parameters"), "document"), "man-1");
+    assert_int_equal(number_at(last, "exported"), 1);
+    assert_int_equal(number_at(last, "outputs"), 1);
+    assert_int_equal(number_at(first, "outputs"), 0); /* it was made before this output */
+    assert_int_equal(number_at(called(left, "readings of these outputs"), "count"), 1);
+    assert_string_equal(text_at(called(left, "receipts handed out of these outputs"), "verdict"), "clean");
+    assert_string_equal(text_at(called(left, "trained weights"), "verdict"), "not reached");
+    json_decref(left);
+
+    json_t *erased =
+        ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"public\",\"documents\":[\"man-1\"]}", 201);
+    for (int i = 0; i < 2; i++) { /* nothing is left of either */
+        left = check_of(i ? hidden : erased);
+        assert_string_equal(text_at(left, "verdict"), "clean");
+        assert_true(json_is_true(json_object_get(left, "clean")));
+        assert_int_equal(number_at(part_of(left, "indexes", 0), "removed"), 0);
+        assert_true(json_is_false(json_object_get(json_object_get(left, "store"), "words_compared")));
+        assert_true(number_at(json_object_get(left, "exports"), "count") > 0);
+        json_decref(left);
+    }
+    json_decref(hidden);
+    json_decref(erased);
+    r = ft_http(at, "GET", "/v1/takedowns/tkd_none/verify", NULL, NULL);
+    assert_int_equal(r.status, 404);
+    assert_string_equal(ft_reply_header(&r, "Content-Type"), "application/problem+json");
+    ft_reply_release(&r);
+}
+
 static void every_question_is_in_the_log(void **state)
 {
     (void)state;
@@ -527,7 +635,8 @@ static void every_question_is_in_the_log(void **state)
     json_decref(get(path, 200));
     static const char *const kinds[] = {"compliance.export", "export.end",   "trace.list",          "receipt.salt",
                                         "compliance.state",  "erasure.list", "compliance.retention", "jobs.list",
-                                        "retention.set",     "routing.read", "state",               "takedown"};
+                                        "retention.set",     "routing.read", "state",               "takedown",
+                                        "erasure.verify"};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
         snprintf(path, sizeof(path), "/v1/compliance/access?what=%s&limit=1", kinds[i]);
         json_t *log = get(path, 200);
@@ -557,6 +666,7 @@ int main(void)
         cmocka_unit_test(the_same_key_gives_the_same_certificate),
         cmocka_unit_test(takedowns_are_found_by_owner_document_time_and_key),
         cmocka_unit_test(what_holds_a_text_is_taken_down_without_naming_it),
+        cmocka_unit_test(what_is_left_of_a_takedown_is_told_place_by_place),
         cmocka_unit_test(every_question_is_in_the_log),
     };
     return cmocka_run_group_tests(tests, open_filled, close_all);

@@ -321,10 +321,29 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     assert_int_equal(json_array_size(json_object_get(c, "outputs")), 1);
     assert_true(json_is_null(json_object_get(c, "erased")));
     assert_true(json_is_string(json_object_get(c, "redacted")));
+    char left[2000], compact[2000];
+    snprintf(left, sizeof(left), "$FLEXTRACE audit left %%s %s", text_at(c, "id"));
     json_decref(c);
+    assert_int_equal(shell(&out, NULL, left, yaml), 1); /* bytes are left in both */
+    assert_non_null(strstr(out, "hidden       index "));
+    assert_non_null(strstr(out, "hidden       store: 0 outputs"));
+    free(out);
     assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit compact %s", yaml), 0);
     assert_non_null(strstr(out, ": 5 traces, "));
     free(out);
+    snprintf(compact, sizeof(compact), "%s", ft_test_path("public.index"));
+    assert_int_equal(shell(NULL, NULL, "$FLEXTRACE index compact %s", compact), 0);
+    strcat(left, " --json");
+    assert_int_equal(shell(&out, NULL, left, yaml), 0);
+    c = json_loads(out, 0, NULL);
+    free(out);
+    assert_string_equal(text_at(c, "verdict"), "clean");
+    assert_string_equal(text_at(json_array_get(json_object_get(json_object_get(c, "exports"), "data"), 0), "by"),
+                        "command line");
+    json_decref(c);
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit left %s tkd_none", yaml), 3);
+    assert_non_null(strstr(err, "there is no takedown 'tkd_none'"));
+    free(err);
     assert_int_equal(occurrences(ft_test_path("store/data.mdb"), "describes every option"), 0);
     assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit verify %s", yaml), 0);
     free(out);

@@ -47,8 +47,16 @@ enum { FT_ERASURE_STEPS = 4 };
  * A failure on the way leaves what was done until then; the same request again does the rest. */
 FT_CHECKED ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st);
 
-/* What is left of the certificate's documents: {"id", "clean", "documents_in_indexes", "outputs_that_cite"}. New
- * reference. */
+/* The certificate of that id, out of the log; a new reference. FT_ERR_NOT_FOUND: there is none. */
+FT_CHECKED ft_code ft_erasure_find(ft_store *s, const char *id, json_t **certificate, ft_status *st);
+
+/* What is left of the certificate's documents (erasure_check.c): {"object": "takedown.check", "id", "owner", "checked",
+ * "verdict", "clean", "documents_in_indexes", "outputs_that_cite", "indexes", "store", "caches", "exports",
+ * "not_reached"}; docs/compliance.md has the fields of each. New reference. The indexes are read as they lie on the
+ * disk, not as they are served. Where a file still has the documents' tokens every output of the owner is compared with
+ * them, as a takedown does; where none has, those that cite the documents and those that the certificate names are
+ * looked into. Reads the log for exports. An index that cannot be read is told as "unknown".
+ *   FT_ERR_FORMAT  the certificate names no owner, or a stored trace is damaged */
 FT_CHECKED ft_code ft_erasure_check(ft_federation *f, ft_store *s, const json_t *certificate, json_t **out,
                                     ft_status *st);
 

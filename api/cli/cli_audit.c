@@ -262,6 +262,8 @@ static int compact(int argc, char **argv)
     if (!rc)
         rc = ft_store_compact(s.store, &st);
     if (!rc)
+        rc = ft_store_log(s.store, "local", "compact", NULL, &st);
+    if (!rc)
         rc = ft_store_get_sizes(s.store, &sizes, &st);
     if (!rc)
         printf("%s: %llu traces, %llu bytes\n", ft_store_folder(s.store), (unsigned long long)sizes.traces,
@@ -341,6 +343,7 @@ static const cli_verb verbs[] = {
     {"log", print_log, "who asked what"},
     {"head", print_head, "the last hashes, to keep elsewhere"},
     {"erase", erase, "documents out of indexes and past outputs, with a certificate"},
+    {"left", cli_audit_left, "whether anything of what was erased is left, and who had exports before"},
     {"compact", compact, "the store's file anew, without what was deleted"},
 };
 

@@ -29,7 +29,7 @@ typedef struct exporter {
     uint64_t *offsets, *times;
     float *shares;
     size_t token_count, token_capacity, row_capacity, share_capacity, time_capacity, experts;
-    json_t *ids;
+    json_t *ids, *parameters; /* parameters: of the filter, as they were given */
 } exporter;
 
 static ft_code system_failed(ft_status *st)
@@ -146,7 +146,8 @@ static ft_code run_export(exporter *x, const char *store, ft_status *st)
     const int jsonl = !strcmp(x->format, "jsonl"), csv = !strcmp(x->format, "csv");
     ft_code rc = cli_store_open(&x->s, store, st);
     if (!rc)
-        rc = ft_store_log(x->s.store, "local", "export", json_pack("{s:s}", "format", x->format), st);
+        rc = ft_store_log(x->s.store, "local", "export",
+                          json_pack("{s:s,s:O}", "format", x->format, "parameters", x->parameters), st);
     if (rc)
         return rc;
     x->out = stdout;
@@ -167,13 +168,23 @@ static ft_code run_export(exporter *x, const char *store, ft_status *st)
     return !rc && !jsonl && !csv ? write_columns(x, st) : rc;
 }
 
+/* By the name that HTTP has for it. */
+static void note_parameter(json_t *parameters, const char *option, const char *value)
+{
+    char name[40];
+    snprintf(name, sizeof(name), "%s", option);
+    for (char *dash = name; (dash = strchr(dash, '-')) != NULL;)
+        *dash = '_';
+    (void)json_object_set_new(parameters, name, json_string(value));
+}
+
 int cli_audit_export(int argc, char **argv)
 {
     static const cli_option options[] = {{"format", 'f', 1}, {"output", 'o', 1}, {"no-routing", 0, 0},
                                          {"help", 'h', 0},   CLI_FILTER_OPTIONS, {0}};
     static const char verb[] = "audit export";
     cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
-    exporter x = {.format = "jsonl", .filter = ft_store_filter_all(), .ids = json_array()};
+    exporter x = {.format = "jsonl", .filter = ft_store_filter_all(), .ids = json_array(), .parameters = json_object()};
     const char *name, *value, *store = NULL;
     ft_status st = {0};
     int more, code = CLI_OK, taken;
@@ -191,9 +202,12 @@ int cli_audit_export(int argc, char **argv)
         else if ((taken = cli_take_filter(verb, &x.filter, name, value)) == 0) {
             fputs(export_help, stdout);
             json_decref(x.ids);
+            json_decref(x.parameters);
             return CLI_OK;
         } else if (taken < 0)
             code = CLI_USAGE;
+        else
+            note_parameter(x.parameters, name, value);
     }
     if (code == CLI_OK && !store)
         code = cli_usage(verb, "needs a STORE or FEDERATION");
@@ -212,6 +226,7 @@ int cli_audit_export(int argc, char **argv)
     free(x.times);
     free(x.shares);
     json_decref(x.ids);
+    json_decref(x.parameters);
     return code;
 }
 
