@@ -10,7 +10,8 @@ and what each evidence and the verdict say of texts whose source is known.
   --markdown F     the report into a file too; FOLDER/report.json has all figures
   --top-k K        experts that read a token in the merged model (4: all)
   --score          only score what was traced before
-  --threads N      (default: all processors)
+  --threads N      of each training and trace (default: all processors)
+  --at-once N      experts that are trained at once, each with its --threads (1)
 
 Environment: FLEXTRACE, the program (else build/release is built). Standard library of Python alone. About twenty minutes on two busy
 cores.
@@ -21,6 +22,7 @@ what was generated and of every text as it stands; the score (attribution_score.
 canaries, figures from the other.
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -49,7 +51,7 @@ class Bench:
         self.folder, self.seed, self.threads = given.folder, given.seed, given.threads
         self.program = os.environ.get("FLEXTRACE", f"{ROOT}/build/release/flextrace")
         self.trainer = os.environ.get("FLEXTRACE_TRAIN", self.program)
-        self.tokenizer, self.top_k = given.tokenizer, given.top_k
+        self.tokenizer, self.top_k, self.at_once = given.tokenizer, given.top_k, given.at_once
         os.makedirs(self.folder, exist_ok=True)
 
     def path(self, name):
@@ -110,10 +112,13 @@ class Bench:
         if self.missing("public/model/model.safetensors"):
             self.run("train", "public", self.make_start(), "--corpus", self.path("public.jsonl"), "-o", self.path("public"), *PUBLIC, *common,
                      program=self.trainer)
-        for owner in corpora.OWNERS:
-            if self.missing(f"{owner}/expert"):
-                self.run("train", "expert", "--public", public, "--corpus", self.path(f"{owner}.jsonl"), "--owner", owner, "--public-corpus",
-                         self.path("public.jsonl"), "-o", self.path(owner), *EXPERT, *common, program=self.trainer)
+
+        def train_expert(owner):
+            self.run("train", "expert", "--public", public, "--corpus", self.path(f"{owner}.jsonl"), "--owner", owner, "--public-corpus",
+                     self.path("public.jsonl"), "-o", self.path(owner), *EXPERT, *common, program=self.trainer)
+
+        with concurrent.futures.ThreadPoolExecutor(self.at_once) as workers:
+            list(workers.map(train_expert, [o for o in corpora.OWNERS if self.missing(f"{o}/expert")]))
         if self.missing("merged"):
             self.run("merge", "--public", public, *(self.path(f"{o}/expert") for o in corpora.OWNERS), "-o", self.path("merged"),
                      program=self.trainer)
@@ -202,6 +207,7 @@ def main():
     p.add_argument("--markdown")
     p.add_argument("--score", action="store_true")
     p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--at-once", type=int, default=1)
     a = p.parse_args()
     if a.help:
         print(__doc__)
