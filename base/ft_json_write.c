@@ -12,15 +12,25 @@
 
 __extension__ typedef unsigned __int128 uint128;
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of eight bytes is the lowest");
+
 enum { MAX_DEPTH = 2048, REAL_DIGITS = 17, REAL_BYTES = 40 };
 
 static ft_code write_value(const json_t *value, ft_buffer *out, int depth);
 
 /* Most pieces are a few bytes, and most find room. The terminator comes at the very end, for which a byte is left. */
-static inline ft_code append(ft_buffer *out, const void *bytes, size_t n)
+static inline ft_code reserve(ft_buffer *out, size_t n)
 {
     if (out->capacity - out->size <= n || (out->ceiling && out->ceiling - out->size < n))
-        return ft_buffer_append(out, bytes, n, NULL);
+        return ft_buffer_reserve(out, n, NULL);
+    return FT_OK;
+}
+
+static inline ft_code append(ft_buffer *out, const void *bytes, size_t n)
+{
+    const ft_code rc = reserve(out, n);
+    if (rc)
+        return rc;
     memcpy(out->data + out->size, bytes, n);
     out->size += n;
     return FT_OK;
@@ -35,65 +45,131 @@ static int is_plain(unsigned char c)
 
 static ft_code write_escape(unsigned char c, ft_buffer *out)
 {
-    static const char letters[] = "\b\f\n\r\t\"\\", names[] = "bfnrt\"\\";
-    const char *at = c ? strchr(letters, c) : NULL;
-    const char two[2] = {'\\', at ? names[at - letters] : ' '};
-    return at ? append(out, two, 2) : ft_buffer_printf(out, NULL, "\\u%04X", (unsigned)c);
+    static const char names[128] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r',
+                                    ['\t'] = 't', ['"'] = '"',  ['\\'] = '\\'};
+    const char two[2] = {'\\', names[c]};
+    return names[c] ? append(out, two, 2) : ft_buffer_printf(out, NULL, "\\u%04X", (unsigned)c);
 }
 
-/* Runs that need no escape are copied whole. Ill-formed UTF-8, which only a caller that avoided json_string's check
- * can hand over, is an error. */
+/* The high bits of those of eight bytes that are not plain: at least 0x80, below 0x20, or equal to one of the two. A
+ * borrow reaches the bytes above only from such a one, so that the lowest is right. */
+static inline uint64_t not_plain(uint64_t v)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+    const uint64_t quote = v ^ ones * '"', slash = v ^ ones * '\\';
+    return (v | ((v - ones * 0x20) & ~v) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & high;
+}
+
+/* Copies as many bytes as are plain at the beginning, and says how many; writes up to n. */
+static inline size_t copy_plain(char *to, const char *text, size_t n)
+{
+    size_t i = 0;
+    for (uint64_t v; i + sizeof(v) <= n; i += sizeof(v)) {
+        memcpy(&v, text + i, sizeof(v));
+        memcpy(to + i, &v, sizeof(v));
+        const uint64_t found = not_plain(v);
+        if (found)
+            return i + (unsigned)__builtin_ctzll(found) / 8;
+    }
+    for (; i < n && is_plain((unsigned char)text[i]); i++)
+        to[i] = text[i];
+    return i;
+}
+
+/* Characters of several bytes, as they are; text[*at] begins one. There is room for all n. Ill-formed UTF-8, which only a
+ * caller that avoided json_string's check can hand over, is an error. */
+static ft_code copy_wide(const char *text, size_t n, size_t *at, ft_buffer *out)
+{
+    while (*at < n && (unsigned char)text[*at] >= 0x80) {
+        const ft_utf8_step step = ft_utf8_next(text + *at, n - *at);
+        if (!step.valid)
+            return FT_ERR_FORMAT;
+        memcpy(out->data + out->size, text + *at, step.length);
+        out->size += step.length;
+        *at += step.length;
+    }
+    return FT_OK;
+}
+
 static ft_code write_string(const char *text, size_t n, ft_buffer *out)
 {
     ft_code rc = append(out, "\"", 1);
-    for (size_t i = 0, from = 0; !rc && from < n; from = i) {
-        while (i < n && is_plain((unsigned char)text[i]))
-            i++;
-        if (i < n && (unsigned char)text[i] >= 0x80) {
-            const ft_utf8_step step = ft_utf8_next(text + i, n - i);
-            if (!step.valid)
-                return FT_ERR_FORMAT;
-            i += step.length;
-            rc = append(out, text + from, i - from);
-        } else if (i > from) {
-            rc = append(out, text + from, i - from);
-        } else {
-            rc = write_escape((unsigned char)text[i++], out);
-        }
+    for (size_t i = 0; !rc && i < n;) {
+        rc = reserve(out, n - i); /* each byte gives at least one */
+        if (rc)
+            break;
+        const size_t plain = copy_plain(out->data + out->size, text + i, n - i);
+        out->size += plain;
+        i += plain;
+        if (i < n)
+            rc = (unsigned char)text[i] < 0x80 ? write_escape((unsigned char)text[i++], out)
+                                               : copy_wide(text, n, &i, out);
     }
     return rc ? rc : append(out, "\"", 1);
 }
 
 /* --- Numbers --------------------------------------------------------------------------------------- */
 
-/* Decimal digits of n, at least one, two at a time; their number. */
+static const uint64_t eight_zeros = UINT64_C(0x3030303030303030); /* as text */
+
+/* Eight decimal digits of n < 10^8, a byte each, the first lowest: halved into lanes of four, two and one digits, where
+ * x * 10486 >> 20 is x / 100 for x < 10^4 and x * 103 >> 10 is x / 10 for x < 100. */
+static inline uint64_t eight_digits(uint64_t n)
+{
+    const uint64_t fours = n / 10000 | (n % 10000) << 32;
+    const uint64_t hundreds = (fours * 10486) >> 20 & UINT64_C(0x7F0000007F);
+    const uint64_t twos = hundreds | (fours - 100 * hundreds) << 16;
+    const uint64_t tens = (twos * 103) >> 10 & UINT64_C(0x000F000F000F000F);
+    return tens | (twos - 10 * tens) << 8;
+}
+
+static inline void put_eight(char *out, uint64_t digits)
+{
+    digits += eight_zeros;
+    memcpy(out, &digits, sizeof(digits));
+}
+
+/* Decimal digits of n, at least one; their number. Writes up to WHOLE_BYTES. */
+enum { WHOLE_BYTES = 24 };
 static size_t put_whole(char *out, uint64_t n)
 {
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-                                "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-                                "8081828384858687888990919293949596979899";
-    char digits[20], *from = digits + sizeof(digits);
-    for (; n >= 100; n /= 100) {
-        from -= 2;
-        memcpy(from, pairs + 2 * (n % 100), 2);
-    }
-    if (n >= 10) {
-        from -= 2;
-        memcpy(from, pairs + 2 * n, 2);
-    } else {
-        *--from = (char)('0' + n);
-    }
-    const size_t count = (size_t)(digits + sizeof(digits) - from);
-    memcpy(out, from, count);
+    const uint64_t eight = 100000000;
+    size_t count = 0;
+    uint64_t rest[2], parts = 0;
+    for (; n >= eight; n /= eight)
+        rest[parts++] = n % eight;
+    const uint64_t first = eight_digits(n);
+    const unsigned zeros = first ? (unsigned)__builtin_ctzll(first) / 8 : 7; /* in front */
+    put_eight(out, first >> 8 * zeros);
+    for (count = 8 - zeros; parts; count += 8)
+        put_eight(out + count, eight_digits(rest[--parts]));
     return count;
+}
+
+/* Room for `most` bytes that are written at once: in the buffer, or `apart` where its ceiling leaves less. */
+static char *room_for(ft_buffer *out, size_t most, char *apart)
+{
+    const ft_code rc = reserve(out, most);
+    return !rc ? out->data + out->size : rc == FT_ERR_LIMIT ? apart : NULL;
+}
+
+static ft_code take_room(ft_buffer *out, const char *text, const char *apart, size_t n)
+{
+    if (text == apart)
+        return append(out, text, n);
+    out->size += n;
+    return FT_OK;
 }
 
 static ft_code write_integer(json_int_t n, ft_buffer *out)
 {
-    char text[24] = "-";
+    char apart[WHOLE_BYTES + 1], *text = room_for(out, sizeof(apart), apart);
+    if (!text)
+        return FT_ERR_MEM;
     const size_t sign = n < 0;
+    text[0] = '-';
     const size_t count = put_whole(text + sign, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
-    return append(out, text, sign + count);
+    return take_room(out, text, apart, sign + count);
 }
 
 /* m * 10^p / 2^shift, half to even; m < 2^53, p <= 21, 0 < shift < 127. */
@@ -124,31 +200,26 @@ static uint64_t scaled(uint64_t m, unsigned p, unsigned shift)
     return whole + (rest > half || (rest == half && whole & 1));
 }
 
-/* 17 digits as they stand around the point; zeros at the end are not written. `exponent` is the first digit's. */
+/* 17 digits as they stand around the point; zeros at the end are not written. `exponent` is the first digit's, from -4 to
+ * 15. All 17 are put where the number ends; those before a point then go one to the front. */
 static size_t put_digits(char *out, uint64_t digits17, int exponent)
 {
-    char digits[REAL_DIGITS + 3];
-    size_t count = put_whole(digits, digits17), n = 0;
-    while (count > 1 && digits[count - 1] == '0')
-        count--;
-    if (exponent < 0) {
-        out[n++] = '0';
-        out[n++] = '.';
-        for (int i = -1; i > exponent; i--)
-            out[n++] = '0';
-        memcpy(out + n, digits, count);
-        return n + count;
-    }
-    const size_t before = (size_t)exponent + 1;
+    static const uint64_t eight = 100000000;
+    const uint64_t middle = eight_digits(digits17 / eight % eight), last = eight_digits(digits17 % eight);
+    const size_t count = last     ? REAL_DIGITS - (unsigned)__builtin_clzll(last) / 8
+                         : middle ? 9 - (unsigned)__builtin_clzll(middle) / 8
+                                  : 1;
+    const size_t front = exponent < 0 ? 1 + (size_t)-exponent : 1, before = exponent < 0 ? 0 : (size_t)exponent + 1;
+    memcpy(out, "0.000", 5);
+    out[front] = (char)('0' + digits17 / (eight * eight));
+    put_eight(out + front + 1, middle);
+    put_eight(out + front + 9, last);
+    if (exponent < 0)
+        return front + count;
     for (size_t i = 0; i < before; i++)
-        out[n++] = i < count ? digits[i] : '0';
-    out[n++] = '.';
-    if (count <= before) {
-        out[n++] = '0';
-        return n;
-    }
-    memcpy(out + n, digits + before, count - before);
-    return n + count - before;
+        out[i] = out[i + 1];
+    out[before] = '.';
+    return before + 1 + (count > before ? count - before : 1);
 }
 
 /* 0 where the double is not one of those that this can write. */
@@ -209,18 +280,13 @@ static size_t print_real(char *out, double x)
 
 static ft_code write_real(double x, ft_buffer *out)
 {
-    const ft_code rc = ft_buffer_reserve(out, REAL_BYTES, NULL);
-    char apart[REAL_BYTES]; /* near the ceiling there may be less room than for the longest */
-    if (rc && rc != FT_ERR_LIMIT)
-        return rc;
-    char *text = rc ? apart : out->data + out->size;
+    char apart[REAL_BYTES], *text = room_for(out, sizeof(apart), apart);
+    if (!text)
+        return FT_ERR_MEM;
     size_t n = put_real(text, x);
     if (!n)
         n = print_real(text, x);
-    if (rc)
-        return append(out, text, n);
-    out->size += n;
-    return FT_OK;
+    return take_room(out, text, apart, n);
 }
 
 /* --- Values ---------------------------------------------------------------------------------------- */

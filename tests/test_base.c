@@ -326,6 +326,40 @@ static void json_of_every_kind_is_written_as_it_was_by_jansson(void **state)
     json_decref(text);
 }
 
+/* One byte that is no plain one, or two, at every place of short strings: eight are looked at together. */
+static void every_byte_is_escaped_wherever_it_stands(void **state)
+{
+    (void)state;
+    enum { LONGEST = 20 };
+    char text[LONGEST + 1];
+    for (unsigned c = 1; c < 0x80; c++)
+        for (size_t n = 1; n <= LONGEST; n++)
+            for (size_t at = 0; at < n; at++) {
+                memset(text, c % 2 ? '!' : '~', n); /* the neighbours of a blank and of DEL */
+                text[n] = '\0';
+                text[at] = text[n - 1 - at / 2] = (char)c;
+                json_t *value = json_string(text);
+                assert_written_as_jansson_does(value);
+                json_decref(value);
+            }
+}
+
+/* As many integers of every length, and what lies beside a power of ten. */
+static void integers_are_written_with_all_their_digits(void **state)
+{
+    (void)state;
+    json_t *list = json_array();
+    json_int_t power = 1;
+    for (int digits = 1; digits <= 19; digits++, power *= digits <= 19 ? 10 : 1)
+        for (int step = -2; step <= 2; step++) {
+            json_array_append_new(list, json_integer(power + step));
+            json_array_append_new(list, json_integer(-(power + step)));
+            json_array_append_new(list, json_integer(power / 10 * (1 + step)));
+        }
+    assert_written_as_jansson_does(list);
+    json_decref(list);
+}
+
 static void what_cannot_be_written_leaves_the_buffer_as_it_was(void **state)
 {
     (void)state;
@@ -370,6 +404,8 @@ int main(void)
         cmocka_unit_test(json_fields_of_a_wrong_type_are_named),
         cmocka_unit_test(reals_are_written_with_the_digits_that_printf_gives),
         cmocka_unit_test(json_of_every_kind_is_written_as_it_was_by_jansson),
+        cmocka_unit_test(every_byte_is_escaped_wherever_it_stands),
+        cmocka_unit_test(integers_are_written_with_all_their_digits),
         cmocka_unit_test(what_cannot_be_written_leaves_the_buffer_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
