@@ -76,8 +76,8 @@ static inline size_t copy_plain(char *to, const char *text, size_t n)
     return i;
 }
 
-/* Characters of several bytes, as they are; text[*at] begins one. There is room for all n. Ill-formed UTF-8, which only a
- * caller that avoided json_string's check can hand over, is an error. */
+/* Characters of several bytes, as they are; text[*at] begins one, and there is room for all n. Ill-formed UTF-8, which
+ * only a caller that avoided json_string's check can hand over, is an error. */
 static ft_code copy_wide(const char *text, size_t n, size_t *at, ft_buffer *out)
 {
     while (*at < n && (unsigned char)text[*at] >= 0x80) {
@@ -200,8 +200,8 @@ static uint64_t scaled(uint64_t m, unsigned p, unsigned shift)
     return whole + (rest > half || (rest == half && whole & 1));
 }
 
-/* 17 digits as they stand around the point; zeros at the end are not written. `exponent` is the first digit's, from -4 to
- * 15. All 17 are put where the number ends; those before a point then go one to the front. */
+/* 17 digits as they stand around the point; zeros at the end are not written. `exponent` is the first digit's, from -4
+ * to 15. All 17 are put where the number ends; those before a point then go one to the front. */
 static size_t put_digits(char *out, uint64_t digits17, int exponent)
 {
     static const uint64_t eight = 100000000;

@@ -1,7 +1,9 @@
 /* The store, measured: what a trace costs before the sync, what with it, how many bytes its routing takes, how long a
  * question waits for its first page, how fast an export reads. One JSON object on standard output.
  *
- *     ft_bench_store FOLDER [TRACES]     default 1000000; FOLDER is made anew */
+ *     ft_bench_store FOLDER [TRACES]     default 1000000; FOLDER is made anew
+ *     ft_bench_store FOLDER writes       what a write costs alone; FOLDER is made anew
+ *     ft_bench_store FOLDER questions    of a store that an earlier run filled */
 #include "base/ft_file.h"
 #include "base/ft_random.h"
 #include "tracer/ft_store.h"
@@ -403,38 +405,51 @@ static ft_code read_one(void *context, const char *id, json_t *row, ft_status *s
     return rc;
 }
 
+static void measure_export(ft_store *s)
+{
+    reader x = {.s = s};
+    ft_status st = {0};
+    const ft_store_filter all = ft_store_filter_all();
+    const double from = now();
+    stop_on(ft_store_walk(s, &all, 0, read_one, &x, &st), &st);
+    printf("\"export_traces_per_second\":%.0f,", (double)x.count / (now() - from));
+    ft_buffer_release(&x.text);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fputs("Usage: ft_bench_store FOLDER [TRACES]\n", stderr);
+        fputs("Usage: ft_bench_store FOLDER [TRACES | writes | questions]\n", stderr);
         return 2;
     }
-    const size_t traces = argc > 2 ? (size_t)strtoull(argv[2], NULL, 10) : 1000000;
+    const char *what = argc > 2 ? argv[2] : "1000000";
+    const int writes = strcmp(what, "questions") != 0, questions = strcmp(what, "writes") != 0;
+    const size_t traces = writes && questions ? (size_t)strtoull(what, NULL, 10) : 0;
     ft_status st = {0};
     ft_store *s;
     ft_random r;
     ft_random_init(&r, 1);
     (void)setvbuf(stdout, NULL, _IONBF, 0); /* what was measured is seen at once */
-    stop_on(ft_folder_remove(argv[1], &st), &st);
+    if (writes)
+        stop_on(ft_folder_remove(argv[1], &st), &st);
     stop_on(ft_store_open(&s, argv[1], 0, &st), &st);
-    printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,\"traces\":%zu,", LAYERS, TOP_K, EXPERTS, TOKENS,
-           traces);
-    measure_writes(s, &r);
-    measure_group_cpu(s, &r);
-    measure_group(s);
-    measure_disk(argv[1]);
-    fill(s, traces);
-    measure_pages(s);
-    reader x = {.s = s};
-    const ft_store_filter all = ft_store_filter_all();
-    const double from = now();
-    stop_on(ft_store_walk(s, &all, 0, read_one, &x, &st), &st);
-    printf("\"export_traces_per_second\":%.0f,", (double)x.count / (now() - from));
+    printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,", LAYERS, TOP_K, EXPERTS, TOKENS);
+    if (writes) {
+        measure_writes(s, &r);
+        measure_group_cpu(s, &r);
+        measure_group(s);
+        measure_disk(argv[1]);
+    }
+    if (traces)
+        fill(s, traces);
+    if (questions) {
+        measure_pages(s);
+        measure_export(s);
+    }
     ft_store_sizes sizes;
     stop_on(ft_store_get_sizes(s, &sizes, &st), &st);
     printf("\"file_bytes\":%llu,\"stored\":%llu}\n", (unsigned long long)sizes.file_bytes,
            (unsigned long long)sizes.traces);
-    ft_buffer_release(&x.text);
     ft_store_close(s);
     return 0;
 }

@@ -156,13 +156,17 @@ static void get_planes(float *values, const unsigned char *from, size_t n)
 
 /* --- Packing ------------------------------------------------------------------------------------------ */
 
-/* What rounding needs: weights in [0, 1], and experts that the model has. */
+/* What rounding needs: weights in [0, 1], and experts that the model has. Two loops without branches: the compiler takes
+ * many at once, of one width each. */
 static int can_round(const ft_routing *r, size_t chosen)
 {
-    int good = 1;
-    for (size_t i = 0; i < chosen; i++) /* without a branch: the compiler takes many at once */
-        good &= (r->weights[i] >= 0) & (r->weights[i] <= 1) & (r->expert_ids[i] < r->experts);
-    return good;
+    int bad = 0;
+    uint8_t highest = 0;
+    for (size_t i = 0; i < chosen; i++)
+        bad |= !(r->weights[i] >= 0) | !(r->weights[i] <= 1);
+    for (size_t i = 0; i < chosen; i++)
+        highest = r->expert_ids[i] > highest ? r->expert_ids[i] : highest;
+    return !bad && (!chosen || highest < r->experts);
 }
 
 /* To the nearest of 0 ... 255, half to even; weight in [0, 1]. Added to 1.5 * 2^23, a number's whole part stands in the
@@ -211,10 +215,9 @@ static few_sets *few_sets_new(const routing_header *h, const binomials *b)
     return f;
 }
 
-/* As pack_sets, which says what comes out. */
-static int pack_few_sets(unsigned char *to, const ft_routing *r, const sizes *z, const few_sets *f)
+/* As pack_sets, which says what comes out; inlined for the k that models have, so that a place is no loop. */
+static inline int pack_few(unsigned char *to, const ft_routing *r, const sizes *z, const few_sets *f, const size_t k)
 {
-    const size_t k = r->top_k;
     const uint8_t *ids = r->expert_ids;
     const float *weights = r->weights;
     unsigned char *out = to + z->bit_bytes;
@@ -231,6 +234,22 @@ static int pack_few_sets(unsigned char *to, const ft_routing *r, const sizes *z,
     }
     finish_bits(&bits);
     return 1;
+}
+
+static int pack_few_sets(unsigned char *to, const ft_routing *r, const sizes *z, const few_sets *f)
+{
+    switch (r->top_k) {
+    case 1:
+        return pack_few(to, r, z, f, 1);
+    case 2:
+        return pack_few(to, r, z, f, 2);
+    case 4:
+        return pack_few(to, r, z, f, 4);
+    case 5:
+        return pack_few(to, r, z, f, 5);
+    default:
+        return pack_few(to, r, z, f, r->top_k);
+    }
 }
 
 /* 0 where a place has an expert twice. */
