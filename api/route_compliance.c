@@ -14,7 +14,7 @@ typedef struct question {
     const char *what; /* in the log */
     row_fn *each;     /* may be NULL */
     const char *const *columns;
-    int by_span; /* CSV has a line for each span */
+    int by_span; /* only spans that fit are shown, in CSV a line for each */
 } question;
 
 /* One line a span, with its output's id, time and key. */
@@ -41,26 +41,37 @@ static json_t *lines_by_span(const json_t *rows)
     return lines;
 }
 
-static void answer_rows(ft_request *q, const question *ask, ft_store_rows *rows, int csv)
+/* The list as JSON, in which spans that were not read stand as they are. */
+static void answer_list(ft_request *q, const ft_store_rows *rows)
 {
-    const char *first = rows->first[0] ? rows->first : NULL, *last = rows->last[0] ? rows->last : NULL;
-    if (!csv) {
-        ft_answer_json(q, 200,
-                       json_pack("{s:s,s:O,s:s?,s:s?,s:b}", "object", "list", "data", rows->list, "first_id", first,
-                                 "last_id", last, "has_more", rows->more));
-        return;
+    ft_buffer text = {0};
+    ft_status st = {0};
+    json_t *rest = json_pack("{s:s?,s:s?,s:b}", "first_id", rows->first[0] ? rows->first : NULL, "last_id",
+                             rows->last[0] ? rows->last : NULL, "has_more", rows->more);
+    ft_code rc = ft_buffer_append_str(&text, "{\"object\":\"list\",\"data\":", &st);
+    if (!rc)
+        rc = ft_store_rows_write(rows->list, &text, &st);
+    const size_t end = text.size;
+    if (!rc)
+        rc = ft_json_write(rest, &text, &st);
+    if (!rc) {
+        text.data[end] = ','; /* for the brace of `rest` */
+        rc = ft_buffer_append(&text, "\n", 1, &st);
     }
+    if (rc)
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_bytes(q, 200, "application/json", text.data, text.size);
+    json_decref(rest);
+    ft_buffer_release(&text);
+}
+
+static void answer_csv_rows(ft_request *q, const question *ask, const ft_store_rows *rows)
+{
     json_t *lines = ask->by_span ? lines_by_span(rows->list) : json_incref(rows->list);
-    const json_t *row;
-    size_t i;
-    json_array_foreach(ask->by_span ? NULL : lines, i, row)
-    {
-        (void)json_object_set_new((json_t *)(uintptr_t)row, "spans",
-                                  json_integer((json_int_t)json_array_size(json_object_get(row, "spans"))));
-    }
     ft_answer_header(q, "X-Has-More", rows->more ? "true" : "false");
-    if (last)
-        ft_answer_header(q, "X-Last-Id", last);
+    if (rows->last[0])
+        ft_answer_header(q, "X-Last-Id", rows->last);
     ft_answer_csv(q, ask->columns, lines);
     json_decref(lines);
 }
@@ -73,6 +84,7 @@ static void answer_question(ft_request *q, const question *ask, const ft_store_f
     int csv;
     if (!ft_page_read(q, &page) || !ft_format_read(q, &csv) || !ft_log_request(q, ask->what))
         return;
+    page.spans = ask->by_span ? FT_ROW_SPANS_FIT : csv ? FT_ROW_SPANS_COUNT : FT_ROW_SPANS_TEXT;
     ft_code rc = ft_store_query(q->server->store, filter, &page, &rows, &st);
     if (rc) {
         ft_refuse_status(q, NULL, &st);
@@ -87,8 +99,10 @@ static void answer_question(ft_request *q, const question *ask, const ft_store_f
     }
     if (rc)
         ft_refuse_status(q, NULL, &st);
+    else if (csv)
+        answer_csv_rows(q, ask, &rows);
     else
-        answer_rows(q, ask, &rows, csv);
+        answer_list(q, &rows);
     json_decref(rows.list);
 }
 

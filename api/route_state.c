@@ -204,7 +204,7 @@ static void answer_retention(ft_request *q)
     ft_status st = {0};
     ft_store_sizes sizes = {0};
     ft_store_filter all = ft_store_filter_all();
-    ft_store_page first = {.limit = 1, .ascending = 1};
+    ft_store_page first = {.limit = 1, .ascending = 1, .spans = FT_ROW_SPANS_COUNT};
     ft_store_rows rows = {0};
     ft_code rc = ft_retention_json(q->server->federation, q->server->store, &out, &st);
     if (!rc)

@@ -37,11 +37,10 @@ void ft_route_trace(ft_request *q)
 static json_t *listed(const json_t *row)
 {
     static const char *const kept[] = {"id", "object", "created", "key", "model", "finish_reason", "without", "text",
-                                       "tokens"};
+                                       "tokens", "spans"};
     json_t *out = json_object();
     for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
         (void)json_object_set(out, kept[i], json_object_get(row, kept[i]));
-    (void)json_object_set_new(out, "spans", json_integer((json_int_t)json_array_size(json_object_get(row, "spans"))));
     return out;
 }
 
@@ -54,6 +53,7 @@ void ft_route_traces(ft_request *q)
     if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || !ft_page_read(q, &page) ||
         !ft_log_request(q, "trace.list"))
         return;
+    page.spans = FT_ROW_SPANS_COUNT;
     if (ft_store_query(q->server->store, &filter, &page, &rows, &st)) {
         ft_refuse_status(q, NULL, &st);
         return;

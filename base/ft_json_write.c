@@ -205,12 +205,13 @@ static uint64_t scaled(uint64_t m, unsigned p, unsigned shift)
 static size_t put_digits(char *out, uint64_t digits17, int exponent)
 {
     static const uint64_t eight = 100000000;
+    static const char zeros[] = {'0', '.', '0', '0', '0'};
     const uint64_t middle = eight_digits(digits17 / eight % eight), last = eight_digits(digits17 % eight);
     const size_t count = last     ? REAL_DIGITS - (unsigned)__builtin_clzll(last) / 8
                          : middle ? 9 - (unsigned)__builtin_clzll(middle) / 8
                                   : 1;
     const size_t front = exponent < 0 ? 1 + (size_t)-exponent : 1, before = exponent < 0 ? 0 : (size_t)exponent + 1;
-    memcpy(out, "0.000", 5);
+    memcpy(out, zeros, sizeof(zeros));
     out[front] = (char)('0' + digits17 / (eight * eight));
     put_eight(out + front + 1, middle);
     put_eight(out + front + 9, last);

@@ -167,6 +167,63 @@ static void a_page_before_a_trace_is_the_one_that_leads_to_it(void **state)
     assert_non_null(strstr(st.msg, "trc_nothing"));
 }
 
+static json_t *ask(const ft_store_filter *f, ft_row_spans spans, ft_buffer *text)
+{
+    ft_store_rows rows;
+    ft_status st;
+    const ft_store_page page = {.limit = 40, .spans = spans};
+    assert_ok(ft_store_query(store, f, &page, &rows, &st), st);
+    ft_buffer_reset(text);
+    assert_int_equal(ft_store_rows_write(rows.list, text, NULL), FT_OK);
+    return rows.list;
+}
+
+/* Spans that are not read show byte for byte what those that are read do; counted and chosen ones are theirs. */
+static void spans_of_a_row_are_the_same_whether_they_are_read_or_not(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_buffer read = {0}, shown = {0}, none = {0};
+    ft_random_init(&r, 21);
+    size_t kept = 0, left_out = 0;
+    for (int round = 0; round < 100; round++) {
+        char document[32];
+        const ft_store_filter f = random_filter(&r, document);
+        json_t *whole = ask(&f, FT_ROW_SPANS, &read), *text = ask(&f, FT_ROW_SPANS_TEXT, &shown);
+        json_t *counts = ask(&f, FT_ROW_SPANS_COUNT, &none), *fit = ask(&f, FT_ROW_SPANS_FIT, &none);
+        assert_string_equal(read.data, shown.data);
+        for (size_t i = 0; i < json_array_size(whole); i++) {
+            const json_t *all = json_object_get(json_array_get(whole, i), "spans"), *span;
+            const json_t *some = json_object_get(json_array_get(fit, i), "spans");
+            const json_t *trace = made[0];
+            size_t k, n = 0;
+            for (size_t t = 0; t < TRACES; t++)
+                if (!strcmp(made_ids[t], json_string_value(json_object_get(json_array_get(whole, i), "id"))))
+                    trace = made[t];
+            assert_int_equal(json_integer_value(json_object_get(json_array_get(counts, i), "spans")),
+                             json_array_size(all));
+            json_array_foreach(all, k, span)
+            {
+                if (!span_has(json_array_get(json_object_get(trace, "spans"), k), &f))
+                    continue;
+                assert_true(json_equal(json_array_get(some, n), span));
+                n++;
+            }
+            assert_int_equal(json_array_size(some), n);
+            kept += n;
+            left_out += json_array_size(all) - n;
+        }
+        json_decref(whole);
+        json_decref(text);
+        json_decref(counts);
+        json_decref(fit);
+    }
+    assert_true(kept > 500 && left_out > 100);
+    ft_buffer_release(&read);
+    ft_buffer_release(&shown);
+    ft_buffer_release(&none);
+}
+
 static void *write_meanwhile(void *context)
 {
     ft_random r;
@@ -264,6 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_agree_with_a_scan_for_random_filters),
         cmocka_unit_test(a_page_before_a_trace_is_the_one_that_leads_to_it),
+        cmocka_unit_test(spans_of_a_row_are_the_same_whether_they_are_read_or_not),
         cmocka_unit_test(paging_misses_and_repeats_nothing_while_others_write),
         cmocka_unit_test(removed_and_replaced_traces_leave_no_keys),
     };

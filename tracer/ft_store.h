@@ -119,10 +119,20 @@ typedef struct ft_store_filter {
 } ft_store_filter;
 ft_store_filter ft_store_filter_all(void);
 
+/* What a page's rows have as "spans". Thousands of documents stand in a page's spans, and reading them takes most of
+ * its time: who only shows them, counts them or wants few of them need not have them read. */
+typedef enum ft_row_spans {
+    FT_ROW_SPANS,      /* the list */
+    FT_ROW_SPANS_FIT,  /* of the list those that have what the filter asks of a span; names compared by hashes */
+    FT_ROW_SPANS_TEXT, /* a string: the list as JSON, which ft_store_rows_write writes as it is */
+    FT_ROW_SPANS_COUNT /* how many there are (65,535: at least so many) */
+} ft_row_spans;
+
 typedef struct ft_store_page {
     size_t limit;
     const char *after, *before; /* ids, or NULL: what comes after, or just before that one in the order asked for */
     int ascending;              /* oldest first */
+    ft_row_spans spans;
 } ft_store_page;
 
 /* Rows are what docs/store.md calls summaries, each with its "id". The work for one page has a ceiling: where
@@ -135,6 +145,8 @@ typedef struct ft_store_rows {
 } ft_store_rows;
 FT_CHECKED ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_store_page *page,
                                   ft_store_rows *out, ft_status *st);
+/* Appends a page's list as JSON: byte for byte the same whether its spans are a list or a list's text. */
+FT_CHECKED ft_code ft_store_rows_write(const json_t *rows, ft_buffer *out, ft_status *st);
 
 /* Calls `visit` for every trace that fits, oldest first; `row` is its summary, borrowed, with its "id" (NULL where
  * with_rows is 0). No transaction is open during the call. What is put while it runs may be visited or not; a

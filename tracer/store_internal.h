@@ -7,6 +7,7 @@
  *   store_pack.c      values: frames with checksums
  *   store_routing.c   routing as bytes
  *   store_summary.c   what is known of a trace without reading it, and its keys
+ *   store_row.c       what a list shows of a trace
  *   store_query.c     filters, pages, walks
  *   store_keep.c      retention, removal, compaction
  *   store_chain.c     log and ledger
@@ -184,8 +185,14 @@ void summary_release(summary *m);
 FT_CHECKED ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st);
 /* `bytes` need no alignment. */
 FT_CHECKED ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, ft_status *st);
-FT_CHECKED ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const char *id,
-                                    ft_status *st);
+/* What is wanted of a row's spans; fits(context, i) says whether the i-th fits (NULL: all do). */
+typedef struct row_choice {
+    ft_row_spans how;
+    int (*fits)(const void *context, size_t number);
+    const void *context;
+} row_choice;
+FT_CHECKED ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const row_choice *choice,
+                                    const char *id, ft_status *st);
 uint64_t summary_hash(const char *name); /* never 0 */
 uint32_t summary_verdict(const char *name);
 const char *span_verdict(const json_t *span); /* its name; NULL: it has none */
@@ -209,6 +216,13 @@ void key_write(unsigned char out[STORE_KEY], key_kind kind, uint64_t what, unsig
 /* Calls `each` for every key, until it returns non-zero, which is then the result. */
 typedef int key_visit(void *context, const unsigned char key[STORE_KEY]);
 int summary_keys(const summary *m, const unsigned char id[STORE_ID], key_visit *each, void *context);
+
+/* --- store_row.c -------------------------------------------------------------------------------------- */
+
+/* Appends the row of a trace; reads the one in a frame, of a trace with `count` spans, "id" in front. */
+FT_CHECKED ft_code row_write(ft_buffer *out, const json_t *trace, ft_status *st);
+FT_CHECKED ft_code row_read(packer *p, json_t **out, const void *frame, size_t n, size_t count,
+                            const row_choice *choice, const char *id, ft_status *st);
 
 /* --- store_query.c ---------------------------------------------------------------------------------- */
 

@@ -287,16 +287,25 @@ typedef struct collector {
     packer *packer;
     ft_store_rows *out;
     size_t limit;
+    const search *q;
+    const summary *m; /* of the trace at hand */
+    row_choice choice;
 } collector;
+
+static int fits_here(const void *context, size_t number)
+{
+    const collector *c = context;
+    return number >= c->m->head.spans || span_fits(c->q, c->m, &c->m->spans[number]);
+}
 
 static ft_code collect(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
 {
     collector *c = context;
     json_t *row;
-    (void)m;
     if (json_array_size(c->out->list) == c->limit)
         return FT_ERR_CANCELLED; /* there is one more */
-    ft_code rc = summary_read_row(c->packer, &row, value.mv_data, value.mv_size, id, st);
+    c->m = m;
+    ft_code rc = summary_read_row(c->packer, &row, value.mv_data, value.mv_size, &c->choice, id, st);
     if (!rc && json_array_append_new(c->out->list, row) != 0)
         rc = ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
     if (!rc)
@@ -348,7 +357,8 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
         return ft_fail(st, FT_ERR_MEM, "query: out of memory");
     prepare(&q, filter, !page->ascending == !page->before);
     bound(&q, cursor ? from : NULL);
-    collector c = {.out = out, .limit = page->limit};
+    collector c = {.out = out, .limit = page->limit, .q = &q};
+    c.choice = (row_choice){page->spans, q.wants_span ? fits_here : NULL, &c};
     rc = packer_take(s, &c.packer, st);
     if (!rc)
         rc = run(&q, s, PAGE_STEPS, collect, &c, st);
@@ -381,13 +391,15 @@ typedef struct gathered {
 
 static ft_code gather(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
 {
+    static const row_choice whole = {.how = FT_ROW_SPANS};
     gathered *g = context;
     (void)m;
     if (g->count == WALK_AT_ONCE)
         return FT_ERR_CANCELLED;
     g->rows[g->count] = NULL;
     const ft_code rc =
-        g->packer ? summary_read_row(g->packer, &g->rows[g->count], value.mv_data, value.mv_size, id, st) : FT_OK;
+        g->packer ? summary_read_row(g->packer, &g->rows[g->count], value.mv_data, value.mv_size, &whole, id, st)
+                  : FT_OK;
     if (!rc)
         memcpy(g->ids[g->count++], id, FT_TRACE_ID);
     return rc;

@@ -1,4 +1,4 @@
-/* What is known of a trace without reading it: numbers and hashes for filters, and the row that a list shows. */
+/* What is known of a trace without reading it: numbers and hashes for filters, and its keys. */
 #include "tracer/store_internal.h"
 #include "tracer/tracer_internal.h"
 
@@ -11,7 +11,6 @@ _Static_assert(sizeof(summary_head) == 32 && sizeof(summary_span) == 32 && sizeo
                    sizeof(summary_expert) == 8,
                "as docs/store.md draws it");
 
-enum { SHOWN_TEXT = 200 };
 static const uint32_t token_classes[KEY_CLASSES] = {1, 4, 8, 16, 32, 64, 128, 256, 512};
 static const double share_classes[KEY_CLASSES] = {0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9};
 
@@ -282,133 +281,7 @@ ft_code summary_of(summary *out, const json_t *trace, ft_status *st)
     return FT_OK;
 }
 
-/* --- The row ------------------------------------------------------------------------------------------- */
-
-/* Written as text at once: a trace has hundreds of documents, and an object for each would cost more than all else
- * that is known of it. After a failure nothing more is written. */
-typedef struct row_writer {
-    ft_buffer *out;
-    ft_status *st;
-    ft_code rc;
-} row_writer;
-
-static void row_raw(row_writer *w, const char *text)
-{
-    if (!w->rc)
-        w->rc = ft_buffer_append_str(w->out, text, w->st);
-}
-
-/* A comma where something stands before in the object or array. */
-static void row_next(row_writer *w)
-{
-    const char last = w->out->size ? w->out->data[w->out->size - 1] : '{';
-    if (last != '{' && last != '[')
-        row_raw(w, ",");
-}
-
-static void row_name(row_writer *w, const char *name)
-{
-    row_next(w);
-    row_raw(w, "\"");
-    row_raw(w, name);
-    row_raw(w, "\":");
-}
-
-static void row_value(row_writer *w, const char *name, const json_t *value)
-{
-    row_name(w, name);
-    if (!w->rc)
-        w->rc = value ? ft_json_write(value, w->out, w->st) : ft_buffer_append_str(w->out, "null", w->st);
-}
-
-static void row_count(row_writer *w, const char *name, size_t n)
-{
-    row_name(w, name);
-    if (!w->rc)
-        w->rc = ft_buffer_printf(w->out, w->st, "%zu", n);
-}
-
-/* Those fields of `from` that it has. */
-static void row_fields(row_writer *w, const json_t *from, const char *const *fields)
-{
-    for (; *fields; fields++) {
-        const json_t *v = json_object_get(from, *fields);
-        if (v)
-            row_value(w, *fields, v);
-    }
-}
-
-/* `"name":[{those fields of each}, …]` */
-static void row_list(row_writer *w, const char *name, const json_t *list, const char *const *fields)
-{
-    const json_t *v;
-    size_t i;
-    row_name(w, name);
-    row_raw(w, "[");
-    json_array_foreach(list, i, v)
-    {
-        row_next(w);
-        row_raw(w, "{");
-        row_fields(w, v, fields);
-        row_raw(w, "}");
-    }
-    row_raw(w, "]");
-}
-
-/* The text's beginning, cut at a character. */
-static void row_text(row_writer *w, const json_t *trace)
-{
-    const json_t *text = json_object_get(json_object_get(trace, "response"), "text");
-    const char *bytes = json_string_value(text);
-    size_t n = json_string_length(text);
-    for (n = n < SHOWN_TEXT ? n : SHOWN_TEXT; n && ((unsigned char)bytes[n] & 0xC0) == 0x80;)
-        n--;
-    json_t *shown = bytes ? ft_json_text(bytes, n) : json_null();
-    if (!shown && !w->rc)
-        w->rc = ft_fail(w->st, FT_ERR_MEM, "store: no room for a trace's summary");
-    row_value(w, "text", shown);
-    json_decref(shown);
-}
-
-static void row_span(row_writer *w, const json_t *span)
-{
-    static const char *const kept[] = {"start", "end", "count", NULL};
-    static const char *const also[] = {"owners", "redacted", NULL};
-    static const char *const of_document[] = {"owner", "id", NULL};
-    json_t *verdict = json_string(span_verdict(span)); /* NULL: it has none */
-    row_next(w);
-    row_raw(w, "{");
-    row_fields(w, span, kept);
-    row_value(w, "verdict", verdict);
-    row_fields(w, span, also);
-    row_list(w, "documents", json_object_get(span, "docs"), of_document);
-    row_raw(w, "}");
-    json_decref(verdict);
-}
-
-static ft_code row_write(ft_buffer *out, const json_t *trace, ft_status *st)
-{
-    static const char *const kept[] = {"object",        "created", "key",      "model",
-                                       "finish_reason", "without", "redacted", NULL};
-    static const char *const of_expert[] = {"id", "owner", "share", NULL};
-    row_writer w = {.out = out, .st = st};
-    const json_t *span;
-    size_t i;
-    row_raw(&w, "{");
-    row_fields(&w, trace, kept);
-    row_text(&w, trace);
-    row_count(&w, "tokens", json_array_size(json_object_get(trace, "tokens")));
-    row_count(&w, "prompt_tokens", json_array_size(json_object_get(json_object_get(trace, "prompt"), "ids")));
-    row_list(&w, "experts", json_object_get(trace, "experts"), of_expert);
-    row_name(&w, "spans");
-    row_raw(&w, "[");
-    json_array_foreach(json_object_get(trace, "spans"), i, span)
-    {
-        row_span(&w, span);
-    }
-    row_raw(&w, "]}");
-    return w.rc;
-}
+/* --- As a value ------------------------------------------------------------------------------------------ */
 
 ft_code summary_pack(packer *p, ft_buffer *out, const json_t *trace, ft_status *st)
 {
@@ -475,7 +348,8 @@ ft_code summary_read(summary *out, const void *bytes, size_t n, const char *id, 
     return damaged(id, st);
 }
 
-ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st)
+ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, const row_choice *choice, const char *id,
+                         ft_status *st)
 {
     summary_head h;
     *out = NULL;
@@ -485,17 +359,5 @@ ft_code summary_read_row(packer *p, json_t **out, const void *bytes, size_t n, c
     const size_t at = row_offset(&h, n);
     if (!at)
         return damaged(id, st);
-    json_t *row = NULL, *named = NULL;
-    ft_code rc = frame_read_json(p, &row, (const char *)bytes + at, n - at, id, st);
-    if (!rc) {
-        named = json_pack("{s:s}", "id", id);
-        if (!named || json_object_update(named, row) != 0)
-            rc = ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
-    }
-    json_decref(row);
-    if (rc)
-        json_decref(named);
-    else
-        *out = named;
-    return rc;
+    return row_read(p, out, (const char *)bytes + at, n - at, h.spans, choice, id, st);
 }
