@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-enum { SEED = 20261124, MAX_ROWS = 70, MAX_COLS = 3 * 1024, MAX_TOKENS = 33 };
+enum { SEED = 20261124, MAX_ROWS = 150, MAX_COLS = 3 * 1024, MAX_TOKENS = 33 };
 static const double U = 0x1p-24;
 static const float SENTINEL = 12345.678f;
 
@@ -125,7 +125,7 @@ static const size_t token_counts[] = {1, 2, 3, 5, 7, 8, 13, 33};
 
 static void check_groups(int bits, int extreme)
 {
-    static const size_t rows[] = {1, 15, 16, 17, 40, 70}, cols[] = {32, 64, 96, 1024 + 32, MAX_COLS};
+    static const size_t rows[] = {1, 15, 16, 17, 40, 70, 150}, cols[] = {32, 64, 96, 1024 + 32, MAX_COLS};
     static packed p;
     static float x[MAX_TOKENS * MAX_COLS], want[MAX_TOKENS * MAX_ROWS], got[MAX_TOKENS * MAX_ROWS + 16];
     static _Alignas(64) char prepared[MAX_TOKENS * (MAX_COLS / 32 * sizeof(ft_group) + 64)];

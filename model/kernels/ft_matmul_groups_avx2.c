@@ -6,7 +6,9 @@
 enum {
     SLICES = 2,
     TOKENS = 2,
-    FEW = 4
+    FEW = 4,
+    LONE = 1,
+    PAIR = 1
 }; /* 4 whole sums, 4 float ones, 4 of w, 2 of x, 2 for a product: 16 registers */
 typedef __m256i whole;
 typedef struct some_weights {

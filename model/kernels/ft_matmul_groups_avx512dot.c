@@ -3,7 +3,9 @@
 #if defined(__AVX512VNNI__)
 #include "model/kernels/ft_simd_avx512.h"
 
-enum { SLICES = 2, TOKENS = 6, FEW = 8 }; /* 12 whole sums, 12 float ones, 4 of w, 1 of x: 29 of 32 registers */
+/* 12 whole sums, 12 float ones, 4 of w, 1 of x: 29 of 32 registers. A pair over 7 or 8 tokens needs
+ * more, but a second stream is worth more than what is put aside for it. */
+enum { SLICES = 2, TOKENS = 6, FEW = 8, LONE = 4, PAIR = 2 };
 typedef __m512i whole;
 typedef struct some_weights {
     whole low, high; /* four columns each */
