@@ -2,6 +2,7 @@
 #include "tests/ft_test.h"
 
 #include "base/ft_arena.h"
+#include "base/ft_beside.h"
 #include "base/ft_digest.h"
 #include "base/ft_file.h"
 #include "base/ft_json.h"
@@ -224,6 +225,36 @@ static void every_task_of_a_pool_runs_exactly_once(void **state)
     }
 }
 
+static void count_task(void *context, size_t task)
+{
+    atomic_fetch_add((atomic_int *)context + task, 1);
+}
+
+/* Whoever takes them; and those that nobody began when it ends are left. */
+static void tasks_begun_beside_are_run_once_or_not_at_all(void **state)
+{
+    (void)state;
+    enum { MOST = 200 };
+    static atomic_int runs[MOST];
+    for (size_t count = 0; count <= MOST; count++)
+        for (size_t own = 0; own <= count; own += 1 + count / 3) {
+            ft_beside b;
+            size_t done = 0, steps = 0;
+            memset(runs, 0, sizeof(runs));
+            ft_beside_begin(&b, count, count_task, runs);
+            while (steps < own && ft_beside_step(&b))
+                steps++;
+            if (own == count)
+                assert_false(ft_beside_step(&b));
+            ft_beside_end(&b);
+            for (size_t i = 0; i < count; i++) {
+                assert_true(runs[i] == 0 || runs[i] == 1);
+                done += (size_t)runs[i];
+            }
+            assert_true(done >= steps && (own < count || done == count));
+        }
+}
+
 static void json_fields_of_a_wrong_type_are_named(void **state)
 {
     (void)state;
@@ -401,6 +432,7 @@ int main(void)
         cmocka_unit_test(ill_formed_utf8_becomes_one_replacement_for_each_maximal_subpart),
         cmocka_unit_test(a_merkle_root_is_that_of_rfc_6962),
         cmocka_unit_test(every_task_of_a_pool_runs_exactly_once),
+        cmocka_unit_test(tasks_begun_beside_are_run_once_or_not_at_all),
         cmocka_unit_test(json_fields_of_a_wrong_type_are_named),
         cmocka_unit_test(reals_are_written_with_the_digits_that_printf_gives),
         cmocka_unit_test(json_of_every_kind_is_written_as_it_was_by_jansson),

@@ -1,5 +1,6 @@
 #include "tracer/ft_spans.h"
 
+#include "base/ft_beside.h"
 #include "base/ft_buffer.h"
 
 #include <math.h>
@@ -202,24 +203,51 @@ static void match_one(const ft_index *ix, const uint32_t *ids, size_t n, size_t 
         ends[n] = n; /* no match at all */
 }
 
-/* Matches of ids[0..n + more), of which n were there. Returns the first position that changed. */
-static size_t match_more(ft_span_tracker *t, size_t more)
+/* What of each index is searched anew: from `open` on. */
+typedef struct matching {
+    ft_span_tracker *t;
+    size_t more;
+} matching;
+
+static void match_index(void *context, size_t i)
 {
     enum { ONE_BY_ONE = 4 };
+    const matching *m = context;
+    ft_span_tracker *t = m->t;
+    const size_t n = t->n, more = m->more;
+    size_t *ends = t->ends + i * t->capacity;
+    const size_t open = first_open(ends, n);
+    if (n && more <= ONE_BY_ONE) {
+        for (size_t at = n; at < n + more; at++)
+            match_one(t->indexes[i], t->ids, at, first_open(ends, at), ends);
+        return;
+    }
+    ft_index_match_all(t->indexes[i], t->ids + open, n + more - open, ends + open, NULL);
+    for (size_t l = open; l < n + more; l++)
+        ends[l] += l;
+}
+
+/* Matches of ids[0..n + more), of which n were there. Returns the first position that changed. For a long text two
+ * threads search: an index each, and then the next. */
+static size_t match_more(ft_span_tracker *t, size_t more)
+{
+    enum { LONG = 64 };
     const size_t n = t->n;
+    matching m = {t, more};
+    ft_beside tasks;
     size_t first = n;
     for (size_t i = 0; i < t->index_count; i++) {
-        size_t *ends = t->ends + i * t->capacity;
-        const size_t open = first_open(ends, n);
+        const size_t open = first_open(t->ends + i * t->capacity, n);
         first = open < first ? open : first;
-        if (n && more <= ONE_BY_ONE) {
-            for (size_t at = n; at < n + more; at++)
-                match_one(t->indexes[i], t->ids, at, first_open(ends, at), ends);
-            continue;
+    }
+    if (more >= LONG && t->index_count > 1) {
+        ft_beside_begin(&tasks, t->index_count, match_index, &m);
+        while (ft_beside_step(&tasks)) {
         }
-        ft_index_match_all(t->indexes[i], t->ids + open, n + more - open, ends + open, NULL);
-        for (size_t l = open; l < n + more; l++)
-            ends[l] += l;
+        ft_beside_end(&tasks);
+    } else {
+        for (size_t i = 0; i < t->index_count; i++)
+            match_index(&m, i);
     }
     for (size_t l = first; l < n + more; l++) {
         t->furthest[l] = l;

@@ -4,7 +4,8 @@
  * The trace is a JSON value from the moment it is made (docs/trace.md has every
  * field); routing, the bulky part, travels beside it.
  *
- * Threads  a federation may be shared; a trace has one owner. */
+ * Threads  a federation may be shared; a trace has one owner. While it is made a second thread searches indexes and
+ *          reads documents beside the caller's (base/ft_beside.h); nothing depends on it but the time. */
 #ifndef FT_TRACE_H
 #define FT_TRACE_H
 #include "base/ft_json.h"

@@ -265,9 +265,14 @@ ft_code find_documents(trace_maker *m, ft_status *st)
             rc = find_span_documents(m, s, draws, st);
     }
     free(draws);
+    if (rc)
+        return rc;
+    placing p;
+    rc = placing_begin(&p, m, st);
     if (!rc && m->lexicon && out->count)
         rc = score_all(m, st);
+    rc = placing_end(&p, rc, st);
     if (!rc && out->count)
         qsort(out->items, out->count, sizeof(*out->items), best_first);
-    return rc ? rc : place_snippets(m, st);
+    return rc;
 }

@@ -7,6 +7,7 @@
  *   trace_evidence.c   evidence and verdict of a span */
 #ifndef FT_TRACE_MAKER_H
 #define FT_TRACE_MAKER_H
+#include "base/ft_beside.h"
 #include "tracer/tracer_internal.h"
 
 /* What the steps of one trace share. */
@@ -47,8 +48,19 @@ int has_shares(trace_maker *m, size_t start, size_t end);
 FT_CHECKED ft_code show_tokens(trace_maker *m, size_t tokens, ft_status *st);
 const char *relevance_of(const trace_maker *m, double score); /* "high", "medium", "low" */
 
-/* Measures what stands before each snippet, where the options ask for places in the whole document. */
-FT_CHECKED ft_code place_snippets(trace_maker *m, ft_status *st);
+/* What stands before each snippet is measured, where the options ask for places in the whole document. That reads whole
+ * documents, and depends on where matches lie alone: so a second thread begins with it while they are ranked, and both
+ * go on, document by document, until none is left. What comes out is the same.
+ *   begin  m->found stays where it is and in its order until `end`, and of its items only `score` may be changed
+ *   end    always after begin, with what became of the work between: after a failure no document is begun */
+typedef struct placing {
+    const trace_maker *m;
+    found **order;  /* by document, in one by place */
+    size_t *starts; /* of each document in `order`, and the end */
+    ft_beside tasks;
+} placing;
+FT_CHECKED ft_code placing_begin(placing *p, const trace_maker *m, ft_status *st);
+FT_CHECKED ft_code placing_end(placing *p, ft_code rc, ft_status *st);
 /* JSON of one found document; NULL with *st set. */
 json_t *document_json(trace_maker *m, const found *f, ft_status *st);
 /* Sets "text", "text_position" and "matches" of a merged document: the group's places, the text

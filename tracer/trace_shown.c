@@ -137,30 +137,52 @@ static int measure(const trace_maker *m, const found *f, uint64_t from, uint64_t
 }
 
 /* A document's places are taken in order, each from the one before, so that no token is looked at twice. */
-ft_code place_snippets(trace_maker *m, ft_status *st)
+static void place_document(void *context, size_t document)
 {
-    const size_t n = m->found.count, before = m->options->snippet_tokens / 2;
-    if (!m->lexicon || !m->options->document_places || !n)
-        return FT_OK;
-    found **order = ft_alloc_array(n, sizeof(*order));
-    ft_code rc = order ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace: no room for %zu documents", n);
-    for (size_t i = 0; order && i < n; i++)
-        order[i] = &m->found.items[i];
-    if (order)
-        qsort(order, n, sizeof(*order), by_place);
+    const placing *p = context;
+    const size_t before = p->m->options->snippet_tokens / 2;
     uint64_t at = 0, bytes = 0, characters = 0;
-    for (size_t i = 0; !rc && i < n; i++) {
-        found *f = order[i];
+    for (size_t i = p->starts[document]; i < p->starts[document + 1]; i++) {
+        found *f = p->order[i];
         const uint64_t from = f->position > before ? f->position - before : 0;
-        if (!i || order[i - 1]->index != f->index || order[i - 1]->document.number != f->document.number)
-            at = bytes = characters = 0;
-        rc = go_on(m->options, i, st);
-        f->placed = !rc && from <= MAX_PLACED_TOKENS && measure(m, f, at, from, &bytes, &characters);
+        f->placed = from <= MAX_PLACED_TOKENS && measure(p->m, f, at, from, &bytes, &characters);
         f->bytes_before = bytes;
         f->characters_before = characters;
         at = f->placed ? from : at;
     }
-    free(order);
+}
+
+ft_code placing_begin(placing *p, const trace_maker *m, ft_status *st)
+{
+    const size_t n = m->found.count;
+    size_t documents = 0;
+    memset(p, 0, sizeof(*p));
+    p->m = m;
+    if (!m->lexicon || !m->options->document_places || !n)
+        return FT_OK;
+    p->order = ft_alloc_array(n, sizeof(*p->order));
+    p->starts = ft_alloc_array(n + 1, sizeof(*p->starts));
+    if (!p->order || !p->starts)
+        return ft_fail(st, FT_ERR_MEM, "trace: no room for %zu documents", n);
+    for (size_t i = 0; i < n; i++)
+        p->order[i] = &m->found.items[i];
+    qsort(p->order, n, sizeof(*p->order), by_place);
+    for (size_t i = 0; i < n; i++)
+        if (!i || p->order[i - 1]->index != p->order[i]->index ||
+            p->order[i - 1]->document.number != p->order[i]->document.number)
+            p->starts[documents++] = i;
+    p->starts[documents] = n;
+    ft_beside_begin(&p->tasks, documents, place_document, p);
+    return FT_OK;
+}
+
+ft_code placing_end(placing *p, ft_code rc, ft_status *st)
+{
+    for (size_t step = 0; !rc && ft_beside_step(&p->tasks); step++)
+        rc = go_on(p->m->options, step, st);
+    ft_beside_end(&p->tasks);
+    free(p->order);
+    free(p->starts);
     return rc;
 }
 
