@@ -10,8 +10,10 @@ and what each evidence and the verdict say of texts whose source is known.
   --markdown F     the report into a file too; FOLDER/report.json has all figures
   --top-k K        experts that read a token in the merged model (4: all)
   --score          only score what was traced before
+  --also F         the report is over this folder's run too, of another seed (may be given several times)
   --threads N      of each training and trace (default: all processors)
-  --at-once N      experts that are trained at once, each with its --threads (1)
+  --expert-steps N  of each expert's training (1000); with fewer it knows its owner's text less well
+  --at-once N      experts that are trained, and texts that are written, at once, each with its --threads (1)
 
 Environment: FLEXTRACE, the program (else build/release is built). Standard library of Python alone. About twenty minutes on two busy
 cores.
@@ -42,7 +44,7 @@ CONFIG = {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "attenti
           "num_hidden_layers": 3, "max_position_embeddings": 1024, "rms_norm_eps": 1e-6, "rope_scaling": None,
           "rope_theta": 10000, "tie_word_embeddings": False, "torch_dtype": "float32", "initializer_range": 0.02}
 PUBLIC = ("--steps", 400, "--batch", 8, "--length", 256, "--rate", 4e-3)
-EXPERT = ("--steps", 1000, "--batch", 8, "--length", 128, "--rate", 4e-3, "--public-share", 0.125)
+EXPERT = ("--batch", 8, "--length", 128, "--rate", 4e-3, "--public-share", 0.125)
 PARTIES = ("public", *corpora.OWNERS)
 
 
@@ -51,7 +53,8 @@ class Bench:
         self.folder, self.seed, self.threads = given.folder, given.seed, given.threads
         self.program = os.environ.get("FLEXTRACE", f"{ROOT}/build/release/flextrace")
         self.trainer = os.environ.get("FLEXTRACE_TRAIN", self.program)
-        self.tokenizer, self.top_k, self.at_once = given.tokenizer, given.top_k, given.at_once
+        self.tokenizer, self.top_k = given.tokenizer, given.top_k
+        self.at_once, self.expert_steps = given.at_once, given.expert_steps
         os.makedirs(self.folder, exist_ok=True)
 
     def path(self, name):
@@ -115,7 +118,8 @@ class Bench:
 
         def train_expert(owner):
             self.run("train", "expert", "--public", public, "--corpus", self.path(f"{owner}.jsonl"), "--owner", owner, "--public-corpus",
-                     self.path("public.jsonl"), "-o", self.path(owner), *EXPERT, *common, program=self.trainer)
+                     self.path("public.jsonl"), "-o", self.path(owner), "--steps", self.expert_steps, *EXPERT, *common,
+                     program=self.trainer)
 
         with concurrent.futures.ThreadPoolExecutor(self.at_once) as workers:
             list(workers.map(train_expert, [o for o in corpora.OWNERS if self.missing(f"{o}/expert")]))
@@ -147,19 +151,28 @@ class Bench:
         answers = self.run("trace", federation, "--threads", self.threads, rows=asked).splitlines()
         self.write_rows(name, [{**r, "trace": slim(json.loads(a))} for r, a in zip(rows, answers, strict=True)])
 
+    def generate(self, federation, row):
+        """The row with what the model goes on with after its first eight words."""
+        prompt = " ".join(row["text"].split()[:8])
+        made = json.loads(self.run("generate", federation, "-p", prompt, "-n", 70, "--json", "--threads", self.threads, quiet=True))
+        out = {**row, "wanted": row["text"][len(prompt):], "prompt": prompt, "ids": made["ids"], "said": made["text"]}
+        del out["text"]
+        return out
+
     def trace_all(self):
         federation = self.federate()
         traced = self.read_rows("traced.jsonl")
-        if self.missing("forced.trace.jsonl"):
-            self.trace(federation, "forced.trace.jsonl", [{**row, "text": row["said"], "prompt": ""} for row in traced])
-        if self.missing("generated.trace.jsonl"):
-            rows = []
-            for row in traced:
-                if row["kind"] in ("one", "two", "none"):
-                    prompt = " ".join(row["text"].split()[:8])
-                    made = json.loads(self.run("generate", federation, "-p", prompt, "-n", 70, "--json", "--threads", self.threads, quiet=True))
-                    rows.append({**row, "wanted": row["text"][len(prompt):], "prompt": prompt, "ids": made["ids"], "said": made["text"]})
-            self.trace(federation, "generated.trace.jsonl", [{k: v for k, v in r.items() if k != "text"} for r in rows])
+        with concurrent.futures.ThreadPoolExecutor(self.at_once) as workers:
+            forced = None
+            if self.missing("forced.trace.jsonl"):
+                forced = workers.submit(self.trace, federation, "forced.trace.jsonl", [{**row, "text": row["said"], "prompt": ""} for row in traced])
+            if self.missing("generated.jsonl"):
+                prompted = [row for row in traced if row["kind"] in ("one", "two", "none")]
+                self.write_rows("generated.jsonl", list(workers.map(lambda row: self.generate(federation, row), prompted)))
+            if self.missing("generated.trace.jsonl"):
+                self.trace(federation, "generated.trace.jsonl", self.read_rows("generated.jsonl"))
+            if forced:
+                forced.result()
 
 
 def slim(trace):
@@ -189,6 +202,17 @@ def spans_of(rows, texts):
     return out
 
 
+def read_run(folder):
+    """What was traced in a folder: spans with canaries' names that are no other folder's."""
+    def rows(name):
+        with open(f"{folder}/{name}", encoding="utf-8") as f:
+            return [{**r, "name": f"{folder} {r['name']}"} if "name" in r else r for r in map(json.loads, f)]
+    texts = {o: "\0".join(r["text"] for r in rows(f"{o}.jsonl")) for o in PARTIES}
+    forced, made = rows("forced.trace.jsonl"), rows("generated.trace.jsonl")
+    return {"forced": spans_of(forced, texts), "generated": spans_of(made, texts), "traced": rows("traced.jsonl"), "made": made,
+            "thresholds": forced[0]["trace"]["evidence"]["thresholds"]}
+
+
 def check_rule(spans, thresholds):
     """The score's rule must be the program's, span for span: else the figures would be of something else."""
     for s in spans:
@@ -206,8 +230,10 @@ def main():
     p.add_argument("--top-k", type=int, default=4)
     p.add_argument("--markdown")
     p.add_argument("--score", action="store_true")
+    p.add_argument("--also", action="append", default=[])
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--at-once", type=int, default=1)
+    p.add_argument("--expert-steps", type=int, default=1000)
     a = p.parse_args()
     if a.help:
         print(__doc__)
@@ -218,13 +244,17 @@ def main():
         b.train()
         b.trace_all()
     import attribution_report
-    texts = {o: "\0".join(r["text"] for r in b.read_rows(f"{o}.jsonl")) for o in PARTIES}
-    forced, generated = b.read_rows("forced.trace.jsonl"), b.read_rows("generated.trace.jsonl")
-    thresholds = forced[0]["trace"]["evidence"]["thresholds"]
-    sets = {"forced": spans_of(forced, texts), "generated": spans_of(generated, texts)}
+    runs = [read_run(f) for f in (a.folder, *a.also)]
+    thresholds = runs[0]["thresholds"]
+    if any(r["thresholds"] != thresholds for r in runs):
+        raise SystemExit("bench/attribution: the runs were traced with different thresholds")
+    sets = {n: [s for r in runs for s in r[n]] for n in ("forced", "generated")}
     for spans in sets.values():
         check_rule(spans, thresholds)
-    report = attribution_report.make(sets, b.read_rows("traced.jsonl"), generated, thresholds)
+    half = {}
+    for r in runs:
+        half |= score.halves([(c["name"], c["kind"], c["planted"]) for c in r["traced"]])
+    report = attribution_report.make(sets, half, [g for r in runs for g in r["made"]], thresholds)
     with open(b.path("report.json"), "w", encoding="utf-8") as f:
         json.dump(report, f, indent=1)
     text = attribution_report.markdown(report)

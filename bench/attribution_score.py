@@ -3,6 +3,7 @@
 A *span* here is a dict:
     canary, kind   which text it was found in, and what kind of text that is
     planted        owners in whose corpus that text, or the text that it says in other words, was planted
+    set            "forced" (a text as it stands) or "generated"
     like           owners whose text it is like: text of an owner's domain that was held out of its corpus
     holders        owners whose corpus holds the span's words, by a plain search in the corpora
     public_holds   whether the public corpus does
@@ -57,6 +58,8 @@ def judge(span, t):
                  or span["owners"][n]["share"] > span["owners"][n]["usual"]}
     if any(span["owners"][n]["count"] for n in public):  # words of the public corpus are everybody's
         names &= public
+    if any(o["count"] for o in span["owners"].values()):  # words of some owners' corpora are no other owner's
+        names = {n for n in names if n in public or span["owners"][n]["count"] or span["owners"][n]["count"] is None}
     return ("causal" if caused else "routing") if names else None, names - public
 
 
@@ -83,8 +86,10 @@ def is_true(span, owner, by_words):
 def tally(spans, evidence, t):
     """Counts over (span, owner) pairs. `wanted` are owners of spans that the public corpus does not hold: nobody need
     name an owner for words that are everybody's. `spans_false` name an owner whose corpus does not hold it;
-    `spans_wrong` one whose text it is not even like: an expert knows how its owner's kind of text goes on."""
-    out = {"spans": len(spans), "named": 0, "right": 0, "wanted": 0, "found": 0, "spans_false": 0, "spans_wrong": 0, "canaries": {}}
+    `spans_wrong` one whose text it is not even like: an expert knows how its owner's kind of text goes on;
+    `spans_unheld` one whose corpus holds not even the span's words."""
+    out = {"spans": len(spans), "named": 0, "right": 0, "wanted": 0, "found": 0, "spans_false": 0, "spans_wrong": 0, "spans_unheld": 0,
+           "canaries": {}}
     for s in spans:
         names = named(s, evidence, t)
         by_words = evidence == "verbatim" or (evidence in ("verdict", "uncaused") and judge(s, t)[0] == "verbatim")
@@ -96,6 +101,7 @@ def tally(spans, evidence, t):
         out["found"] += len(wanted & names)
         out["spans_false"] += bool(names - right)
         out["spans_wrong"] += bool(names - right - set(s["like"]))
+        out["spans_unheld"] += bool(names - right - set(s["holders"]))
         accused = out["canaries"].setdefault(s["canary"], [False, False])
         accused[0] |= bool(names & set(s["planted"]))
         accused[1] |= bool(names - right)
@@ -190,16 +196,20 @@ def halves(canaries):
 
 
 def best_pair(spans, evidence, names, base, limit, wanted):
-    """The two thresholds of one kind with the highest recall over `wanted`, of those with which at most `limit` of all
-    spans name a wrong owner; of equals the strictest. The strictest of all where none does."""
+    """The two thresholds of one kind with the highest recall over `wanted`, of those with which at most `limit` of the spans
+    of each set name an owner whose corpus does not hold the text; of equals the strictest. The strictest of all where
+    none does."""
     best, chosen = None, {n: STEPS[n][-1] for n in names}
+    sets = {}
+    for s in spans:
+        sets.setdefault(s.get("set"), []).append(s)
     for values in itertools.product(*(STEPS[n] for n in names)):
         t = {**base, **dict(zip(names, values))}
-        false = tally(spans, evidence, t)["spans_wrong"]
-        if false > limit * len(spans):
+        false = {n: tally(some, evidence, t)["spans_false"] for n, some in sets.items()}
+        if any(k > limit * len(sets[n]) for n, k in false.items()):
             continue
         got = tally(wanted, evidence, t)
-        score = (got["found"], -false, values)
+        score = (got["found"], -sum(false.values()), values)
         if best is None or score > best:
             best, chosen = score, dict(zip(names, values))
     return chosen
@@ -207,13 +217,14 @@ def best_pair(spans, evidence, names, base, limit, wanted):
 
 def calibrate(spans, limit=0.005):
     """Thresholds from one half: the words' first, then routing's and cause's, as the verdict uses them. For the words,
-    naming an owner is right only where the text was planted or is like the owner's: what a corpus holds by chance is not
-    attribution."""
+    naming an owner is right only where the text was planted: what a corpus holds by chance is not attribution."""
     t = dict(DEFAULTS)
     strict = [{**s, "holders": ()} for s in spans]
-    planted = [s for s in strict if s["planted"] and not s["public_holds"]]
+    strict = [s for s in strict if not s["like"]]  # of an owner's own kind of text it may well hold a phrase
+    texts = [s for s in strict if s.get("set") != "generated"]  # what was generated need not be anybody's
+    planted = [s for s in texts if s["planted"] and not s["public_holds"]]
     t.update(best_pair(strict, "verbatim", ("verbatim_tokens", "verbatim_nats"), t, limit, planted))
-    open_ = to_be_influenced(spans, t)
+    open_ = to_be_influenced([s for s in spans if s.get("set") != "generated"], t)
     t.update(best_pair(spans, "uncaused", ("routing_excess", "routing_ratio"), t, limit, open_))
     t.update(best_pair(spans, "verdict", ("causal_nats", "causal_nats_per_token"), t, limit, open_))
     return t

@@ -49,6 +49,16 @@ class Rule(unittest.TestCase):
         s["owners"]["public"]["share"] = 0.5
         self.assertEqual(score.judge(s, T), ("causal", set()))
 
+    def test_words_of_some_owners_corpora_are_laid_to_no_other_owner(self):
+        s = span(nats=20, a=owner(share=0.9, loss=9), b=owner(1))
+        self.assertEqual(score.judge(s, T), (None, set()))
+        s["owners"]["a"]["count"] = 2
+        self.assertEqual(score.judge(s, T), ("causal", {"a"}))
+        s["owners"]["a"]["count"] = None  # no index to look into
+        self.assertEqual(score.judge(s, T), ("causal", {"a"}))
+        s["owners"]["a"]["count"] = s["owners"]["b"]["count"] = 0
+        self.assertEqual(score.judge(s, T), ("causal", {"a"}))
+
     def test_each_evidence_alone_names_by_itself(self):
         s = span(a=owner(2), b=owner(share=0.8), c=owner(loss=9, share=0.1))
         self.assertEqual([score.named(s, e, T) for e in score.EVIDENCE], [{"a"}, {"b"}, {"c"}, {"a"}, {"a"}])
@@ -72,6 +82,12 @@ class Tally(unittest.TestCase):
         for some, wrong in ((s, 0), ({**s, "like": ["a"]}, 1)):
             n = score.tally([some], "causal", T)
             self.assertEqual((n["right"], n["spans_false"], n["spans_wrong"]), (0, 1, wrong))
+
+    def test_a_false_name_may_be_of_an_owner_that_holds_the_words(self):
+        for holders, unheld in (([], 1), (["b"], 0), (["a"], 1)):
+            n = score.tally([span(planted=["c"], holders=holders, b=owner(loss=9))], "causal", T)
+            self.assertEqual((n["spans_false"], n["spans_unheld"]), (1, unheld))
+        self.assertEqual(score.tally([span(planted=["b"], b=owner(loss=9))], "causal", T)["spans_unheld"], 0)
 
     def test_words_that_a_corpus_holds_are_named_rightly_and_a_cause_there_is_not(self):
         s = span(planted=[], holders=["a"], a=owner(1, loss=9, share=0.5))

@@ -143,6 +143,26 @@ static void words_of_the_public_corpus_are_laid_to_no_private_owner_by_cause_or_
     expect(&s, "influenced", "causal-one", "a");
 }
 
+static void words_of_some_owners_corpora_are_laid_to_no_other_owner_whose_corpus_was_searched(void **state)
+{
+    (void)state;
+    for (int caused = 0; caused < 2; caused++) {
+        scene s = quiet();
+        s.unigram = -20;
+        s.owners[1].share = 0.9;
+        s.owners[1].has_causal = caused;
+        s.owners[1].logprob = -20;
+        s.owners[1].without = -40;
+        s.owners[2].count = 1;
+        expect(&s, "none", "none", "");
+        s.owners[1].count = 1;
+        expect(&s, "influenced", caused ? "causal-one" : "routing-one", "a");
+        s.owners[1].count = 0;
+        s.owners[1].has_index = 0; /* nobody could look */
+        expect(&s, "influenced", caused ? "causal-one" : "routing-one", "a");
+    }
+}
+
 /* --- Causal passes ---------------------------------------------------------------------- */
 
 typedef struct lab {
@@ -485,6 +505,7 @@ int main(void)
         cmocka_unit_test(routing_names_an_owner_by_excess_and_ratio_together_and_not_without_the_usual_share),
         cmocka_unit_test(cause_decides_where_it_was_asked_for),
         cmocka_unit_test(words_of_the_public_corpus_are_laid_to_no_private_owner_by_cause_or_routing),
+        cmocka_unit_test(words_of_some_owners_corpora_are_laid_to_no_other_owner_whose_corpus_was_searched),
         cmocka_unit_test(all_variants_in_one_batch_give_what_each_gives_alone),
         cmocka_unit_test(where_memory_is_short_variants_go_in_smaller_groups),
         cmocka_unit_test(the_prompt_is_read_once_for_each_set_of_experts),

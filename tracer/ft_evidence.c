@@ -41,6 +41,15 @@ static int speaks_by_cause(const ft_owner_evidence *e, size_t length, const ft_t
            !(e->has_routing && e->has_usual && e->share <= e->usual);
 }
 
+/* Words that the public corpus holds are everybody's: an expert that foretells them better than the public one does is
+ * not their source. Words that other owners' corpora hold, and this one's does not, are not this owner's either: its
+ * expert may well foretell them, as one of a kind with theirs. docs/attribution.md has what both rules do to false
+ * names. */
+static int may_be_accused(const ft_owner_evidence *e, int held, int held_by_public)
+{
+    return e->is_public || (!held_by_public && (!held || !e->has_index || e->count > 0));
+}
+
 /* Who speaks, by one kind of evidence; what follows from one owner and from several. */
 typedef struct kind {
     ft_verdict one;
@@ -75,21 +84,20 @@ ft_judgement ft_judge(size_t length, double unigram_logprob, const ft_owner_evid
                       const ft_thresholds *t, uint8_t *named)
 {
     ft_judgement out = {FT_VERDICT_NONE, "none"};
-    int caused = 0, held_by_public = 0;
+    int caused = 0, held = 0, held_by_public = 0;
     for (size_t i = 0; i < count; i++) {
         named[i] = (uint8_t)speaks_verbatim(&owners[i]);
         caused |= owners[i].has_causal;
+        held |= named[i];
         held_by_public |= named[i] && owners[i].is_public;
     }
     const int improbable = length >= t->verbatim_tokens && -unigram_logprob >= t->verbatim_nats;
     if (improbable && conclude(&by_text, owners, count, named, &out))
         return out;
     /* Where causal evidence was asked for it decides, and routing alone accuses nobody. */
-    /* Words that the public corpus holds are everybody's: an expert that foretells them better than the public one does
-     * is not their source. docs/attribution.md has what this rule does to false names. */
     for (size_t i = 0; i < count; i++) {
         const int speaks = caused ? speaks_by_cause(&owners[i], length, t) : speaks_by_routing(&owners[i], t);
-        named[i] = (uint8_t)(speaks && (owners[i].is_public || !held_by_public));
+        named[i] = (uint8_t)(speaks && may_be_accused(&owners[i], held, held_by_public));
     }
     if (conclude(caused ? &by_cause : &by_routing, owners, count, named, &out))
         return out;
