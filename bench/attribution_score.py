@@ -219,12 +219,11 @@ def calibrate(spans, limit=0.005):
     """Thresholds from one half: the words' first, then routing's and cause's, as the verdict uses them. For the words,
     naming an owner is right only where the text was planted: what a corpus holds by chance is not attribution."""
     t = dict(DEFAULTS)
-    strict = [{**s, "holders": ()} for s in spans]
-    strict = [s for s in strict if not s["like"]]  # of an owner's own kind of text it may well hold a phrase
-    texts = [s for s in strict if s.get("set") != "generated"]  # what was generated need not be anybody's
-    planted = [s for s in texts if s["planted"] and not s["public_holds"]]
+    texts = [s for s in spans if s.get("set") != "generated"]  # what was generated need not be anybody's
+    strict = [{**s, "holders": ()} for s in texts if not s["like"]]  # of an owner's own kind of text it may hold a phrase
+    planted = [s for s in strict if s["planted"] and not s["public_holds"]]
     t.update(best_pair(strict, "verbatim", ("verbatim_tokens", "verbatim_nats"), t, limit, planted))
-    open_ = to_be_influenced([s for s in spans if s.get("set") != "generated"], t)
+    open_ = to_be_influenced(texts, t)
     t.update(best_pair(spans, "uncaused", ("routing_excess", "routing_ratio"), t, limit, open_))
     t.update(best_pair(spans, "verdict", ("causal_nats", "causal_nats_per_token"), t, limit, open_))
     return t
