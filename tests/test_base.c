@@ -12,6 +12,7 @@
 #include "base/ft_utf8.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -388,6 +388,7 @@ static void every_failed_allocation_of_ours_fails_the_trace_cleanly(void **state
     ft_encoding e = {0};
     assert_int_equal(ft_encoder_encode(h.encoder, "The heron stands in the reeds. It waits", 39, &e, NULL), FT_OK);
     const ft_trace_input in = {.response = e.ids, .response_count = e.count};
+    size_t spared = 0; /* those for a second thread: without it the caller does all */
     for (long k = 1, worked = 0; !worked; k++) {
         json_t *trace = NULL;
         ft_status st = {0};
@@ -395,11 +396,13 @@ static void every_failed_allocation_of_ours_fails_the_trace_cleanly(void **state
         const ft_code rc = ft_trace_make(&h.scope, &in, &o, &trace, &st);
         worked = !ft_test_allocation_failed();
         ft_test_fail_allocation(0);
-        if (rc != (worked ? FT_OK : FT_ERR_MEM) || !trace == !rc)
+        spared += !worked && !rc;
+        if ((rc && (worked || rc != FT_ERR_MEM)) || !trace == !rc)
             fail_msg("allocation %ld: %s: %s", k, ft_code_name(rc), st.msg);
         assert_true(k > 20 || !worked);
         json_decref(trace);
     }
+    assert_true(spared <= 2);
     ft_encoding_release(&e);
     close_house(&h);
 }
