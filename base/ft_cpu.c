@@ -4,6 +4,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -12,6 +16,22 @@ static int has_f16c(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
+#if defined(__x86_64__) && defined(__linux__)
+/* The matrix unit's registers are saved only for processes that asked for them. */
+static int has_amx(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILE_DATA = 18, ARCH_REQ_XCOMP_PERM = 0x1023 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+#else
+static int has_amx(void)
+{
+    return 0;
 }
 #endif
 
@@ -27,6 +47,8 @@ static unsigned machine_isa(void)
         isa |= FT_ISA_AVX512;
         if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
             isa |= FT_ISA_AVX512_DOT;
+        if ((isa & FT_ISA_AVX512_DOT) && has_amx())
+            isa |= FT_ISA_AMX;
     }
 #endif
     return isa;
@@ -42,12 +64,15 @@ unsigned ft_cpu_isa(void)
         return isa & FT_ISA_AVX2;
     if (wish && !strcmp(wish, "avx512"))
         return isa & (FT_ISA_AVX2 | FT_ISA_AVX512);
+    if (wish && !strcmp(wish, "avx512-dot"))
+        return isa & ~(unsigned)FT_ISA_AMX;
     return isa;
 }
 
 const char *ft_cpu_family_name(unsigned isa)
 {
-    return isa & FT_ISA_AVX512_DOT ? "avx512-dot"
+    return isa & FT_ISA_AMX          ? "amx"
+           : isa & FT_ISA_AVX512_DOT ? "avx512-dot"
            : isa & FT_ISA_AVX512   ? "avx512"
            : isa & FT_ISA_AVX2     ? "avx2"
                                    : "scalar";

@@ -19,7 +19,8 @@ static const struct {
 } families[] = {{FT_ISA_SCALAR, "scalar"},
                 {FT_ISA_AVX2, "avx2"},
                 {FT_ISA_AVX2 | FT_ISA_AVX512, "avx512"},
-                {FT_ISA_AVX2 | FT_ISA_AVX512 | FT_ISA_AVX512_DOT, "avx512-dot"}};
+                {FT_ISA_AVX2 | FT_ISA_AVX512 | FT_ISA_AVX512_DOT, "avx512-dot"},
+                {FT_ISA_AVX2 | FT_ISA_AVX512 | FT_ISA_AVX512_DOT | FT_ISA_AMX, "amx"}};
 enum { FAMILIES = sizeof(families) / sizeof(families[0]) };
 
 /* Family i, or 0 where this machine lacks it: then it says so. */
@@ -410,7 +411,7 @@ static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(voi
                         sum += product;
                         size += fabs(product);
                     }
-                    /* Tiny numbers may count as zero in the products of avx512-dot. */
+                    /* Tiny numbers may count as zero in the products of avx512-dot and amx. */
                     const double limit = ((double)n + 1) * (U * size + 0x1p-126);
                     if (!(fabs(all[t * ROWS + row] - sum) <= limit))
                         fail_msg("%s, cols %zu, row %zu, token %zu: %g, not %g within %g", families[f].name, n, row, t,

@@ -7,7 +7,7 @@ cli_command cli_version;
 static const char help[] = "Usage: flextrace version\n\n"
                            "The version, the family of kernels that this processor runs (the bits of a model's\n"
                            "output hold within one), and the processors to use.\n"
-                           "FLEXTRACE_ISA=scalar|avx2|avx512|avx512-dot chooses a lower family.\n\n"
+                           "FLEXTRACE_ISA=scalar|avx2|avx512|avx512-dot|amx chooses a lower family.\n\n"
                            "Example:\n"
                            "  flextrace version\n";
 

@@ -61,7 +61,7 @@ typedef void ft_matmul_fn(const ft_matmul *m);
 ft_matmul_fn ft_matmul_f32_scalar, ft_matmul_bf16_scalar, ft_matmul_f16_scalar, ft_matmul_bf16_bf16_scalar;
 ft_matmul_fn ft_matmul_f32_avx2, ft_matmul_bf16_avx2, ft_matmul_f16_avx2, ft_matmul_bf16_bf16_avx2;
 ft_matmul_fn ft_matmul_f32_avx512, ft_matmul_bf16_avx512, ft_matmul_f16_avx512, ft_matmul_bf16_bf16_avx512;
-ft_matmul_fn ft_matmul_bf16_bf16_avx512dot;
+ft_matmul_fn ft_matmul_bf16_bf16_avx512dot, ft_matmul_bf16_bf16_amx;
 ft_matmul_fn ft_matmul_i8_scalar, ft_matmul_i8_avx2, ft_matmul_i8_avx512dot;
 ft_matmul_fn ft_matmul_i4_scalar, ft_matmul_i4_avx2, ft_matmul_i4_avx512dot;
 
