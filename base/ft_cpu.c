@@ -54,7 +54,7 @@ static unsigned machine_isa(void)
     return isa;
 }
 
-unsigned ft_cpu_isa(void)
+unsigned ft_cpu_isa_widest(void)
 {
     const char *wish = getenv("FLEXTRACE_ISA");
     const unsigned isa = machine_isa();
@@ -67,6 +67,13 @@ unsigned ft_cpu_isa(void)
     if (wish && !strcmp(wish, "avx512-dot"))
         return isa & ~(unsigned)FT_ISA_AMX;
     return isa;
+}
+
+unsigned ft_cpu_isa(void)
+{
+    const char *wish = getenv("FLEXTRACE_ISA");
+    const unsigned isa = ft_cpu_isa_widest();
+    return wish && !strcmp(wish, "amx") ? isa : isa & ~(unsigned)FT_ISA_AMX;
 }
 
 const char *ft_cpu_family_name(unsigned isa)

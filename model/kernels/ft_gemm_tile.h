@@ -10,7 +10,8 @@
  *          [steps, b_step] as it stands, where b_panel is FT_PANEL. A panel's columns beyond n are read.
  * Bits     an output element is one chain of sums over s in order: cuts of m, n and, with `add`, of
  *          the steps leave no trace. A family's bits are its own: AVX512_DOT's bfloat16 product
- *          adds both products of a unit at once and takes subnormal numbers as 0.
+ *          adds both products of a unit at once and takes subnormal numbers as 0; AMX (ft_amx.h) does so too, adds up 16 units
+ *          by themselves, and leaves no trace of steps cut at multiples of 16. It wants a_step 1.
  * Packing  ft_gemm_pairs makes units of a row; ft_gemm_weave of two rows, for operands of which k
  *          is the row. Both round to nearest, even on a tie. */
 #ifndef FT_GEMM_TILE_H
@@ -32,7 +33,8 @@ typedef struct ft_gemm_tile {
 } ft_gemm_tile;
 typedef void ft_gemm_tile_fn(const ft_gemm_tile *t);
 ft_gemm_tile_fn ft_gemm_f32_scalar, ft_gemm_f32_avx2, ft_gemm_f32_avx512;
-ft_gemm_tile_fn ft_gemm_bf16_scalar, ft_gemm_bf16_avx2, ft_gemm_bf16_avx512, ft_gemm_bf16_avx512dot;
+ft_gemm_tile_fn ft_gemm_bf16_scalar, ft_gemm_bf16_avx2, ft_gemm_bf16_avx512, ft_gemm_bf16_avx512dot,
+    ft_gemm_bf16_amx;
 
 /* out [(k + 1) / 2] of x [k]; the half of an odd last unit is 0. */
 typedef void ft_gemm_pairs_fn(uint32_t *out, const float *x, size_t k);
@@ -40,4 +42,7 @@ ft_gemm_pairs_fn ft_gemm_pairs_scalar, ft_gemm_pairs_avx512dot;
 /* out [n]: low halves of `low` [n], high halves of `high` [n] (NULL: 0). */
 typedef void ft_gemm_weave_fn(uint32_t *out, const float *low, const float *high, size_t n);
 ft_gemm_weave_fn ft_gemm_weave_scalar, ft_gemm_weave_avx512dot;
+/* out [columns, out_row] of in [rows, in_row], transposed. */
+typedef void ft_gemm_turn_fn(uint32_t *out, size_t out_row, const uint32_t *in, size_t in_row, size_t rows, size_t columns);
+ft_gemm_turn_fn ft_gemm_turn_amx;
 #endif

@@ -1,49 +1,21 @@
-/* ft_matmul.h of bfloat16 by bfloat16 on the processor's matrix unit (AMX): eight tiles of 16 rows of 64 bytes.
+/* ft_matmul.h of bfloat16 by bfloat16 on the processor's matrix unit (AMX), whose sums ft_amx.h describes.
  *
- * tdpbf16ps adds to a tile of 16 x 16 sums the products of 16 rows by 32 columns with 32 columns by 16 others. Of each
- * sum's 32 products those of even and those of odd columns are added up by themselves, from 0 on, then both, then that to
- * the sum; subnormal numbers count as 0. Which of the two operands is weights is all the same. So an output's bits depend
- * on K alone, and two arrangements serve:
+ * An output's bits depend on K alone, whichever operand is weights; so two arrangements serve:
  *   few tokens   weights are the first operand, as they lie; the tokens' columns stand in pairs beside each other
- *   many         tokens are the first operand, as they lie; a panel of weights is turned so for all of them
- * Source  Intel, "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 2, TDPBF16PS. */
+ *   many         tokens are the first operand, as they lie; a panel of weights is turned so for all of them */
 #include "model/kernels/ft_matmul.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512F__)
+#include "model/kernels/ft_amx.h"
 #include "model/kernels/ft_simd_avx512.h"
 
 #include <string.h>
 
 enum {
-    SIDE = 16,          /* rows of a tile; sums in one of its rows */
-    DEEP = 2 * SIDE,    /* columns that one tile of an operand holds */
     FEW_COLUMNS = 4096, /* that stand in pairs at a time */
-    AHEAD = 512,        /* columns from those that are read to those that are fetched */
     MANY_ROWS = 128,    /* of a panel that is turned: with its columns half of a second-level cache at most */
     MANY_COLUMNS = 512
 };
-
-/* What ldtilecfg reads. */
-typedef struct tiles {
-    _Alignas(64) uint8_t palette;
-    uint8_t start, none[14];
-    uint16_t bytes[16]; /* of a row */
-    uint8_t rows[16];
-} tiles;
-_Static_assert(sizeof(tiles) == 64, "as the processor reads it");
-
-static void shape(tiles *c, int tile, size_t rows, size_t units)
-{
-    c->palette = 1;
-    c->rows[tile] = (uint8_t)rows;
-    c->bytes[tile] = (uint16_t)(4 * units);
-}
-
-/* Tile loads are not known to read memory: what was written for them has to be there. */
-FT_INLINE void written(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
 
 static const char *weights_at(const ft_matmul *m, size_t row, size_t col)
 {
@@ -107,24 +79,26 @@ static void copy_tail(const few *f, size_t row, size_t rows, size_t k, uint16_t 
         memcpy(out + r * DEEP, weights_at(f->m, row + r, k), (f->to - k) * sizeof(*out));
 }
 
-/* What will be read AHEAD columns from here, in these rows or in those behind them. */
-FT_INLINE void fetch_weights(const few *f, size_t row, size_t rows, size_t k)
+/* 16 lines of the rows that come next, in the order in which they lie, which memory likes best: over all steps along the
+ * columns, 16 rows. */
+FT_INLINE void fetch_weights(const few *f, size_t row, size_t k)
 {
-    const size_t there = k + AHEAD, stride = f->m->w_stride * sizeof(uint16_t);
-    const char *p = there < f->m->cols ? weights_at(f->m, row, there) : weights_at(f->m, row + rows, there - f->m->cols);
+    const size_t row_bytes = f->m->w_stride * sizeof(uint16_t), whole = f->to - f->from == f->m->w_stride;
+    const char *p = weights_at(f->m, row, whole ? 0 : k) + (whole ? k / DEEP * SIDE * 64 : 0);
     FT_UNROLL
-    for (size_t r = 0; r < rows; r++)
-        __builtin_prefetch(p + r * stride, 0, 2);
+    for (size_t line = 0; line < SIDE; line++)
+        __builtin_prefetch(p + line * (whole ? 64 : row_bytes), 0, 2);
 }
 
-/* 16 rows, or 64: four chains of sums, so that none waits for itself. */
-FT_INLINE void few_rows(few *f, size_t row, size_t rows, int four)
+/* 16 rows, or `rows` as the tiles are shaped; or 16 in each of four places, `part` rows apart: four chains of sums, so
+ * that none waits for itself, and four streams. */
+FT_INLINE void few_rows(few *f, size_t row, size_t rows, size_t part, int four)
 {
     const size_t stride = f->m->w_stride * sizeof(uint16_t), beside = f->tokens * sizeof(float);
     const size_t blocks = four ? 4 : 1;
     _Alignas(64) uint16_t last[4][SIDE * DEEP];
     for (size_t b = 0; b < blocks && f->from; b++)
-        few_sums(f, row + b * SIDE, rows, f->sums[b], 0);
+        few_sums(f, row + b * part, rows, f->sums[b], 0);
     if (!f->from)
         memset(f->sums, 0, blocks * sizeof(f->sums[0]));
     written();
@@ -136,16 +110,17 @@ FT_INLINE void few_rows(few *f, size_t row, size_t rows, int four)
     }
     for (size_t k = f->from; k < f->to; k += DEEP) {
         const char *w = weights_at(f->m, row, k);
-        size_t step = stride, block = SIDE * stride;
+        size_t step = stride, block = part * stride;
         if (f->to - k < DEEP) {
             for (size_t b = 0; b < blocks; b++)
-                copy_tail(f, row + b * SIDE, rows, k, last[b]);
+                copy_tail(f, row + b * part, rows, k, last[b]);
             w = (const char *)last;
             step = DEEP * sizeof(uint16_t);
             block = sizeof(last[0]);
             written();
         } else {
-            fetch_weights(f, row, four ? 4 * SIDE : SIDE, k);
+            for (size_t b = 0; b < blocks; b++)
+                fetch_weights(f, row + b * part + SIDE, k);
         }
         _tile_loadd(4, f->pairs + (k - f->from) / 2 * f->tokens, beside);
         _tile_loadd(5, w, step);
@@ -166,30 +141,34 @@ FT_INLINE void few_rows(few *f, size_t row, size_t rows, int four)
         _tile_stored(3, f->sums[3], beside);
     }
     for (size_t b = 0; b < blocks; b++)
-        few_sums(f, row + b * SIDE, rows, f->sums[b], 1);
+        few_sums(f, row + b * part, rows, f->sums[b], 1);
 }
 
 /* At most 16 tokens. */
 static void matmul_few(const ft_matmul *m, size_t first, size_t tokens)
 {
     _Alignas(64) uint32_t pairs[FEW_COLUMNS / 2 * SIDE];
+    const size_t part = m->rows / (4 * SIDE) * SIDE;
     few f = {.m = m, .first = first, .tokens = tokens};
     tiles whole, rest;
     shape_few(&whole, SIDE, tokens);
     shape_few(&rest, m->rows % SIDE, tokens);
     for (f.from = 0; f.from < m->cols; f.from = f.to) {
-        size_t row = 0;
+        size_t row = 4 * part;
         f.to = m->cols - f.from < FEW_COLUMNS ? m->cols : f.from + FEW_COLUMNS;
         f.pairs = pair_up(&f, pairs);
         written();
         _tile_loadconfig(&whole);
-        for (; row + 4 * SIDE <= m->rows; row += 4 * SIDE)
-            few_rows(&f, row, SIDE, 1);
+        for (size_t b = 0; b < 4 && part; b++)
+            for (size_t k = f.from; k < f.to; k += DEEP)
+                fetch_weights(&f, b * part, k);
+        for (size_t r = 0; r < part; r += SIDE)
+            few_rows(&f, r, SIDE, part, 1);
         for (; row + SIDE <= m->rows; row += SIDE)
-            few_rows(&f, row, SIDE, 0);
+            few_rows(&f, row, SIDE, 0, 0);
         if (row < m->rows) {
             _tile_loadconfig(&rest);
-            few_rows(&f, row, m->rows - row, 0);
+            few_rows(&f, row, m->rows - row, 0, 0);
         }
     }
 }
@@ -197,7 +176,7 @@ static void matmul_few(const ft_matmul *m, size_t first, size_t tokens)
 /* --- Many tokens -------------------------------------------------------------------------- */
 
 /* A panel of weights, turned: [rows / 32][columns / 2][32] pairs; and 32 tokens' columns, where they do not lie in
- * equal steps. Tiles 0 to 3 are sums of two times 16 tokens by two times 16 rows, 4 and 5 of tokens, 6 and 7 of weights. */
+ * equal steps. Tiles as in step_of. */
 typedef struct many {
     const ft_matmul *m;
     size_t row, rows;  /* of the panel */
@@ -207,34 +186,6 @@ typedef struct many {
     _Alignas(64) uint16_t gathered[2 * SIDE * MANY_COLUMNS];
     _Alignas(64) float sums[2 * SIDE * 2 * SIDE];
 } many;
-
-/* 16 rows of 16 pairs, to 16 pairs of 16 rows, `step` pairs apart. */
-static void turn(uint32_t *out, size_t step, const __m512i *in)
-{
-    __m512i a[SIDE], b[SIDE];
-    for (int i = 0; i < SIDE; i += 2) {
-        a[i] = _mm512_unpacklo_epi32(in[i], in[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32(in[i], in[i + 1]);
-    }
-    for (int i = 0; i < SIDE; i += 4) {
-        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        a[i] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
-        a[i + 4] = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xdd);
-        a[i + 8] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
-        a[i + 12] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm512_store_si512(out + (size_t)i * step, _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88));
-        _mm512_store_si512(out + (size_t)(i + 4) * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88));
-        _mm512_store_si512(out + (size_t)(i + 8) * step, _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd));
-        _mm512_store_si512(out + (size_t)(i + 12) * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd));
-    }
-}
 
 /* Rows beyond the panel's and columns beyond the last are 0. */
 static void turn_panel(many *p)
@@ -298,14 +249,7 @@ FT_INLINE void many_products(const many *p, const char *x, size_t x_step, size_t
     for (size_t d = 0; d < p->deep; d++) {
         const char *a = x + d * DEEP * sizeof(uint16_t);
         const uint32_t *b = w + d * SIDE * 32;
-        _tile_loadd(4, a, x_step);
-        _tile_loadd(6, b, 32 * sizeof(*b));
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + SIDE, 32 * sizeof(*b));
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, a + lower, x_step);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        step_of(a, x_step, lower, b, PAIRED * sizeof(*b), 1);
     }
     _tile_stored(0, out, out_step);
     _tile_stored(1, out + SIDE, out_step);

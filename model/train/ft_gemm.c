@@ -10,12 +10,13 @@
 enum { ALIAS = 512 };
 
 /* A panel of STEPS fits the first-level cache, BLOCK rows of STEPS the second-level one. */
-enum { STEPS = 192, BLOCK = 96, PIECE = 48, MANY = 1024, COLUMNS = 128, SMALL = 1 << 16 };
+enum { STEPS = 192, EACH = 16, BLOCK = 96, PIECE = 48, MANY = 1024, COLUMNS = 128, SMALL = 1 << 16 };
 
 typedef struct kernels {
     ft_gemm_tile_fn *tile[2]; /* float32, bfloat16 */
     ft_gemm_pairs_fn *pairs;
     ft_gemm_weave_fn *weave;
+    ft_gemm_turn_fn *turn; /* NULL: bfloat16 tiles read a left operand in either order */
 } kernels;
 
 static kernels chosen;
@@ -23,17 +24,20 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
-    const unsigned isa = ft_cpu_isa();
+    const unsigned isa = ft_cpu_isa_widest();
     (void)isa;
-    chosen = (kernels){{ft_gemm_f32_scalar, ft_gemm_bf16_scalar}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+    chosen = (kernels){{ft_gemm_f32_scalar, ft_gemm_bf16_scalar}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
 #if defined(__x86_64__)
     if (isa & FT_ISA_AVX2)
-        chosen = (kernels){{ft_gemm_f32_avx2, ft_gemm_bf16_avx2}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+        chosen = (kernels){{ft_gemm_f32_avx2, ft_gemm_bf16_avx2}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
     if (isa & FT_ISA_AVX512)
-        chosen = (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar};
+        chosen = (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
     if (isa & FT_ISA_AVX512_DOT)
-        chosen =
-            (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512dot}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot};
+        chosen = (kernels){
+            {ft_gemm_f32_avx512, ft_gemm_bf16_avx512dot}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot, NULL};
+    if (isa & FT_ISA_AMX)
+        chosen = (kernels){
+            {ft_gemm_f32_avx512, ft_gemm_bf16_amx}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot, ft_gemm_turn_amx};
 #endif
 }
 
@@ -46,6 +50,7 @@ static const kernels *use(void)
 typedef struct room {
     _Alignas(64) uint32_t b[STEPS * FT_PANEL];
     _Alignas(64) uint32_t a[STEPS * BLOCK];
+    _Alignas(64) uint32_t turned[STEPS * BLOCK];
 } room;
 
 static size_t steps_of(size_t k, int bfloat16)
@@ -53,11 +58,11 @@ static size_t steps_of(size_t k, int bfloat16)
     return bfloat16 ? (k + 1) / 2 : k;
 }
 
-/* Steps are done in equal parts of at most STEPS. */
+/* Steps are done in equal parts of at most STEPS, as far as sums of EACH leave them equal. */
 static size_t part_of(size_t steps)
 {
     const size_t parts = (steps + STEPS - 1) / STEPS;
-    return parts ? (steps + parts - 1) / parts : 0;
+    return parts ? ((steps + parts - 1) / parts + EACH - 1) / EACH * EACH : 0;
 }
 
 /* --- Packing ------------------------------------------------------------------------- */
@@ -133,6 +138,12 @@ static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, in
         t->a = r->a;
         t->a_row = 1;
         t->a_step = t->m;
+        if (bfloat16 && use()->turn) {
+            use()->turn(r->turned, STEPS, r->a, t->m, t->steps, t->m);
+            t->a = r->turned;
+            t->a_row = STEPS;
+            t->a_step = 1;
+        }
     } else if (bfloat16) {
         for (size_t i = 0; i < t->m; i++)
             use()->pairs(r->a + i * STEPS, a + i * stride, k);
