@@ -268,6 +268,37 @@ static void a_step_is_the_same_on_any_number_of_threads_bit_for_bit(void **state
     ft_trainer_close(t[1]);
 }
 
+static void a_router_may_learn_at_a_share_of_the_rate_and_nothing_else_does(void **state)
+{
+    (void)state;
+    const ft_adamw adamw = {.rate = 1.0 / 64, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8};
+    ft_trainer *t[3]; /* as it was, at the whole rate, at a quarter of it */
+    ft_losses l;
+    ft_status st = {0};
+    for (int i = 0; i < 3; i++) {
+        t[i] = open_golden("model", 0, (ft_trainer_options){.z_loss = 0.001, .router_rate = i == 2 ? 0.25 : 0});
+        assert_ok(ft_trainer_gradient(t[i], batch("input_ids.npy", "labels.npy", 1, 2), 1, &l, &st), st);
+        if (i)
+            assert_ok(ft_trainer_update(t[i], &adamw, 1, 1, &st), st);
+    }
+    size_t routers = 0;
+    for (size_t i = 0; i < ft_trainer_parameters(t[0])->count; i++) {
+        const ft_parameter *was = &ft_trainer_parameters(t[0])->all[i], *fast = &ft_trainer_parameters(t[1])->all[i],
+                           *slow = &ft_trainer_parameters(t[2])->all[i];
+        if (!strstr(was->name, ".mlp.gate.")) {
+            assert_memory_equal(fast->value, slow->value, was->count * sizeof(float));
+            continue;
+        }
+        routers++;
+        for (size_t k = 0; k < was->count; k++)
+            assert_near((double)slow->value[k] - (double)was->value[k],
+                        0.25 * ((double)fast->value[k] - (double)was->value[k]), 0, 1e-6, was->name);
+    }
+    assert_true(routers > 0);
+    for (int i = 0; i < 3; i++)
+        ft_trainer_close(t[i]);
+}
+
 static void what_is_saved_reads_back(void **state)
 {
     (void)state;
@@ -336,6 +367,7 @@ int main(void)
         cmocka_unit_test(per_example_norms_and_clipped_sums_are_the_goldens),
         cmocka_unit_test(packed_documents_do_not_see_each_other),
         cmocka_unit_test(a_step_is_the_same_on_any_number_of_threads_bit_for_bit),
+        cmocka_unit_test(a_router_may_learn_at_a_share_of_the_rate_and_nothing_else_does),
         cmocka_unit_test(what_is_saved_reads_back),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
         cmocka_unit_test(the_command_writes_losses_and_gradients),

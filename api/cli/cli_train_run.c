@@ -20,6 +20,7 @@
     "  --schedule S           cosine (default), wsd or constant; --decay N steps of wsd; --least X: the\n"             \
     "                         last rate as a share of the highest (0.1)\n"                                             \
     "  --weight-decay W       (0)    --clip C  global norm (1)    --z-loss W  (1e-3; 0 without experts)\n"             \
+    "  --router-rate X        of the router's rows and biases, as a share of the learning rate (1)\n"                 \
     "  --seed S               order of the data, and of fresh weights (1)\n"                                           \
     "  --checkpoint-every N   steps (100)\n"                                                                           \
     "  --recompute            make activations again on the way back: less memory, a third more work\n"                \
