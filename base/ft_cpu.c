@@ -17,21 +17,18 @@ static int has_f16c(void)
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
-#endif
 
-#if defined(__x86_64__) && defined(__linux__)
 /* The matrix unit's registers are saved only for processes that asked for them. */
 static int has_amx(void)
 {
+#if defined(__linux__)
     enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILE_DATA = 18, ARCH_REQ_XCOMP_PERM = 0x1023 };
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE) &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
-}
 #else
-static int has_amx(void)
-{
     return 0;
+#endif
 }
 #endif
 

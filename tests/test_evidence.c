@@ -34,12 +34,12 @@ static scene quiet(void)
 static void expect(const scene *s, const char *verdict, const char *rule, const char *named)
 {
     uint8_t got[MOST];
-    char names[MOST + 1] = "";
+    char names[MOST + 1] = "", *name = names;
     const ft_thresholds t = ft_thresholds_default();
     const ft_judgement j = ft_judge(s->length, s->unigram, s->owners, s->count, &t, got);
     for (size_t i = 0; i < s->count; i++)
         if (got[i])
-            strncat(names, &"Pabc"[i], 1);
+            *name++ = "Pabc"[i];
     assert_string_equal(ft_verdict_name(j.verdict), verdict);
     assert_string_equal(j.rule, rule);
     assert_string_equal(names, named);

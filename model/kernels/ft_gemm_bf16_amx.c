@@ -1,6 +1,6 @@
 #include "model/kernels/ft_gemm_tile.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512F__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
 #include "model/kernels/ft_amx.h"
 
 #include <string.h>

@@ -5,7 +5,7 @@
  *   many         tokens are the first operand, as they lie; a panel of weights is turned so for all of them */
 #include "model/kernels/ft_matmul.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512F__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
 #include "model/kernels/ft_amx.h"
 #include "model/kernels/ft_simd_avx512.h"
 
