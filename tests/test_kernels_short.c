@@ -371,11 +371,11 @@ static void a_short_page_gives_what_its_widened_numbers_give(void **state)
 static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(void **state)
 {
     (void)state;
-    static const size_t cols[] = {1, 31, 32, 33, 64, 100, 1024, 2816 + 7};
-    enum { ROWS = 41 };
-    static uint16_t w[ROWS * MAX_COLS];
-    static float x[MAX_TOKENS * MAX_COLS], all[MAX_TOKENS * ROWS], some[MAX_TOKENS * ROWS];
-    static _Alignas(64) char prepared[MAX_TOKENS * (MAX_COLS * 2 + 64)];
+    static const size_t cols[] = {1, 31, 32, 33, 64, 100, 1024, 2816 + 7, 4096 + 1024, 4096 + 40};
+    enum { ROWS = 150, MOST_COLS = 5 * 1024 };
+    static uint16_t w[ROWS * MOST_COLS];
+    static float x[MAX_TOKENS * MOST_COLS], all[MAX_TOKENS * ROWS], some[MAX_TOKENS * ROWS];
+    static _Alignas(64) char prepared[MAX_TOKENS * (MOST_COLS * 2 + 64)];
     ft_random r;
     ft_kernels k;
     ft_random_init(&r, SEED);

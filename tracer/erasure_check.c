@@ -94,17 +94,7 @@ static ft_code read_certificate(checker *c, ft_status *st)
 static ft_code keep_tokens(void *context, const ft_doc_ref *doc, ft_status *st)
 {
     checker *c = context;
-    ft_code rc =
-        ft_array_grow((void **)&c->what.texts, &c->what.capacity, c->what.count + 1, sizeof(*c->what.texts), st);
-    if (rc)
-        return rc;
-    erased_text *t = &c->what.texts[c->what.count];
-    *t = (erased_text){.ids = ft_alloc_array((size_t)doc->length, sizeof(*t->ids))};
-    if (!t->ids)
-        return no_room(st);
-    c->what.count++;
-    ft_index_document_tokens(c->index, doc, 0, (size_t)doc->length, t->ids, &t->count);
-    return FT_OK;
+    return ft_erased_add(&c->what, c->index, doc, st);
 }
 
 static ft_code pass_over(void *context, const ft_doc_ref *doc, ft_status *st)

@@ -62,22 +62,29 @@ static ft_code step(const ft_erasure *e, const char *phase, uint64_t number, ft_
 
 /* --- The indexes ---------------------------------------------------------------------------------------- */
 
+ft_code ft_erased_add(erased *what, const ft_index *index, const ft_doc_ref *doc, ft_status *st)
+{
+    ft_code rc = ft_array_grow((void **)&what->texts, &what->capacity, what->count + 1, sizeof(*what->texts), st);
+    if (rc)
+        return rc;
+    erased_text *t = &what->texts[what->count];
+    *t = (erased_text){.ids = ft_alloc_array((size_t)doc->length, sizeof(*t->ids))};
+    if (!t->ids)
+        return no_room(st);
+    what->count++;
+    ft_index_document_tokens(index, doc, 0, (size_t)doc->length, t->ids, &t->count);
+    return FT_OK;
+}
+
 /* Keeps the document's tokens, and marks it for removal. */
 static ft_code collect(void *context, const ft_doc_ref *doc, ft_status *st)
 {
     worker *w = context;
-    ft_code rc =
-        ft_array_grow((void **)&w->what.texts, &w->what.capacity, w->what.count + 1, sizeof(*w->what.texts), st);
+    ft_code rc = ft_erased_add(&w->what, w->index, doc, st);
     if (rc)
         return rc;
-    erased_text *t = &w->what.texts[w->what.count];
-    t->ids = ft_alloc_array((size_t)doc->length, sizeof(*t->ids));
-    if (!t->ids)
-        return no_room(st);
-    w->what.count++;
-    ft_index_document_tokens(w->index, doc, 0, (size_t)doc->length, t->ids, &t->count);
     w->found[w->number]++;
-    w->tokens[w->number] += t->count;
+    w->tokens[w->number] += w->what.texts[w->what.count - 1].count;
     return w->removal ? ft_index_removal_add(w->removal, doc, st) : FT_OK;
 }
 

@@ -38,7 +38,7 @@ static void shape_few(tiles *c, size_t rows, size_t tokens)
 typedef struct few {
     const ft_matmul *m;
     const uint32_t *pairs; /* [columns / 2, tokens] of columns from … to - 1, zeros up to a multiple of DEEP */
-    size_t first, tokens;  /* of m's tokens */
+    size_t tokens;
     size_t from, to;
     float sums[4][SIDE * SIDE];
 } few;
@@ -49,7 +49,7 @@ static const uint32_t *pair_up(const few *f, uint32_t *out)
     const size_t pairs = (f->to - f->from + DEEP - 1) / DEEP * SIDE;
     const uint32_t *x[SIDE];
     for (size_t t = 0; t < f->tokens; t++)
-        x[t] = (const uint32_t *)ft_matmul_x(f->m, f->first + t) + f->from / 2;
+        x[t] = (const uint32_t *)ft_matmul_x(f->m, t) + f->from / 2;
     if (f->tokens == 1)
         return x[0];
     for (size_t p = 0; p < pairs; p++)
@@ -62,7 +62,7 @@ static const uint32_t *pair_up(const few *f, uint32_t *out)
 static void few_sums(few *f, size_t row, size_t rows, float *sums, int store)
 {
     for (size_t t = 0; t < f->tokens; t++) {
-        float *out = f->m->out + (f->first + t) * f->m->out_stride + row;
+        float *out = f->m->out + t * f->m->out_stride + row;
         for (size_t r = 0; r < rows; r++)
             if (store)
                 out[r] = sums[r * f->tokens + t];
@@ -145,14 +145,14 @@ FT_INLINE void few_rows(few *f, size_t row, size_t rows, size_t part, int four)
 }
 
 /* At most 16 tokens. */
-static void matmul_few(const ft_matmul *m, size_t first, size_t tokens)
+static void matmul_few(const ft_matmul *m)
 {
     _Alignas(64) uint32_t pairs[FEW_COLUMNS / 2 * SIDE];
     const size_t part = m->rows / (4 * SIDE) * SIDE;
-    few f = {.m = m, .first = first, .tokens = tokens};
+    few f = {.m = m, .tokens = m->tokens};
     tiles whole, rest;
-    shape_few(&whole, SIDE, tokens);
-    shape_few(&rest, m->rows % SIDE, tokens);
+    shape_few(&whole, SIDE, m->tokens);
+    shape_few(&rest, m->rows % SIDE, m->tokens);
     for (f.from = 0; f.from < m->cols; f.from = f.to) {
         size_t row = 4 * part;
         f.to = m->cols - f.from < FEW_COLUMNS ? m->cols : f.from + FEW_COLUMNS;
@@ -199,11 +199,11 @@ static void turn_panel(many *p)
                 in[i] = r + i < p->rows
                             ? _mm512_maskz_loadu_epi16(there, weights_at(p->m, p->row + r + i, k))
                             : _mm512_setzero_si512();
-            turn(p->turned + ((r / 32) * p->deep + d) * SIDE * 32 + r % 32, 32, in);
+            turn(p->turned + ((r / PAIRED) * p->deep + d) * SIDE * PAIRED + r % PAIRED, PAIRED, in);
         }
-    if (p->rows % 32 && p->rows % 32 <= SIDE) /* the other half of the last 32 rows */
+    if (p->rows % PAIRED && p->rows % PAIRED <= SIDE) /* the other half of the last 32 rows */
         for (size_t d = 0; d < p->deep * SIDE; d++)
-            _mm512_store_si512(p->turned + (p->rows / 32 * p->deep * SIDE + d) * 32 + SIDE, _mm512_setzero_si512());
+            _mm512_store_si512(p->turned + (p->rows / PAIRED * p->deep * SIDE + d) * PAIRED + SIDE, _mm512_setzero_si512());
 }
 
 /* Where the columns of tokens t … t + n - 1 lie, `*step` bytes apart. */
@@ -225,9 +225,9 @@ static void many_sums(many *p, size_t t, size_t n, size_t row, size_t rows, int 
     for (size_t i = 0; i < n; i++) {
         float *out = p->m->out + (t + i) * p->m->out_stride + row;
         if (store)
-            memcpy(out, p->sums + i * 32, rows * sizeof(*out));
+            memcpy(out, p->sums + i * PAIRED, rows * sizeof(*out));
         else
-            memcpy(p->sums + i * 32, out, rows * sizeof(*out));
+            memcpy(p->sums + i * PAIRED, out, rows * sizeof(*out));
     }
 }
 
@@ -248,7 +248,7 @@ FT_INLINE void many_products(const many *p, const char *x, size_t x_step, size_t
     }
     for (size_t d = 0; d < p->deep; d++) {
         const char *a = x + d * DEEP * sizeof(uint16_t);
-        const uint32_t *b = w + d * SIDE * 32;
+        const uint32_t *b = w + d * SIDE * PAIRED;
         step_of(a, x_step, lower, b, PAIRED * sizeof(*b), 1);
     }
     _tile_stored(0, out, out_step);
@@ -273,10 +273,10 @@ static void many_tokens(many *p, size_t t, size_t n)
     const char *x = token_rows(p, t, n, &step);
     written();
     _tile_loadconfig(&c);
-    for (size_t r = 0; r < p->rows; r += 32) {
-        const uint32_t *w = p->turned + r / 32 * p->deep * SIDE * 32;
-        const size_t rows = p->rows - r < 32 ? p->rows - r : 32;
-        if (rows == 32) {
+    for (size_t r = 0; r < p->rows; r += PAIRED) {
+        const uint32_t *w = p->turned + r / PAIRED * p->deep * SIDE * PAIRED;
+        const size_t rows = p->rows - r < PAIRED ? p->rows - r : PAIRED;
+        if (rows == PAIRED) {
             many_products(p, x, step, half, w, p->m->out + t * p->m->out_stride + p->row + r,
                           p->m->out_stride * sizeof(float));
             continue;
@@ -284,7 +284,7 @@ static void many_tokens(many *p, size_t t, size_t n)
         if (p->from)
             many_sums(p, t, n, p->row + r, rows, 0);
         written();
-        many_products(p, x, step, half, w, p->sums, 32 * sizeof(float));
+        many_products(p, x, step, half, w, p->sums, PAIRED * sizeof(float));
         many_sums(p, t, n, p->row + r, rows, 1);
     }
 }
@@ -317,7 +317,7 @@ void ft_matmul_bf16_bf16_amx(const ft_matmul *m)
     if (m->tokens > SIDE)
         matmul_many(m);
     else if (m->tokens)
-        matmul_few(m, 0, m->tokens);
+        matmul_few(m);
     _tile_release();
 }
 #endif
