@@ -222,6 +222,77 @@ static void what_folding_costs_is_measured_on_the_same_text(void **state)
     end(&s);
 }
 
+/* --- The constant channel ------------------------------------------------------------------------------- */
+
+/* The dense model with a constant channel, after some steps of training that would move it. */
+static ft_trainer *trained_with_a_constant(ft_train_data *d)
+{
+    ft_status st = {0};
+    ft_parameters p;
+    ft_trainer *t;
+    int32_t ids[LENGTH], labels[LENGTH];
+    uint32_t starts[LENGTH];
+    const ft_adamw adamw = {.rate = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .decay = 0.5};
+    assert_ok(ft_parameters_open(&p, fixture_write("router-constant", &DENSE), &st), st);
+    assert_true(ft_parameters_constant(&p) == 0);
+    ft_parameters_make_constant(&p);
+    assert_ok(ft_trainer_new(&t, &p, &(ft_trainer_options){.mode = FT_TRAIN_ALL}, &st), st);
+    for (uint64_t step = 1; step <= 5; step++) {
+        const ft_batch b = {.ids = ids, .labels = labels, .begin = starts, .sequences = 1, .length = LENGTH};
+        ft_losses losses;
+        assert_ok(ft_train_data_window(d, 0, step, LENGTH, ids, labels, starts, &st), st);
+        ft_parameters_zero(ft_trainer_parameters(t));
+        assert_ok(ft_trainer_gradient(t, &b, 1, &losses, &st), st);
+        assert_ok(ft_trainer_update(t, &adamw, step, 1, &st), st);
+    }
+    return t;
+}
+
+static void training_holds_a_constant_channel_and_moves_the_rest(void **state)
+{
+    (void)state;
+    ft_train_data *d = text(0);
+    ft_trainer *t = trained_with_a_constant(d);
+    const ft_parameters *p = ft_trainer_parameters(t);
+    assert_true(ft_parameters_constant(p) == 0.125F);
+    assert_true(p->layers[0].after->value[1] != 1 && p->layers[0].q->value[0] != 0);
+    p->layers[1].after->value[0] = 1e-30F;
+    assert_true(ft_parameters_constant(p) == 0);
+    ft_trainer_close(t);
+    ft_train_data_close(d);
+}
+
+static void with_a_constant_channel_folding_a_bias_changes_nothing(void **state)
+{
+    (void)state;
+    ft_train_data *common = text(0), *owner = text(1);
+    ft_trainer *public = trained_with_a_constant(common), *t;
+    ft_parameters pair;
+    ft_router_public r;
+    ft_fold_report report;
+    ft_status st = {0};
+    assert_ok(ft_router_public_make(&r, public, common, LENGTH, WINDOWS, &st), st);
+    for (size_t i = 0; i < 32; i++)
+        assert_true(r.row[i] == (i % 16 ? 0 : 8));
+    assert_ok(ft_parameters_add_expert(&pair, ft_trainer_parameters(public), 1, 0, &st), st);
+    const ft_router_start_options options = {
+        .init = FT_ROUTER_DISCRIMINANT, .owner = owner, .public = common, .length = LENGTH, .windows = WINDOWS};
+    assert_ok(ft_router_start(&pair, &r, 1, public, &options, &st), st);
+    for (size_t l = 0; l < 2; l++) {
+        pair.layers[l].bias->value[0] = -2;
+        for (size_t i = 0; i < pair.layers[l].experts[3].count; i++)
+            pair.layers[l].experts[3].value[i] *= 1.5f;
+    }
+    assert_ok(ft_trainer_new(&t, &pair, &(ft_trainer_options){.mode = FT_TRAIN_EXPERT}, &st), st);
+    assert_ok(ft_router_fold_measured(t, &r, owner, LENGTH, WINDOWS, &report, &st), st);
+    assert_true(report.exact > 0 && fabs(report.exact - report.folded) < 1e-6 * report.exact && report.agreement == 1);
+    ft_trainer_close(t);
+    ft_trainer_close(public);
+    ft_router_public_close(&r);
+    ft_train_data_close(common);
+    ft_train_data_close(owner);
+}
+
 /* --- A bias that is kept ------------------------------------------------------------------------------- */
 
 static ft_npy read_npy(const char *path)
@@ -339,6 +410,8 @@ int main(void)
         cmocka_unit_test(two_texts_that_do_not_differ_are_refused),
         cmocka_unit_test(folding_adds_the_bias_times_the_public_row_and_takes_the_bias_out),
         cmocka_unit_test(what_folding_costs_is_measured_on_the_same_text),
+        cmocka_unit_test(training_holds_a_constant_channel_and_moves_the_rest),
+        cmocka_unit_test(with_a_constant_channel_folding_a_bias_changes_nothing),
         cmocka_unit_test(a_kept_bias_is_stacked_and_beside_it_others_have_none),
         cmocka_unit_test(the_engine_adds_a_kept_bias_to_the_logits),
     };

@@ -205,6 +205,47 @@ static void attention_backward_is_the_difference_of_attention_within_documents(v
     differ(attention_loss, c, x, QN + 2 * KN, QN + KN, d + QN + KN, KN, "dv");
 }
 
+/* With a head of 40, keys in several pieces and an odd number of them: rounding all operands is what differs. */
+static void attention_in_bfloat16_is_attention_within_its_rounding(void **state)
+{
+    (void)state;
+    enum { LONG = 203, WIDE = 40, N = LONG * WIDE };
+    static float x[3 * N], c[N], o[2][N], d[2][3 * N], lse[2][LONG];
+    static uint32_t first[LONG];
+    float *scratch = test_malloc(ft_attention_scratch(LONG, WIDE) * sizeof(*scratch));
+    fill(x, 3 * N, 17);
+    fill(c, N, 18);
+    for (size_t t = 0; t < LONG; t++)
+        first[t] = t < 50 ? 0 : t < 151 ? 50 : 151;
+    for (int half = 0; half < 2; half++) {
+        const ft_attention a = {.length = LONG,
+                                .heads = 1,
+                                .kv_heads = 1,
+                                .head_dim = WIDE,
+                                .bfloat16 = half,
+                                .begin = first,
+                                .q = x,
+                                .k = x + N,
+                                .v = x + 2 * N,
+                                .o = o[half],
+                                .lse = lse[half],
+                                .d_o = c,
+                                .dq = d[half],
+                                .dk = d[half] + N,
+                                .dv = d[half] + 2 * N};
+        ft_attention_forward(&a, 0, scratch);
+        ft_attention_backward(&a, 0, scratch);
+    }
+    double error = 0, size = 0;
+    for (size_t i = 0; i < 4 * N; i++) {
+        const float exact = i < N ? o[0][i] : d[0][i - N], rounded = i < N ? o[1][i] : d[1][i - N];
+        error += (double)(exact - rounded) * (double)(exact - rounded);
+        size += (double)exact * (double)exact;
+    }
+    assert_true(error > 0 && sqrt(error / size) < 0.01);
+    test_free(scratch);
+}
+
 /* --- Router --------------------------------------------------------------------------------------- */
 
 typedef struct router_case {
@@ -375,6 +416,7 @@ int main(void)
         cmocka_unit_test(swiglu_backward_is_the_difference_of_swiglu),
         cmocka_unit_test(turning_back_is_the_difference_of_turning),
         cmocka_unit_test(attention_backward_is_the_difference_of_attention_within_documents),
+        cmocka_unit_test(attention_in_bfloat16_is_attention_within_its_rounding),
         cmocka_unit_test(router_backward_is_the_difference_of_router),
         cmocka_unit_test(a_positive_bias_is_clamped_and_a_tie_goes_to_the_lower_number),
         cmocka_unit_test(cross_entropy_is_its_loss_and_the_difference_of_it),

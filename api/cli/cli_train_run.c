@@ -20,7 +20,7 @@
     "  --schedule S           cosine (default), wsd or constant; --decay N steps of wsd; --least X: the\n"             \
     "                         last rate as a share of the highest (0.1)\n"                                             \
     "  --weight-decay W       (0)    --clip C  global norm (1)    --z-loss W  (1e-3; 0 without experts)\n"             \
-    "  --router-rate X        of the router's rows and biases, as a share of the learning rate (1)\n"                 \
+    "  --router-rate X        of the router's rows and biases, as a share of the learning rate (1)\n"                  \
     "  --seed S               order of the data, and of fresh weights (1)\n"                                           \
     "  --checkpoint-every N   steps (100)\n"                                                                           \
     "  --recompute            make activations again on the way back: less memory, a third more work\n"                \
@@ -34,7 +34,10 @@
 static const char public_help[] =
     "Usage: flextrace train public MODEL --corpus C -o OUT [OPTIONS]\n\n"
     "Trains all of a dense OLMo 2 or a FlexOlmo model. MODEL holds config.json, the tokenizer and, to\n"
-    "go on from a checkpoint, weights; without them they are drawn from --seed.\n\n" COMMON_HELP "Example:\n"
+    "go on from a checkpoint, weights; without them they are drawn from --seed.\n\n"
+    "  --constant-channel     of drawn weights: one dimension of the state holds a constant, so that experts'\n"
+    "                         router biases fold into their rows exactly; training holds it from then on\n" COMMON_HELP
+    "Example:\n"
     "  flextrace train public start --corpus public.jsonl.gz -o run --steps 4000 --rate 3e-3\n";
 
 static const char router_help[] =
@@ -107,6 +110,7 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"public-share", 0, 1},
                                      {"router-init", 0, 1},
                                      {"experts", 0, 1},
+                                     {"constant-channel", 0, 0},
                                      {"dp-clip", 0, 1},
                                      {"noise-multiplier", 0, 1},
                                      {"epsilon", 0, 1},
@@ -245,6 +249,12 @@ static int take(void *context, const char *name, const char *given)
             return cli_usage(r->verb, "--experts belongs to 'train joint'");
         return cli_integer(r->verb, name, value, 2, FT_MAX_EXPERTS, &r->experts) ? CLI_OK : CLI_USAGE;
     }
+    if (name && !strcmp(name, "constant-channel")) {
+        if (r->mode != FT_TRAIN_ALL || r->joint)
+            return cli_usage(r->verb, "--constant-channel belongs to 'train public'");
+        r->constant_channel = 1;
+        return CLI_OK;
+    }
     if (name && belongs_to_expert(name) && !r->expert)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
@@ -313,6 +323,14 @@ static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
     ft_code rc = fresh ? ft_parameters_init(&p, r->model, r->run.seed, st) : ft_parameters_open(&p, r->model, st);
     if (rc)
         return rc;
+    if (fresh && r->constant_channel) {
+        ft_parameters_make_constant(&p);
+        r->run.start = "constant channel";
+    } else if (r->constant_channel && ft_parameters_constant(&p) == 0) {
+        ft_parameters_close(&p);
+        return ft_fail(st, FT_ERR_ARG, "%s: has weights without a constant channel; leave out --constant-channel",
+                       r->model);
+    }
     if (r->expert) {
         if (p.config.experts > 1)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner starts from a public model of one", r->model,

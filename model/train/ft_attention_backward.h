@@ -17,6 +17,7 @@ enum { FT_ATTENTION_BLOCK = 64 };
  * lse [heads, T]. begin [T] (NULL: all 0) is the first position that a token sees; it never falls. */
 typedef struct ft_attention {
     size_t length, heads, kv_heads, head_dim;
+    int bfloat16; /* all products round their operands to it */
     const uint32_t *begin;
     const float *q, *k, *v;
     float *o, *lse;

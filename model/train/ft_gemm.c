@@ -343,20 +343,29 @@ void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, siz
 void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t column, size_t columns, const float *a,
                     size_t a_stride, int transpose_a, size_t m, float *out, size_t out_stride, int add)
 {
-    const size_t part = part_of(count);
-    for (size_t s = 0; s < count; s += part) {
-        const ft_gemm_tile t = {.a = (const uint32_t *)(a + s * (transpose_a ? a_stride : 1)),
-                                .a_row = transpose_a ? 1 : a_stride,
-                                .a_step = transpose_a ? a_stride : 1,
-                                .b = p->units + (column / FT_PANEL * p->k * FT_PANEL) + (first + s) * FT_PANEL,
-                                .b_panel = p->k * FT_PANEL,
-                                .b_step = FT_PANEL,
-                                .m = m,
-                                .n = columns,
-                                .steps = count - s < part ? count - s : part,
-                                .out = out,
-                                .out_stride = out_stride,
-                                .add = add || s};
-        use()->tile[0](&t);
-    }
+    const size_t per = p->bfloat16 ? 2 : 1, all = steps_of(p->k, p->bfloat16), steps = steps_of(count, p->bfloat16);
+    const size_t part = part_of(steps), across = transpose_a ? 1 : a_stride, along = transpose_a ? a_stride : 1;
+    /* Float32 that stands is read where it is, all rows at once; else BLOCK of them are packed. */
+    const size_t most = p->bfloat16 ? BLOCK : m;
+    room r;
+    for (size_t i = 0; i < m; i += most)
+        for (size_t s = 0; s < steps; s += part) {
+            const size_t left = count - s * per < part * per ? count - s * per : part * per;
+            const float *from = a + i * across + s * per * along;
+            ft_gemm_tile t = {.a = (const uint32_t *)from,
+                              .a_row = across,
+                              .a_step = along,
+                              .b = p->units + column * all + (first / per + s) * FT_PANEL,
+                              .b_panel = all * FT_PANEL,
+                              .b_step = FT_PANEL,
+                              .m = m - i < most ? m - i : most,
+                              .n = columns,
+                              .steps = steps_of(left, p->bfloat16),
+                              .out = out + i * out_stride,
+                              .out_stride = out_stride,
+                              .add = add || s};
+            if (p->bfloat16)
+                set_left(&t, &r, from, a_stride, transpose_a, left, 1);
+            use()->tile[p->bfloat16 != 0](&t);
+        }
 }

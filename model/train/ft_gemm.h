@@ -51,8 +51,9 @@ void ft_packed_fill(const ft_packed *p, size_t panel, const float *b, size_t str
 /* out [m, n] = (add ? out : 0) + a [m, k] p */
 void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, size_t m, float *out, size_t out_stride,
                         int add);
-/* Of steps first … first + count - 1 alone (float32), a's columns counted from first on, and columns from
- * `column` (a multiple of FT_PANEL) on, `columns` of them; a is transposed, [count, m], where the flag is set. */
+/* Of steps first … first + count - 1 alone, a's columns counted from first on, and columns from `column` (a
+ * multiple of FT_PANEL) on, `columns` of them; a is transposed, [count, m], where the flag is set. With bfloat16 first
+ * is even, and count is too, or reaches p's last step. */
 void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t column, size_t columns, const float *a,
                     size_t a_stride, int transpose_a, size_t m, float *out, size_t out_stride, int add);
 #endif

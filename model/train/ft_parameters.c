@@ -227,6 +227,48 @@ void ft_parameters_draw_router(ft_parameters *p, uint64_t seed)
     }
 }
 
+/* --- The constant channel ---------------------------------------------------------------- */
+
+float ft_parameters_constant(const ft_parameters *p)
+{
+    const size_t H = p->config.hidden;
+    const float number = p->embed->value[0];
+    int same = number != 0;
+    for (size_t n = 0; n < p->config.layers && same; n++)
+        same = p->layers[n].after_attention->value[0] == 0 && p->layers[n].after->value[0] == 0;
+    for (size_t token = 1; token < p->config.vocab && same; token++)
+        same = p->embed->value[token * H] == number;
+    return same ? number : 0;
+}
+
+/* Element 0 of each row of `values`. */
+static void set_channel(float *values, size_t rows, size_t row, float number)
+{
+    for (size_t i = 0; values && i < rows; i++)
+        values[i * row] = number;
+}
+
+void ft_parameters_make_constant(ft_parameters *p)
+{
+    p->constant = 0.125F;
+    ft_parameters_hold(p);
+}
+
+void ft_parameters_hold(ft_parameters *p)
+{
+    if (p->constant == 0)
+        return;
+    set_channel(p->embed->value, p->config.vocab, p->config.hidden, p->constant);
+    set_channel(p->embed->grad, p->config.vocab, p->config.hidden, 0);
+    for (size_t n = 0; n < p->config.layers; n++) {
+        const ft_layer_parameters *l = &p->layers[n];
+        set_channel(l->after_attention->value, 1, 1, 0);
+        set_channel(l->after_attention->grad, 1, 1, 0);
+        set_channel(l->after->value, 1, 1, 0);
+        set_channel(l->after->grad, 1, 1, 0);
+    }
+}
+
 void ft_parameters_close(ft_parameters *p)
 {
     if (!p)
@@ -259,6 +301,7 @@ ft_code ft_parameters_train(ft_parameters *p, ft_train_mode mode, ft_status *st)
     if (mode == FT_TRAIN_EXPERT && c->experts < 2)
         return ft_fail(st, FT_ERR_ARG, "expert mode needs a model of two experts or more, this one has %zu",
                        c->experts);
+    p->constant = mode == FT_TRAIN_ALL ? ft_parameters_constant(p) : 0;
     for (size_t i = 0; i < p->count && mode == FT_TRAIN_ALL && !rc; i++)
         rc = train(&p->all[i], 0, st);
     for (size_t n = 0; n < c->layers && (mode == FT_TRAIN_EXPERT || mode == FT_TRAIN_ROUTER) && !rc; n++) {

@@ -35,6 +35,7 @@ typedef struct ft_parameters {
     size_t count;
     ft_layer_parameters *layers;
     ft_parameter *embed, *norm, *head; /* head is embed where they are tied */
+    float constant;                    /* of the constant channel that training holds; 0: none */
 } ft_parameters;
 
 typedef enum ft_train_mode {
@@ -48,6 +49,17 @@ typedef enum ft_train_mode {
 FT_CHECKED ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st);
 /* From config.json alone: matrices N(0, 0.02^2) as a function of the seed, norms 1. */
 FT_CHECKED ft_code ft_parameters_init(ft_parameters *out, const char *folder, uint64_t seed, ft_status *st);
+
+/* A constant channel: element 0 of each token's embedding is one number, not 0, and element 0 of the norms behind
+ * attention and FFN is 0. So element 0 of every token's state is that number in front of every layer's router, and a
+ * bias times e_0 / number added to a router's row is that bias, exactly, in a model that has no biases. Nothing else of
+ * the architecture changes; one dimension of the width is what it costs. */
+float ft_parameters_constant(const ft_parameters *p); /* the number, or 0 where there is no such channel */
+/* Makes one: 1/8, which bfloat16 holds exactly and a fresh embedding does not drown in. Before training. */
+void ft_parameters_make_constant(ft_parameters *p);
+/* What training may not move, where p->constant is not 0: gradients to 0, values to what they were. */
+void ft_parameters_hold(ft_parameters *p);
+
 /* `public` (dense, or with experts) with one expert more, a copy of expert 0; its router row, and
  * the whole router of a dense model, is 0, its bias `bias`; with_bias 0 makes none. top_k becomes at least 2. */
 FT_CHECKED ft_code ft_parameters_add_expert(ft_parameters *out, const ft_parameters *public, int with_bias, float bias,
@@ -56,7 +68,7 @@ FT_CHECKED ft_code ft_parameters_add_expert(ft_parameters *out, const ft_paramet
 void ft_parameters_draw_router(ft_parameters *p, uint64_t seed);
 void ft_parameters_close(ft_parameters *p); /* a zeroed struct is allowed */
 
-/* Gradients, zeroed, for what the mode trains.
+/* Gradients, zeroed, for what the mode trains. FT_TRAIN_ALL holds a constant channel that is there.
  *   FT_ERR_ARG  expert mode of a model without a second expert */
 FT_CHECKED ft_code ft_parameters_train(ft_parameters *p, ft_train_mode mode, ft_status *st);
 void ft_parameters_zero(ft_parameters *p);

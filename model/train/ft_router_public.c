@@ -14,6 +14,7 @@ ft_code ft_router_public_make(ft_router_public *out, ft_trainer *t, ft_train_dat
                               ft_status *st)
 {
     const size_t L = t->p.config.layers, H = t->p.config.hidden;
+    const float constant = ft_parameters_constant(&t->p);
     ft_states s = {0};
     memset(out, 0, sizeof(*out));
     if (t->p.config.experts > 1)
@@ -33,7 +34,7 @@ ft_code ft_router_public_make(ft_router_public *out, ft_trainer *t, ft_train_dat
         if (!ft_states_solve(s.second + l * H * H, H, &m, 1))
             rc = ft_fail(st, FT_ERR_FORMAT, "router: the public model's states have no inverse second moment");
         for (size_t i = 0; i < H; i++)
-            out->row[l * H + i] = (float)m[i];
+            out->row[l * H + i] = constant == 0 ? (float)m[i] : i ? 0 : 1 / constant;
     }
     ft_states_free(&s);
     if (rc)

@@ -3,7 +3,8 @@
  * The constant direction. Of the states x [hidden] that a layer's FFN reads, on public text, let m be the mean and S
  * the second moment. c = S^-1 m is the least-squares solution of c.x = 1: a row whose product with a public state is
  * about 1. It is the public expert's router row, the same for all owners, and serves as the bias that a router
- * without biases lacks. It stands beside the public model, in router.safetensors:
+ * without biases lacks. Where the model has a constant channel (ft_parameters_constant), c is e_0 / its number and
+ * c.x is 1 exactly. It stands beside the public model, in router.safetensors:
  *   model.layers.N.mlp.gate.weight [1, hidden]   c
  *   model.layers.N.mlp.public_mean [1, hidden]   m; may be missing
  *   metadata "public_tokens"                     how many states it was made from

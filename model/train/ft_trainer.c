@@ -127,8 +127,8 @@ static void norm_final_backward(ft_pass *pass, const ft_rows *rows)
     const size_t H = t->p.config.hidden, at = rows->from * H;
     const float *x = t->x[t->p.config.layers];
     ft_norm_part(pass, rows, 0, t->p.norm, t->dx, x, t->inv_final);
-    ft_norm_backward(t->dx + at, t->dx + at, x + at, t->inv_final + rows->from, t->p.norm->value,
-                     rows->to - rows->from, H);
+    ft_norm_backward(t->dx + at, t->dx + at, x + at, t->inv_final + rows->from, t->p.norm->value, rows->to - rows->from,
+                     H);
 }
 
 static int trains_below(const ft_trainer *t, size_t layer)
@@ -227,7 +227,9 @@ ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_losses *out, ft
 
 ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double weight, ft_losses *out, ft_status *st)
 {
-    return run(t, b, weight, 1, out, st);
+    const ft_code rc = run(t, b, weight, 1, out, st);
+    ft_parameters_hold(&t->p);
+    return rc;
 }
 
 ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses, ft_losses *out,
@@ -341,5 +343,6 @@ ft_code ft_trainer_update(ft_trainer *t, const ft_adamw *o, uint64_t step, doubl
         else if (p->grad)
             ft_pool_run(t->pool, (p->count - p->first + UPDATE_PIECE - 1) / UPDATE_PIECE, update_piece, &u);
     }
+    ft_parameters_hold(&t->p); /* against weight decay */
     return rc;
 }

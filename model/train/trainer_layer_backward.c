@@ -320,6 +320,7 @@ static void attend(void *context, size_t task, unsigned worker)
                               .heads = c->heads,
                               .kv_heads = c->kv_heads,
                               .head_dim = D,
+                              .bfloat16 = pass->bfloat16,
                               .begin = pass->b->begin ? pass->b->begin + i * T : NULL,
                               .q = a->q + i * T * Q,
                               .k = a->k + i * T * KV,

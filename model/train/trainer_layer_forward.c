@@ -47,7 +47,8 @@ static void experts_task(void *context, size_t task, unsigned worker)
     for (size_t n; task >= (n = expert_blocks(a, e)); e++)
         task -= n;
     ft_rows rows = {.from = a->expert_begin[e] + task * FT_BLOCK_TOKENS, .expert = e, .worker = worker};
-    rows.to = rows.from + FT_BLOCK_TOKENS < a->expert_begin[e + 1] ? rows.from + FT_BLOCK_TOKENS : a->expert_begin[e + 1];
+    rows.to =
+        rows.from + FT_BLOCK_TOKENS < a->expert_begin[e + 1] ? rows.from + FT_BLOCK_TOKENS : a->expert_begin[e + 1];
     j->fn(j->pass, &rows);
 }
 
@@ -164,6 +165,7 @@ static void attend(void *context, size_t task, unsigned worker)
                               .heads = c->heads,
                               .kv_heads = c->kv_heads,
                               .head_dim = D,
+                              .bfloat16 = pass->bfloat16,
                               .begin = pass->b->begin ? pass->b->begin + i * T : NULL,
                               .q = a->q + i * T * c->heads * D,
                               .k = a->k + i * T * c->kv_heads * D,
