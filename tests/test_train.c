@@ -324,11 +324,11 @@ static void ids_outside_the_vocabulary_are_refused(void **state)
     ft_losses l;
     ft_status st = {0};
     const int32_t good[2] = {1, 2}, high[2] = {1, 64}, low[2] = {-1, 2};
-    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){high, good, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){high, good, NULL, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "id 64"));
-    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){low, good, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
-    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){good, high, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
-    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){good, good, NULL, 0, 2}, 1, &l, &st), FT_ERR_LIMIT);
+    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){low, good, NULL, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){good, high, NULL, NULL, 1, 2}, 1, &l, &st), FT_ERR_FORMAT);
+    assert_int_equal(ft_trainer_gradient(t, &(ft_batch){good, good, NULL, NULL, 0, 2}, 1, &l, &st), FT_ERR_LIMIT);
     ft_trainer_close(t);
 }
 

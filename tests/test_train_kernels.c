@@ -252,7 +252,7 @@ typedef struct router_case {
     ft_router r;
     const uint32_t *chosen;
     const float *c;
-    double z_scale;
+    double z_scale, domain_scale; /* of expert 2's domain */
 } router_case;
 
 static double router_loss(const double *x, const void *context)
@@ -265,7 +265,7 @@ static double router_loss(const double *x, const void *context)
         kept += exp(x[k->chosen[j]]) / total;
     for (size_t j = 0; j < k->r.top_k; j++)
         sum += (double)k->c[j] * exp(x[k->chosen[j]]) / total / (k->r.normalize ? kept : 1);
-    return sum + k->z_scale * log(total) * log(total);
+    return sum + k->z_scale * log(total) * log(total) - k->domain_scale * log(exp(x[2]) / total);
 }
 
 static void router_backward_is_the_difference_of_router(void **state)
@@ -277,11 +277,15 @@ static void router_backward_is_the_difference_of_router(void **state)
         fill(l, 5, 9);
         fill(c, 3, 10);
         memcpy(p, l, sizeof(p));
-        router_case k = {
-            .r = {.experts = 5, .top_k = 3, .normalize = normalize}, .chosen = chosen, .c = c, .z_scale = 0.3};
+        router_case k = {.r = {.experts = 5, .top_k = 3, .normalize = normalize},
+                         .chosen = chosen,
+                         .c = c,
+                         .z_scale = 0.3,
+                         .domain_scale = 0.7};
         const float lse = ft_router_forward(&k.r, p, chosen, weights);
         assert_true(l[chosen[0]] >= l[chosen[1]] && l[chosen[1]] >= l[chosen[2]]);
         ft_router_backward(&k.r, d, p, chosen, c, lse, 0.3f);
+        ft_router_domain_backward(&k.r, d, p, 2, 0.7f);
         differ(router_loss, &k, l, 5, 0, d, 5, "dl");
     }
 }

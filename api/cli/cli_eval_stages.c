@@ -439,12 +439,17 @@ static int tune_router(evaluation *e, const char *name, const char *from)
 {
     stage s;
     stage_begin(&s, e, name, "");
+    char number[16];
+    unsigned expert = 0;
     word(&s, "router");
     parent(&s, from, "", "model");
     for (unsigned d = 0; d < e->recipe->domains_count; d++) {
         const ft_recipe_domain *x = &e->recipe->domains[d];
         if (d && !eval_is_owner(e, d))
             continue;
+        snprintf(number, sizeof(number), "%u", expert++);
+        word(&s, "--domain");
+        word(&s, number);
         if (x->proxy_count)
             corpora(&s, "--corpus", x->proxy, x->proxy_count);
         else

@@ -23,6 +23,8 @@ typedef struct cli_train_request {
     const char *verb, *model, *out, *owner, *tokenizer;
     const char **corpus, **public_corpus, **held_out;
     size_t corpora, public_corpora, held_outs;
+    int32_t *corpus_domain; /* [corpora]: an expert's number, or -1 */
+    long long domain;       /* of the corpora that follow */
     ft_trainer_options trainer;
     ft_train_options run;
     int z_given, example_given;

@@ -43,8 +43,13 @@ static const char public_help[] =
 static const char router_help[] =
     "Usage: flextrace train router MERGED --corpus C -o OUT [OPTIONS]\n\n"
     "Tunes the router of a merged model on proxy data of all its domains; experts and all that is\n"
-    "shared stay as they are. OUT/model has owners.json with the new rows.\n\n" COMMON_HELP "Example:\n"
-    "  flextrace train router merged --corpus proxy.jsonl -o tuned --steps 200 --rate 1e-3\n";
+    "shared stay as they are. OUT/model has owners.json with the new rows.\n\n"
+    "  --domain E             the corpora that follow are of expert E's domain (0: public)\n"
+    "  --domain-loss W        adds W times -log p(E), mean over layers and tokens, to the loss (0)\n" COMMON_HELP
+    "Examples:\n"
+    "  flextrace train router merged --corpus proxy.jsonl -o tuned --steps 200 --rate 1e-3\n"
+    "  flextrace train router merged --domain 0 --corpus public.jsonl --domain 1 --corpus news.jsonl \\\n"
+    "      --domain-loss 0.15 -o tuned\n";
 
 static const char joint_help[] =
     "Usage: flextrace train joint MODEL --corpus C -o OUT [OPTIONS]\n\n"
@@ -111,6 +116,8 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"router-init", 0, 1},
                                      {"experts", 0, 1},
                                      {"constant-channel", 0, 0},
+                                     {"domain", 0, 1},
+                                     {"domain-loss", 0, 1},
                                      {"dp-clip", 0, 1},
                                      {"noise-multiplier", 0, 1},
                                      {"epsilon", 0, 1},
@@ -138,6 +145,7 @@ static int take_number(cli_train_request *r, const char *name, const char *value
                  {"least", 0, 1, &o->least},
                  {"z-loss", 0, 1e6, &r->trainer.z_loss},
                  {"router-rate", 1e-9, 1, &r->trainer.router_rate},
+                 {"domain-loss", 0, 1e6, &r->trainer.domain_loss},
                  {"public-share", 0, 1, &o->public_share},
                  {"dp-clip", 1e-30, 1e30, &o->dp_clip},
                  {"noise-multiplier", 0, 1e12, &o->noise_multiplier},
@@ -255,6 +263,10 @@ static int take(void *context, const char *name, const char *given)
         r->constant_channel = 1;
         return CLI_OK;
     }
+    if (name && !strncmp(name, "domain", strlen("domain")) && r->mode != FT_TRAIN_ROUTER)
+        return cli_usage(r->verb, "--%s belongs to 'train router'", name);
+    if (name && !strcmp(name, "domain"))
+        return cli_integer(r->verb, name, value, 0, FT_MAX_EXPERTS - 1, &r->domain) ? CLI_OK : CLI_USAGE;
     if (name && belongs_to_expert(name) && !r->expert)
         return cli_usage(r->verb, "--%s belongs to 'train expert'", name);
     if (!name && (r->expert || r->model))
@@ -267,9 +279,10 @@ static int take(void *context, const char *name, const char *given)
         return expert;
     if (!name || !strcmp(name, "public"))
         r->model = value;
-    else if (!strcmp(name, "corpus"))
+    else if (!strcmp(name, "corpus")) {
+        r->corpus_domain[r->corpora] = (int32_t)r->domain;
         r->corpus[r->corpora++] = value;
-    else if (!strcmp(name, "output"))
+    } else if (!strcmp(name, "output"))
         r->out = value;
     else if (!strcmp(name, "tokenizer"))
         r->tokenizer = value;
@@ -361,6 +374,7 @@ static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
         r->trainer.z_loss = 1e-3;
     r->run.z_loss = r->trainer.z_loss;
     r->run.router_rate = r->trainer.router_rate;
+    r->run.domain_loss = r->trainer.domain_loss;
     return ft_trainer_new(t, &p, &r->trainer, st);
 }
 
@@ -369,7 +383,8 @@ static ft_code open_data(cli_train_request *r, size_t vocab, const ft_progress *
     ft_tokenizer *tokenizer = NULL;
     ft_code rc = ft_tokenizer_open(&tokenizer, r->tokenizer ? r->tokenizer : r->model, st);
     if (!rc)
-        rc = ft_train_data_open(&r->run.data, r->corpus, r->corpora, tokenizer, vocab, show, st);
+        rc = ft_train_data_open_domains(&r->run.data, r->corpus, r->corpus_domain, r->corpora, tokenizer, vocab, show,
+                                        st);
     if (!rc && r->public_corpora)
         rc = ft_train_data_open(&r->run.public_data, r->public_corpus, r->public_corpora, tokenizer, vocab, show, st);
     if (!rc && r->held_outs)
@@ -524,6 +539,8 @@ static int run(ft_train_mode mode, const char *verb, const char *help, int argc,
                            .joint = help == joint_help,
                            .verb = verb,
                            .corpus = ft_alloc_array((size_t)argc, sizeof(*r.corpus)),
+                           .domain = -1,
+                           .corpus_domain = ft_alloc_array((size_t)argc, sizeof(*r.corpus_domain)),
                            .public_corpus = ft_alloc_array((size_t)argc, sizeof(*r.public_corpus)),
                            .held_out = ft_alloc_array((size_t)argc, sizeof(*r.held_out)),
                            .run = {.steps = 1000,
@@ -539,13 +556,14 @@ static int run(ft_train_mode mode, const char *verb, const char *help, int argc,
                                    .checkpoint_every = 100}};
     cli_args a = {.subcommand = r.verb, .options = options, .argc = argc, .argv = argv};
     int helped = 0, code = CLI_SYSTEM;
-    if (r.corpus && r.public_corpus && r.held_out)
+    if (r.corpus && r.corpus_domain && r.public_corpus && r.held_out)
         code = cli_take_all(&a, help, take, &r, &helped);
     if (code == CLI_OK && !helped)
         code = check(&r);
     if (code == CLI_OK && !helped)
         code = work(&r);
     free(r.corpus);
+    free(r.corpus_domain);
     free(r.public_corpus);
     free(r.held_out);
     return code;

@@ -50,3 +50,9 @@ void ft_router_backward(const ft_router *r, float *dl, const float *p, const uin
     for (size_t e = 0; e < r->experts; e++)
         dl[e] = (float)((double)p[e] * ((double)dl[e] - mean + (double)z_scale * 2 * (double)log_sum));
 }
+
+void ft_router_domain_backward(const ft_router *r, float *dl, const float *p, size_t domain, float scale)
+{
+    for (size_t e = 0; e < r->experts; e++)
+        dl[e] += scale * (p[e] - (e == domain ? 1 : 0));
+}

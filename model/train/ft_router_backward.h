@@ -21,4 +21,6 @@ float ft_router_forward(const ft_router *r, float *l, uint32_t *chosen, float *w
 /* p [experts], dw [top_k] (gradient of the weights), z_scale = d loss / d z; dl [experts] out. */
 void ft_router_backward(const ft_router *r, float *dl, const float *p, const uint32_t *chosen, const float *dw,
                         float log_sum, float z_scale);
+/* dl [experts] += scale * gradient of -log p_domain. */
+void ft_router_domain_backward(const ft_router *r, float *dl, const float *p, size_t domain, float scale);
 #endif

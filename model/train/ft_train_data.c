@@ -21,6 +21,9 @@ struct ft_train_data {
     uint64_t written, bytes; /* bytes of text */
     uint64_t *starts;        /* [documents + 1] */
     size_t documents, start_capacity;
+    int16_t *domains; /* [documents], -1: none */
+    size_t domain_capacity;
+    int16_t domain;          /* of what is read now */
     uint64_t *first_example; /* [documents + 1] for one length, or NULL */
     size_t example_length;
     ft_digest digest;
@@ -81,6 +84,8 @@ static ft_code append(ft_train_data *d, const uint32_t *ids, size_t count, uint3
     ft_code rc = d->spool ? FT_OK : spool_open(d, st);
     if (!rc)
         rc = ft_array_grow((void **)&d->starts, &d->start_capacity, d->documents + 2, sizeof(*d->starts), st);
+    if (!rc)
+        rc = ft_array_grow((void **)&d->domains, &d->domain_capacity, d->documents + 1, sizeof(*d->domains), st);
     for (size_t i = 0; i <= count && !rc; i++) {
         d->pending[d->pending_count++] = (int32_t)(i < count ? ids[i] : end);
         if (d->pending_count == SPOOL_TOKENS)
@@ -89,6 +94,7 @@ static ft_code append(ft_train_data *d, const uint32_t *ids, size_t count, uint3
     if (rc)
         return rc;
     d->starts[0] = 0;
+    d->domains[d->documents] = d->domain;
     d->starts[++d->documents] = at + count + 1;
     return FT_OK;
 }
@@ -112,17 +118,29 @@ static ft_code finish(ft_train_data *d, const char *where, ft_status *st)
         return ft_fail(st, FT_ERR_IO, "%s: cannot map the corpus's tokens: %s", spool_folder(), strerror(errno));
     d->tokens = map;
     d->digest = ft_digest_of(d->tokens, d->written * sizeof(*d->tokens));
+    for (size_t i = 0; i < d->documents; i++)
+        if (d->domains[i] >= 0) { /* they count too, where there are any */
+            ft_hasher h;
+            ft_hasher_init(&h);
+            ft_hasher_add(&h, &d->digest, sizeof(d->digest));
+            ft_hasher_add(&h, d->domains, d->documents * sizeof(*d->domains));
+            d->digest = ft_hasher_end(&h);
+            break;
+        }
     return FT_OK;
 }
 
-static ft_code read_all(ft_train_data *d, ft_corpus *corpus, const ft_tokenizer *tokenizer, size_t vocab,
-                        const ft_progress *progress, ft_status *st)
+static ft_code read_all(ft_train_data *d, const char *const *paths, size_t count, const ft_tokenizer *tokenizer,
+                        size_t vocab, const ft_progress *progress, ft_status *st)
 {
+    ft_corpus *corpus = NULL;
     ft_encoder *encoder = NULL;
     ft_encoding e = {0};
     int more = 1;
     const uint32_t end = ft_tokenizer_end_of_text(tokenizer);
-    ft_code rc = ft_encoder_new(&encoder, tokenizer, st);
+    ft_code rc = ft_corpus_open(&corpus, paths, count, NULL, st);
+    if (!rc)
+        rc = ft_encoder_new(&encoder, tokenizer, st);
     while (!rc && more) {
         ft_document doc;
         const ft_corpus_counts c = ft_corpus_progress(corpus);
@@ -144,14 +162,21 @@ static ft_code read_all(ft_train_data *d, ft_corpus *corpus, const ft_tokenizer 
     }
     ft_encoding_release(&e);
     ft_encoder_free(encoder);
+    ft_corpus_close(corpus);
     return rc;
 }
 
 ft_code ft_train_data_open(ft_train_data **out, const char *const *paths, size_t count, const ft_tokenizer *tokenizer,
                            size_t vocab, const ft_progress *progress, ft_status *st)
 {
+    return ft_train_data_open_domains(out, paths, NULL, count, tokenizer, vocab, progress, st);
+}
+
+ft_code ft_train_data_open_domains(ft_train_data **out, const char *const *paths, const int32_t *domain, size_t count,
+                                   const ft_tokenizer *tokenizer, size_t vocab, const ft_progress *progress,
+                                   ft_status *st)
+{
     *out = NULL;
-    ft_corpus *corpus = NULL;
     const uint32_t end = ft_tokenizer_end_of_text(tokenizer);
     if (end == FT_NO_TOKEN || end >= vocab)
         return ft_fail(st, FT_ERR_FORMAT,
@@ -160,13 +185,14 @@ ft_code ft_train_data_open(ft_train_data **out, const char *const *paths, size_t
                        ft_tokenizer_path(tokenizer));
     ft_train_data *d = calloc(1, sizeof(*d));
     ft_code rc = d ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the corpus");
-    if (!rc)
-        rc = ft_corpus_open(&corpus, paths, count, NULL, st);
-    if (!rc)
-        rc = read_all(d, corpus, tokenizer, vocab, progress, st);
+    for (size_t i = 0, to; i < count && !rc; i = to) { /* paths of one domain together */
+        for (to = i + 1; to < count && (!domain || domain[to] == domain[i]);)
+            to++;
+        d->domain = (int16_t)(domain ? domain[i] : -1);
+        rc = read_all(d, paths + i, to - i, tokenizer, vocab, progress, st);
+    }
     if (!rc)
         rc = finish(d, paths[0], st);
-    ft_corpus_close(corpus);
     if (rc)
         ft_train_data_close(d);
     else
@@ -180,6 +206,8 @@ ft_code ft_train_data_of_ids(ft_train_data **out, const int32_t *tokens, const u
     *out = NULL;
     ft_train_data *d = calloc(1, sizeof(*d));
     ft_code rc = d ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for the tokens");
+    if (d)
+        d->domain = -1;
     for (size_t i = 0; i < documents && !rc; i++)
         rc = append(d, (const uint32_t *)tokens + starts[i], starts[i + 1] - starts[i] - 1,
                     (uint32_t)tokens[starts[i + 1] - 1], st);
@@ -203,6 +231,7 @@ void ft_train_data_close(ft_train_data *d)
     free(d->pending);
     free(d->first_example);
     free(d->starts);
+    free(d->domains);
     free(d->order);
     free(d->ordinal);
     free(d);
@@ -286,6 +315,18 @@ ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, s
         }
     }
     return FT_OK;
+}
+
+void ft_train_data_domains(ft_train_data *d, uint64_t seed, uint64_t window, size_t length, int32_t *domain)
+{
+    const uint64_t each = d->starts[d->documents] / length;
+    put_in_order(d, seed, window / each);
+    uint64_t at = window % each * length;
+    for (size_t i = 0, doc = document_at(d, at); i < length; i++, at++) {
+        while (at >= d->ordinal[doc + 1])
+            doc++;
+        domain[i] = d->domains[d->order[doc]];
+    }
 }
 
 /* --- Examples --------------------------------------------------------------------------------- */

@@ -57,6 +57,8 @@ static char *describe(const ft_run *r)
     int bad = o->bfloat16 && json_object_set_new(json, "precision", json_string("bfloat16"));
     if (o->router_rate > 0 && o->router_rate < 1)
         bad |= json_object_set_new(json, "router_rate", json_real(o->router_rate));
+    if (o->domain_loss > 0)
+        bad |= json_object_set_new(json, "domain_loss", json_real(o->domain_loss));
     if (json && private && !bad && json_object_update(json, private) == 0)
         text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
@@ -76,11 +78,13 @@ ft_code ft_run_reserve(ft_run *r, size_t sequences, ft_status *st)
         return rc;
     free(r->ids);
     free(r->labels);
+    free(r->domains);
     free(r->begin);
     r->ids = ft_alloc_array(n, sizeof(*r->ids));
     r->labels = ft_alloc_array(n, sizeof(*r->labels));
+    r->domains = ft_alloc_array(n, sizeof(*r->domains));
     r->begin = ft_alloc_array(n, sizeof(*r->begin));
-    r->capacity = r->ids && r->labels && r->begin ? sequences : 0;
+    r->capacity = r->ids && r->labels && r->domains && r->begin ? sequences : 0;
     return r->capacity ? FT_OK : ft_fail(st, FT_ERR_MEM, "no memory for a batch of %zu sequences", sequences);
 }
 
@@ -103,6 +107,8 @@ static ft_code make_batch(ft_run *r, uint64_t step, ft_status *st)
         const size_t at = i * o->length;
         rc = ft_train_data_window(is_public(o, w) ? o->public_data : o->data, o->seed, w, o->length, r->ids + at,
                                   r->labels + at, r->begin + at, st);
+        if (!rc && o->domain_loss > 0)
+            ft_train_data_domains(o->data, o->seed, w, o->length, r->domains + at);
     }
     return rc;
 }
@@ -121,6 +127,7 @@ ft_batch ft_run_part(const ft_run *r, size_t from, size_t to, int packed)
     return (ft_batch){.ids = r->ids + at,
                       .labels = r->labels + at,
                       .begin = packed ? r->begin + at : NULL,
+                      .domains = r->o->domain_loss > 0 ? r->domains + at : NULL,
                       .sequences = to - from,
                       .length = r->o->length};
 }
@@ -140,6 +147,7 @@ static ft_code gradients(ft_run *r, uint64_t step, ft_train_metrics *m, ft_statu
         if (!rc) {
             m->ce += share * l.ce;
             m->z += share * l.z;
+            m->domain += share * l.domain;
             m->loss += share * l.loss;
         }
     }
@@ -185,10 +193,11 @@ static ft_code write_metrics(const ft_run *r, const ft_train_metrics *m, ft_stat
     int bad = !f;
     if (f) {
         bad = fprintf(f,
-                      "{\"step\":%llu,\"loss\":%.17g,\"ce\":%.17g,\"z\":%.17g,\"grad_norm\":%.17g,\"rate\":%.17g,"
+                      "{\"step\":%llu,\"loss\":%.17g,\"ce\":%.17g,\"z\":%.17g,\"domain\":%.17g,\"grad_norm\":%.17g,"
+                      "\"rate\":%.17g,"
                       "\"tokens\":%llu,"
                       "\"seconds\":%.3f}\n",
-                      (unsigned long long)m->step, m->loss, m->ce, m->z, m->grad_norm, m->rate,
+                      (unsigned long long)m->step, m->loss, m->ce, m->z, m->domain, m->grad_norm, m->rate,
                       (unsigned long long)m->tokens, m->seconds) < 0;
         bad |= fclose(f) != 0;
     }
@@ -327,6 +336,7 @@ ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *
     free(r.metrics);
     free(r.curve);
     free(r.ids);
+    free(r.domains);
     free(r.labels);
     free(r.begin);
     return rc;

@@ -4,7 +4,7 @@
  *   checkpoint     step, trained tensors, optimizer state, the key of the private draws, SHA-256 at
  *                  the end; replaced by rename, so that a run killed at any instant goes on
  *                  from the last one, bit for bit as if it had not been killed.
- *   metrics.jsonl  a line a step: step, loss, ce, z, grad_norm, rate, tokens, seconds.
+ *   metrics.jsonl  a line a step: step, loss, ce, z, domain, grad_norm, rate, tokens, seconds.
  *   curve.svg      loss and rate over the steps, drawn from it with each checkpoint.
  *
  * Differential privacy: with dp_clip > 0 each step draws every example with probability
@@ -25,7 +25,7 @@ FT_API_BEGIN
 
 typedef struct ft_train_metrics {
     uint64_t step, steps, tokens; /* step counts from 1; tokens of this step */
-    double loss, ce, z, grad_norm, rate, seconds;
+    double loss, ce, z, domain, grad_norm, rate, seconds;
 } ft_train_metrics;
 
 typedef struct ft_train_options {
@@ -35,11 +35,12 @@ typedef struct ft_train_options {
     ft_adamw adamw;              /* rate is the highest */
     ft_schedule schedule;
     uint64_t warmup, decay;
-    double least;  /* the last rate, as a share of the highest */
-    double clip;   /* global norm; 0: none */
-    double z_loss; /* the trainer's, for the record */
+    double least;       /* the last rate, as a share of the highest */
+    double clip;        /* global norm; 0: none */
+    double z_loss;      /* the trainer's, for the record */
     double router_rate; /* likewise */
-    int bfloat16;  /* likewise */
+    double domain_loss; /* likewise; > 0 asks the data for domains */
+    int bfloat16;       /* likewise */
     uint64_t seed;
     uint64_t checkpoint_every;         /* 0: at the end alone */
     uint64_t stop_after;               /* 0: none; as if killed cleanly after this step, for tests and stages */

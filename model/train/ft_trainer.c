@@ -82,6 +82,9 @@ static ft_code check(const ft_trainer *t, const ft_batch *b, size_t *labelled, f
         if (b->begin && (b->begin[i] > i % T || (i % T && b->begin[i] < b->begin[i - 1])))
             return ft_fail(st, FT_ERR_ARG, "sequence %zu, token %zu: its document cannot start at %u", i / T, i % T,
                            b->begin[i]);
+        if (b->domains && b->domains[i] >= (int32_t)t->experts)
+            return ft_fail(st, FT_ERR_ARG, "sequence %zu, token %zu: of domain %d; the model has %zu experts", i / T,
+                           i % T, b->domains[i], t->experts);
         *labelled += b->labels[i] >= 0;
     }
     return FT_OK;
@@ -116,6 +119,9 @@ static double forward(ft_pass *pass)
         ft_layer_forward(pass, l);
         for (size_t n = 0; n < t->tokens && pass->p->router; n++)
             z += (double)pass->a->router_lse[n] * (double)pass->a->router_lse[n];
+        for (size_t n = 0; n < t->tokens && pass->p->router && pass->b->domains; n++)
+            if (pass->b->domains[n] >= 0)
+                pass->domain -= log(fmax((double)pass->a->probs[n * t->experts + (size_t)pass->b->domains[n]], 1e-30));
     }
     ft_tokens_run(pass, norm_final);
     return z / (double)(t->tokens * t->p.config.layers);
@@ -183,7 +189,7 @@ static ft_code per_sequence_new(per_sequence *s, const ft_batch *b, ft_status *s
     return FT_OK;
 }
 
-static void sum_up(ft_losses *out, const ft_trainer *t, const per_sequence *s, double z, size_t labelled)
+static void sum_up(ft_losses *out, const ft_trainer *t, const per_sequence *s, double z, double domain, size_t labelled)
 {
     double sum = 0;
     for (size_t i = 0; i < t->sequences; i++)
@@ -191,7 +197,8 @@ static void sum_up(ft_losses *out, const ft_trainer *t, const per_sequence *s, d
     out->labelled = labelled;
     out->ce = labelled ? sum / (double)labelled : 0;
     out->z = z;
-    out->loss = out->ce + t->options.z_loss * z;
+    out->domain = domain;
+    out->loss = out->ce + t->options.z_loss * z + t->options.domain_loss * domain;
 }
 
 /* weight 0: the losses alone. */
@@ -208,13 +215,15 @@ static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gr
         ft_pass pass = {.t = t, .b = b, .scale = s.scale, .bfloat16 = t->options.bfloat16 && !t->exact};
         for (size_t i = 0; i < b->sequences; i++)
             s.scale[i] = labelled ? (float)(weight / (double)labelled) : 0;
-        pass.z_scale = (float)(weight * t->options.z_loss / (double)(t->tokens * t->p.config.layers));
+        const double each = weight / (double)(t->tokens * t->p.config.layers);
+        pass.z_scale = (float)(each * t->options.z_loss);
+        pass.domain_scale = b->domains ? (float)(each * t->options.domain_loss) : 0;
         const double z = forward(&pass);
         rc = ft_head(&pass, s.losses, wants_gradient, st);
         if (!rc && wants_gradient)
             backward(&pass);
         if (!rc)
-            sum_up(out, t, &s, z, labelled);
+            sum_up(out, t, &s, z, pass.domain / (double)(t->tokens * t->p.config.layers), labelled);
     }
     per_sequence_free(&s);
     return rc;
@@ -254,7 +263,7 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
         rc = ft_head(&pass, s.losses, 1, st);
         if (!rc) {
             backward(&pass);
-            sum_up(out, t, &s, z, labelled);
+            sum_up(out, t, &s, z, 0, labelled);
             out->loss = out->ce;
         }
     }

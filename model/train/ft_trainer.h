@@ -1,9 +1,11 @@
 /* ft_trainer: losses and gradients of a FlexOlmo or OLMo 2 model, and its updates.
  *
- *   loss = ce + z_loss * z
+ *   loss = ce + z_loss * z + domain_loss * domain
  *   ce = mean over the labelled tokens of -log softmax(logits)[label]
  *   z  = mean over layers of the mean over tokens of (log sum_e exp l_e)^2, l the router's
  *        logits after the bias; 0 for a dense model
+ *   domain = mean over layers of the mean over all tokens of -log p_e, p the router's probabilities, e the expert whose
+ *        domain the token's text is; a token without one adds nothing
  *
  * Activations are float32; sums of a loss or a norm are float64. The result of a step is a
  * function of weights and batch, not of the number of threads.
@@ -21,10 +23,10 @@ typedef struct ft_trainer ft_trainer;
 typedef struct ft_trainer_options {
     ft_train_mode mode;
     unsigned threads; /* 0: one for each processor */
-    double z_loss;
+    double z_loss, domain_loss;
     double router_rate; /* of the router's rows and biases, as a share of the learning rate; 0 counts as 1 */
-    int bfloat16;  /* products of weights and activations in bfloat16; private steps stay float32 */
-    int recompute; /* keep a layer's input alone, and make the rest again on the way back: a third more work */
+    int bfloat16;       /* products of weights and activations in bfloat16; private steps stay float32 */
+    int recompute;      /* keep a layer's input alone, and make the rest again on the way back: a third more work */
 } ft_trainer_options;
 
 /* ids, labels [sequences, length]; labels are shifted already (label t is what follows id t), a
@@ -33,11 +35,12 @@ typedef struct ft_trainer_options {
 typedef struct ft_batch {
     const int32_t *ids, *labels;
     const uint32_t *begin;
+    const int32_t *domains; /* [sequences, length]: an expert, or negative for none; NULL: none */
     size_t sequences, length;
 } ft_batch;
 
 typedef struct ft_losses {
-    double ce, z, loss;
+    double ce, z, domain, loss;
     size_t labelled;
 } ft_losses;
 

@@ -11,7 +11,7 @@ typedef struct ft_run {
     const ft_train_options *o;
     ft_train_state state;
     char *checkpoint, *metrics, *curve; /* paths */
-    int32_t *ids, *labels;              /* [capacity, length] */
+    int32_t *ids, *labels, *domains;    /* [capacity, length] */
     uint32_t *begin;
     size_t capacity; /* sequences */
     uint64_t last_checkpoint;

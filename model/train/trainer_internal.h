@@ -74,6 +74,8 @@ typedef struct ft_pass {
     double *squares;    /* [sequences]: ghost norms are added here; NULL: gradients are made */
     const float *scale; /* [sequences]: of a token's cross-entropy */
     float z_scale;      /* of a token's z in one layer */
+    float domain_scale; /* of -log p of a token's domain in one layer */
+    double domain;      /* their sum */
     int bfloat16;       /* products of weights and activations */
     size_t layer;
     const ft_layer_parameters *p;

@@ -202,6 +202,9 @@ static void split(ft_pass *pass, const ft_rows *rows, const float *dmoe)
         if (pass->p->router)
             ft_router_backward(&router, t->s.dl + n * E, a->probs + n * E, a->chosen + n * K, t->s.dw + n * K,
                                a->router_lse[n], pass->z_scale);
+        if (pass->p->router && pass->domain_scale > 0 && pass->b->domains[n] >= 0)
+            ft_router_domain_backward(&router, t->s.dl + n * E, a->probs + n * E, (size_t)pass->b->domains[n],
+                                      pass->domain_scale);
     }
 }
 
