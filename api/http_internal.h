@@ -47,7 +47,14 @@ typedef struct ft_route {
     ft_face face;
     unsigned flags;
     ft_handler *run;
+    const char *about; /* in a few words, for /openapi.json; so are: */
+    const char *query; /* the parameters of the URL that it reads, with spaces between (NULL: none) */
+    const char *body;  /* the fields that a body must have (NULL: none) */
+    const char *types; /* what it answers with (NULL: JSON; "": nothing) */
 } ft_route;
+
+/* All of them, in the order in which they are tried. */
+const ft_route *ft_routes(size_t *count);
 
 /* The first route that fits. NULL: *allowed is "" (404) or the methods that the path
  * has ("GET, HEAD"), and *face the shape to say so in. */

@@ -88,6 +88,27 @@ void ft_route_owners(ft_request *q)
                              "has_more", 0));
 }
 
+/* Standing ones: those that federation.yaml gives. What a request leaves out stands in its trace. */
+void ft_route_optouts(ft_request *q)
+{
+    const ft_trace_scope *scope = ft_request_scope(q);
+    const uint64_t out = ft_federation_opted_out(q->server->federation);
+    const char *first = NULL, *last = NULL;
+    json_t *list = json_array();
+    for (size_t i = 0; i < scope->owner_count; i++) {
+        const ft_owner *o = &scope->owners[i];
+        if (o->expert < 0 || !(out >> o->expert & 1))
+            continue;
+        (void)json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:i,s:s}", "id", o->name, "object", "optout", "owner",
+                                                    o->name, "expert", o->expert, "by", "federation.yaml"));
+        first = first ? first : o->name;
+        last = o->name;
+    }
+    ft_answer_json(q, 200,
+                   json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id", first, "last_id",
+                             last, "has_more", 0));
+}
+
 /* The text that the page opens with (example.txt beside federation.yaml). A first
  * line "prompt: …" is what the text is taken to answer. */
 void ft_route_demo(ft_request *q)

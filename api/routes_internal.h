@@ -7,6 +7,8 @@
 
 /* route_health.c */
 ft_handler ft_route_livez, ft_route_readyz, ft_route_health, ft_route_health_empty, ft_route_version;
+/* route_openapi.c */
+ft_handler ft_route_openapi;
 /* route_metrics.c */
 ft_handler ft_route_metrics;
 /* route_tokenizer.c */
@@ -15,7 +17,7 @@ ft_handler ft_route_tokenize, ft_route_detokenize, ft_route_tokenizer_info;
 ft_handler ft_route_root, ft_route_page_file;
 int ft_page_has_kind(const char *path); /* "/app.js", "/x.css": it may be a file of the page */
 /* route_models.c */
-ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_demo;
+ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_optouts, ft_route_demo;
 /* completion_route.c */
 ft_handler ft_route_completions, ft_route_chat;
 /* route_traces.c */

@@ -72,4 +72,78 @@ static inline ft_store *fixture_open(const char *folder)
     assert_ok(ft_store_open(&s, folder, 0, &st), st);
     return s;
 }
+/* --- A filter, read off the trace itself ------------------------------------------------------------ */
+
+static inline int fixture_names_hold(const json_t *names, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(names); i++)
+        if (!strcmp(json_string_value(json_array_get(names, i)), name))
+            return 1;
+    return 0;
+}
+
+static inline int fixture_span_fits(const json_t *span, const ft_store_filter *f)
+{
+    const json_int_t n =
+        json_integer_value(json_object_get(span, "end")) - json_integer_value(json_object_get(span, "start"));
+    int document = !f->document;
+    for (size_t i = 0; i < json_array_size(json_object_get(span, "docs")); i++) {
+        const json_t *d = json_array_get(json_object_get(span, "docs"), i);
+        document |= f->document && !strcmp(json_string_value(json_object_get(d, "id")), f->document) &&
+                    (!f->owner || !strcmp(json_string_value(json_object_get(d, "owner")), f->owner));
+    }
+    return document && n >= (json_int_t)f->min_tokens &&
+           (!f->owner || fixture_names_hold(json_object_get(span, "owners"), f->owner)) &&
+           (!f->verdict || !strcmp(json_string_value(json_object_get(span, "verdict")), f->verdict));
+}
+
+static inline int fixture_fits(const json_t *trace, const char *id, const ft_store_filter *f)
+{
+    uint64_t ms;
+    ft_trace_id_time(id, &ms);
+    if (ms < f->from_ms || (f->to_ms && ms >= f->to_ms))
+        return 0;
+    if (f->key && strcmp(json_string_value(json_object_get(trace, "key")), f->key) != 0)
+        return 0;
+    if (f->without && !fixture_names_hold(json_object_get(trace, "without"), f->without))
+        return 0;
+    if (f->expert >= 0) {
+        const double share = json_number_value(
+            json_object_get(json_array_get(json_object_get(trace, "experts"), (size_t)f->expert), "share"));
+        if (!(share > 0) || (float)share < f->min_share)
+            return 0;
+    }
+    int span = !(f->owner || f->document || f->verdict || f->min_tokens);
+    for (size_t i = 0; i < json_array_size(json_object_get(trace, "spans")); i++)
+        span |= fixture_span_fits(json_array_get(json_object_get(trace, "spans"), i), f);
+    return span;
+}
+
+/* Times between first_ms and last_ms; `document` is room for a name. */
+static inline ft_store_filter fixture_filter(ft_random *r, char document[32], uint64_t first_ms, uint64_t last_ms)
+{
+    ft_store_filter f = ft_store_filter_all();
+    snprintf(document, 32, "doc %d", (int)ft_random_below(r, FIXTURE_DOCUMENTS + 1));
+    if (ft_random_below(r, 3) == 0)
+        f.owner = fixture_owners[ft_random_below(r, 4)];
+    if (ft_random_below(r, 4) == 0)
+        f.document = document;
+    if (ft_random_below(r, 4) == 0)
+        f.verdict = fixture_verdicts[ft_random_below(r, 5)];
+    if (ft_random_below(r, 3) == 0)
+        f.min_tokens = (uint32_t)ft_random_below(r, 90);
+    if (ft_random_below(r, 3) == 0)
+        f.key = fixture_keys[ft_random_below(r, 3)];
+    if (ft_random_below(r, 4) == 0)
+        f.without = fixture_owners[ft_random_below(r, 4)];
+    if (ft_random_below(r, 4) == 0) {
+        f.expert = (int)ft_random_below(r, FIXTURE_EXPERTS);
+        f.min_share = ft_random_below(r, 2) ? ft_random_unit(r) : 0;
+    }
+    if (ft_random_below(r, 2) == 0)
+        f.from_ms = first_ms + ft_random_below(r, last_ms - first_ms);
+    if (ft_random_below(r, 3) == 0)
+        f.to_ms = first_ms + ft_random_below(r, last_ms - first_ms);
+    return f;
+}
 #endif

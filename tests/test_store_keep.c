@@ -177,7 +177,7 @@ static void tamper(const char *folder, const char *database, tamper_fn *how)
     MDB_txn *txn;
     MDB_dbi dbi;
     assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, 8), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 12), 0);
     assert_int_equal(mdb_env_open(env, folder, 0, 0644), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, database, 0, &dbi), 0);
@@ -277,7 +277,9 @@ static void what_somebody_removes_or_alters_is_found(void **state)
         {"traces", copy_first_over_second, "was altered"},
         {"summaries", remove_first, "was altered"},
         {"summaries", copy_first_over_second, "was altered"},
-        {"keys", remove_first, "of its keys are missing"},
+        {"run keys", remove_first, "of its keys are missing"},
+        {"run keys", remove_first, "keys: 5 of 6 runs are there"},
+        {"runs", remove_first, "keys: some belong to no run"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         char folder[4096], name[40];

@@ -33,79 +33,7 @@ static int drop_store(void **state)
     return 0;
 }
 
-/* --- A filter, read off the trace itself ------------------------------------------------------------ */
-
-static int names_hold(const json_t *names, const char *name)
-{
-    for (size_t i = 0; i < json_array_size(names); i++)
-        if (!strcmp(json_string_value(json_array_get(names, i)), name))
-            return 1;
-    return 0;
-}
-
-static int span_has(const json_t *span, const ft_store_filter *f)
-{
-    const json_int_t n =
-        json_integer_value(json_object_get(span, "end")) - json_integer_value(json_object_get(span, "start"));
-    int document = !f->document;
-    for (size_t i = 0; i < json_array_size(json_object_get(span, "docs")); i++) {
-        const json_t *d = json_array_get(json_object_get(span, "docs"), i);
-        document |= f->document && !strcmp(json_string_value(json_object_get(d, "id")), f->document) &&
-                    (!f->owner || !strcmp(json_string_value(json_object_get(d, "owner")), f->owner));
-    }
-    return document && n >= (json_int_t)f->min_tokens &&
-           (!f->owner || names_hold(json_object_get(span, "owners"), f->owner)) &&
-           (!f->verdict || !strcmp(json_string_value(json_object_get(span, "verdict")), f->verdict));
-}
-
-static int has(const json_t *trace, const char *id, const ft_store_filter *f)
-{
-    uint64_t ms;
-    ft_trace_id_time(id, &ms);
-    if (ms < f->from_ms || (f->to_ms && ms >= f->to_ms))
-        return 0;
-    if (f->key && strcmp(json_string_value(json_object_get(trace, "key")), f->key) != 0)
-        return 0;
-    if (f->without && !names_hold(json_object_get(trace, "without"), f->without))
-        return 0;
-    if (f->expert >= 0) {
-        const double share = json_number_value(
-            json_object_get(json_array_get(json_object_get(trace, "experts"), (size_t)f->expert), "share"));
-        if (!(share > 0) || (float)share < f->min_share)
-            return 0;
-    }
-    int span = !(f->owner || f->document || f->verdict || f->min_tokens);
-    for (size_t i = 0; i < json_array_size(json_object_get(trace, "spans")); i++)
-        span |= span_has(json_array_get(json_object_get(trace, "spans"), i), f);
-    return span;
-}
-
-static ft_store_filter random_filter(ft_random *r, char document[32])
-{
-    ft_store_filter f = ft_store_filter_all();
-    snprintf(document, 32, "doc %d", (int)ft_random_below(r, FIXTURE_DOCUMENTS + 1));
-    if (ft_random_below(r, 3) == 0)
-        f.owner = fixture_owners[ft_random_below(r, 4)];
-    if (ft_random_below(r, 4) == 0)
-        f.document = document;
-    if (ft_random_below(r, 4) == 0)
-        f.verdict = fixture_verdicts[ft_random_below(r, 5)];
-    if (ft_random_below(r, 3) == 0)
-        f.min_tokens = (uint32_t)ft_random_below(r, 90);
-    if (ft_random_below(r, 3) == 0)
-        f.key = fixture_keys[ft_random_below(r, 3)];
-    if (ft_random_below(r, 4) == 0)
-        f.without = fixture_owners[ft_random_below(r, 4)];
-    if (ft_random_below(r, 4) == 0) {
-        f.expert = (int)ft_random_below(r, FIXTURE_EXPERTS);
-        f.min_share = ft_random_below(r, 2) ? ft_random_unit(r) : 0;
-    }
-    if (ft_random_below(r, 2) == 0)
-        f.from_ms = FIRST_MS * UINT64_C(1000) + ft_random_below(r, TRACES * STEP_MS);
-    if (ft_random_below(r, 3) == 0)
-        f.to_ms = FIRST_MS * UINT64_C(1000) + ft_random_below(r, TRACES * STEP_MS);
-    return f;
-}
+/* --- Pages, against a scan ------------------------------------------------------------------------------ */
 
 /* Every filter, asked page by page in either direction, gives the traces of a scan, in order, each once. */
 static void pages_agree_with_a_scan_for_random_filters(void **state)
@@ -116,7 +44,8 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
     size_t found = 0;
     for (int round = 0; round < 600; round++) {
         char document[32], after[FT_TRACE_ID] = "";
-        const ft_store_filter f = random_filter(&r, document);
+        const ft_store_filter f =
+            fixture_filter(&r, document, FIRST_MS * UINT64_C(1000), FIRST_MS * UINT64_C(1000) + TRACES * STEP_MS);
         ft_store_page page = {.limit = 1 + ft_random_below(&r, 30), .ascending = round % 2};
         size_t at = page.ascending ? 0 : TRACES;
         for (int more = 1; more;) {
@@ -126,7 +55,7 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
             assert_ok(ft_store_query(store, &f, &page, &rows, &st), st);
             for (size_t i = 0; i < json_array_size(rows.list); i++) {
                 size_t want = page.ascending ? at : at - 1;
-                while (!has(made[want], made_ids[want], &f))
+                while (!fixture_fits(made[want], made_ids[want], &f))
                     want += page.ascending ? 1 : (size_t)-1;
                 assert_true(want < TRACES);
                 assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, i), "id")),
@@ -140,7 +69,7 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
             json_decref(rows.list);
         }
         for (size_t i = page.ascending ? at : 0; i < (page.ascending ? TRACES : at); i++)
-            assert_false(has(made[i], made_ids[i], &f));
+            assert_false(fixture_fits(made[i], made_ids[i], &f));
     }
     assert_true(found > 5000);
 }
@@ -188,7 +117,8 @@ static void spans_of_a_row_are_the_same_whether_they_are_read_or_not(void **stat
     size_t kept = 0, left_out = 0;
     for (int round = 0; round < 100; round++) {
         char document[32];
-        const ft_store_filter f = random_filter(&r, document);
+        const ft_store_filter f =
+            fixture_filter(&r, document, FIRST_MS * UINT64_C(1000), FIRST_MS * UINT64_C(1000) + TRACES * STEP_MS);
         json_t *whole = ask(&f, FT_ROW_SPANS, &read), *text = ask(&f, FT_ROW_SPANS_TEXT, &shown);
         json_t *counts = ask(&f, FT_ROW_SPANS_COUNT, &none), *fit = ask(&f, FT_ROW_SPANS_FIT, &none);
         assert_string_equal(read.data, shown.data);
@@ -204,7 +134,7 @@ static void spans_of_a_row_are_the_same_whether_they_are_read_or_not(void **stat
                              json_array_size(all));
             json_array_foreach(all, k, span)
             {
-                if (!span_has(json_array_get(json_object_get(trace, "spans"), k), &f))
+                if (!fixture_span_fits(json_array_get(json_object_get(trace, "spans"), k), &f))
                     continue;
                 assert_true(json_equal(json_array_get(some, n), span));
                 n++;
@@ -295,14 +225,15 @@ static void removed_and_replaced_traces_leave_no_keys(void **state)
     ft_random_init(&r, 6);
     for (int round = 0; round < 100; round++) {
         char document[32];
-        ft_store_filter f = random_filter(&r, document);
+        ft_store_filter f =
+            fixture_filter(&r, document, FIRST_MS * UINT64_C(1000), FIRST_MS * UINT64_C(1000) + TRACES * STEP_MS);
         f.from_ms = f.to_ms = 0;
         ft_store_rows rows;
         const ft_store_page page = {.limit = 100, .ascending = 1};
         assert_int_equal(ft_store_query(s, &f, &page, &rows, NULL), FT_OK);
         size_t n = 0;
         for (unsigned i = 0; i < 60; i++)
-            if (i % 3 && has(made[i % 3 == 1 ? i + 100 : i], made_ids[i], &f))
+            if (i % 3 && fixture_fits(made[i % 3 == 1 ? i + 100 : i], made_ids[i], &f))
                 assert_string_equal(json_string_value(json_object_get(json_array_get(rows.list, n++), "id")),
                                     made_ids[i]);
         assert_int_equal(json_array_size(rows.list), n);

@@ -216,7 +216,8 @@ static ft_code open_databases(ft_store *s, ft_status *st)
         const char *name;
         MDB_dbi *to;
     } all[] = {{"traces", &s->traces}, {"routing", &s->routing}, {"summaries", &s->summaries},
-               {"keys", &s->keys},     {"ledger", &s->ledger},   {"log", &s->log}};
+               {"keys", &s->keys},     {"ledger", &s->ledger},   {"log", &s->log},
+               {"runs", &s->runs},     {"run keys", &s->run_keys}};
     MDB_txn *txn = NULL;
     int fresh, error = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (error)
@@ -254,7 +255,7 @@ ft_code store_attach(ft_store *s, ft_status *st)
     map -= map % 65536;
     int error = mdb_env_create(&s->env);
     if (!error)
-        error = mdb_env_set_maxdbs(s->env, 8);
+        error = mdb_env_set_maxdbs(s->env, STORE_DATABASES);
     if (!error)
         error = mdb_env_set_maxreaders(s->env, MAX_READERS);
     if (!error)
@@ -350,6 +351,7 @@ void ft_store_close(ft_store *s)
     if (s->lock >= 0)
         close(s->lock);
     packers_free(s);
+    batch_release(&s->batch);
     pthread_mutex_destroy(&s->packers_lock);
     pthread_cond_destroy(&s->moved);
     pthread_cond_destroy(&s->company);

@@ -8,6 +8,8 @@
  *   store_routing.c   routing as bytes
  *   store_summary.c   what is known of a trace without reading it, and its keys
  *   store_row.c       what a list shows of a trace
+ *   store_runs.c      the keys as sorted runs: written, merged, trimmed
+ *   store_stream.c    a list of ids in order, out of them
  *   store_query.c     filters, pages, walks
  *   store_keep.c      retention, removal, compaction
  *   store_chain.c     log and ledger
@@ -22,18 +24,33 @@
 #include <pthread.h>
 
 enum {
-    SCHEMA_VERSION = 2,
+    SCHEMA_VERSION = 3,
     ID_BYTES = FT_TRACE_ID - 1,
     STORE_ID = 16, /* an id's 128 bits: in keys of our own */
     STORE_KEY = 1 + 8 + 1 + STORE_ID,
-    STORE_BATCH_BYTES = 32 << 20 /* of values in one transaction */
+    RUN_KEY = 8 + STORE_KEY,      /* of a chunk of a run */
+    STORE_BATCH_BYTES = 32 << 20, /* of values in one transaction */
+    STORE_DATABASES = 12          /* at most */
 };
 
 struct store_op;
 
+typedef struct store_key {
+    unsigned char bytes[STORE_KEY];
+} store_key;
+
+/* The keys of a transaction. */
+typedef struct key_batch {
+    store_key *keys;
+    size_t count, capacity;
+    int removed; /* traces were: runs may have to go */
+} key_batch;
+
 struct ft_store {
     MDB_env *env;
-    MDB_dbi meta, traces, routing, summaries, keys, ledger, log;
+    MDB_dbi meta, traces, routing, summaries, ledger, log;
+    MDB_dbi runs, run_keys; /* the keys; */
+    MDB_dbi keys;           /* and those that schema 2 wrote, until a compaction */
     char *folder;
     ft_store_options options;
     uint32_t schema;
@@ -51,6 +68,8 @@ struct ft_store {
     size_t together;       /* calls that the last transaction had, and those that waited for it */
     uint64_t last_took_ns; /* the last transaction */
     int writing;
+
+    key_batch batch; /* of whoever is writing */
 
     pthread_mutex_t packers_lock;
     struct packer *packers; /* those that nobody uses */
@@ -216,6 +235,90 @@ void key_write(unsigned char out[STORE_KEY], key_kind kind, uint64_t what, unsig
 /* Calls `each` for every key, until it returns non-zero, which is then the result. */
 typedef int key_visit(void *context, const unsigned char key[STORE_KEY]);
 int summary_keys(const summary *m, const unsigned char id[STORE_ID], key_visit *each, void *context);
+
+/* --- store_runs.c --------------------------------------------------------------------------------- */
+
+/* Each gives an LMDB error, ENOMEM, or 0. */
+int batch_add(key_batch *b, const unsigned char key[STORE_KEY]);
+void batch_release(key_batch *b);
+
+typedef struct run_place {
+    MDB_dbi runs; /* number -> head */
+    MDB_dbi keys; /* number, first key -> a chunk: keys in order */
+} run_place;
+static inline run_place store_runs(const ft_store *s)
+{
+    return (run_place){s->runs, s->run_keys};
+}
+static inline const unsigned char *key_id(const store_key *k)
+{
+    return k->bytes + STORE_KEY - STORE_ID;
+}
+typedef struct run_head {
+    uint64_t keys;
+    unsigned char first[STORE_ID], last[STORE_ID]; /* the least and the greatest id */
+} run_head;
+typedef struct run_info {
+    uint64_t number;
+    run_head head;
+} run_info;
+typedef struct run_list {
+    run_info *runs;
+    size_t count, capacity;
+} run_list;
+/* All runs by number; released by the caller. */
+int runs_read(MDB_txn *txn, run_place place, run_list *out);
+void runs_release(run_list *l);
+/* Writes what is in the batch as one run; puts it in order, each key once. */
+int run_write(MDB_txn *txn, run_place place, key_batch *b);
+/* At a transaction's end: what its changes put into s->batch becomes a run; runs are merged, or trimmed of traces that
+ * were removed. */
+int runs_commit(ft_store *s, MDB_txn *txn);
+/* An entry of the chunks' database as keys of the run; MDB_NOTFOUND: it is another's, MDB_CORRUPTED: it is none. */
+int run_chunk(uint64_t number, const MDB_val *key, const MDB_val *value, const store_key **keys, size_t *count);
+/* All bits set where there is no trace. */
+int oldest_trace(const ft_store *s, MDB_txn *txn, unsigned char out[STORE_ID]);
+
+/* --- store_stream.c -------------------------------------------------------------------------------- */
+
+/* An open run: a chunk, and where in it the list stands. */
+typedef struct run_source {
+    uint64_t number;
+    const store_key *keys;
+    size_t count, at;
+} run_source;
+
+/* The ids of keys with one prefix (of 0 bytes: of all traces), upwards or downwards, inside one read transaction. An id
+ * may be of a trace that was removed, or that has this key no more. */
+typedef struct id_stream {
+    unsigned char prefix[STORE_KEY - STORE_ID];
+    size_t prefix_bytes;
+    int down, placed;
+    unsigned char at[STORE_ID];
+    size_t steps; /* how often something was moved */
+
+    MDB_cursor *tree;
+    int tree_placed;
+    unsigned char tree_at[STORE_ID];
+
+    MDB_cursor *chunks;
+    const run_list *runs;
+    size_t opened; /* of `runs` */
+    run_source *sources;
+    size_t count;
+} id_stream;
+
+/* Runs in the order in which a list in that direction comes to them. */
+void runs_order(run_list *l, int down);
+/* Prefix set, all else zero or closed; `runs` in order. Closed also after an error. */
+int id_stream_open(id_stream *t, const ft_store *s, MDB_txn *txn, const run_list *runs, int down);
+void id_stream_close(id_stream *t);
+/* t->at becomes the first id at or beyond `target`, which never goes back; MDB_NOTFOUND behind the last. */
+int id_stream_advance(id_stream *t, const unsigned char target[STORE_ID]);
+/* The last chunk of the run that begins at or before `wanted`; MDB_NOTFOUND: none does. */
+int run_chunk_before(MDB_cursor *cursor, uint64_t number, const store_key *wanted, const store_key **keys, size_t *count);
+/* Whether a run has the key: 0 or MDB_NOTFOUND. */
+int run_has(MDB_cursor *cursor, uint64_t number, const store_key *key);
 
 /* --- store_row.c -------------------------------------------------------------------------------------- */
 

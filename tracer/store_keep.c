@@ -103,12 +103,30 @@ ft_code ft_store_retain(ft_store *s, const ft_retention *r, uint64_t now_ms, siz
 
 /* --- Compaction ---------------------------------------------------------------------------------------- */
 
+enum { RUN_KEYS = 1 << 20 }; /* of a run that is written anew */
+
 typedef struct copier {
     ft_store *s;
     MDB_env *to;
     MDB_txn *out;
     size_t pending; /* bytes put since the last commit */
+    key_batch batch;
 } copier;
+
+/* A transaction, with the database by that name. */
+static int begin_out(copier *c, const char *name, MDB_dbi *to)
+{
+    const int error = c->out ? 0 : mdb_txn_begin(c->to, NULL, 0, &c->out);
+    return error ? error : mdb_dbi_open(c->out, name, MDB_CREATE, to);
+}
+
+static int end_out(copier *c)
+{
+    const int error = c->out ? mdb_txn_commit(c->out) : 0;
+    c->out = NULL;
+    c->pending = 0;
+    return error;
+}
 
 /* Every entry in order, so that pages are filled. LMDB's own compacting copy would take whole pages over, with
  * what was deleted still in their gaps. */
@@ -117,9 +135,7 @@ static int copy_database(copier *c, MDB_txn *in, MDB_dbi from, const char *name)
     MDB_cursor *cursor = NULL;
     MDB_val key, value;
     MDB_dbi to;
-    int error = c->out ? 0 : mdb_txn_begin(c->to, NULL, 0, &c->out);
-    if (!error)
-        error = mdb_dbi_open(c->out, name, MDB_CREATE, &to);
+    int error = begin_out(c, name, &to);
     if (!error)
         error = mdb_cursor_open(in, from, &cursor);
     if (!error)
@@ -128,9 +144,7 @@ static int copy_database(copier *c, MDB_txn *in, MDB_dbi from, const char *name)
         error = mdb_put(c->out, to, &key, &value, MDB_APPEND);
         c->pending += key.mv_size + value.mv_size;
         if (!error && c->pending > STORE_BATCH_BYTES) {
-            error = mdb_txn_commit(c->out);
-            c->out = NULL;
-            c->pending = 0;
+            error = end_out(c);
             if (!error)
                 error = mdb_txn_begin(c->to, NULL, 0, &c->out);
         }
@@ -142,6 +156,53 @@ static int copy_database(copier *c, MDB_txn *in, MDB_dbi from, const char *name)
     return error == MDB_NOTFOUND ? 0 : error;
 }
 
+static int write_keys(copier *c)
+{
+    run_place to;
+    int error = begin_out(c, "runs", &to.runs);
+    if (!error)
+        error = begin_out(c, "run keys", &to.keys);
+    if (!error)
+        error = run_write(c->out, to, &c->batch);
+    c->batch.count = 0;
+    return error ? error : end_out(c);
+}
+
+static int keep_key(void *context, const unsigned char key[STORE_KEY])
+{
+    return batch_add(context, key);
+}
+
+/* Keys are made anew from the summaries: what runs, or the tree of schema 2, have of traces that are gone is left
+ * behind. A summary that is damaged has none; the verification names it. */
+static int make_keys(copier *c, MDB_txn *in)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    int error = mdb_cursor_open(in, c->s->summaries, &cursor);
+    if (!error)
+        error = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+    for (; !error; error = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        summary m = {0};
+        const ft_code rc = key.mv_size == STORE_ID ? summary_read(&m, value.mv_data, value.mv_size, "", NULL) : FT_ERR_FORMAT;
+        if (!rc)
+            error = summary_keys(&m, key.mv_data, keep_key, &c->batch);
+        else if (rc == FT_ERR_MEM)
+            error = ENOMEM;
+        summary_release(&m);
+        if (!error && c->batch.count >= RUN_KEYS)
+            error = write_keys(c);
+        if (error)
+            break;
+    }
+    if (cursor)
+        mdb_cursor_close(cursor);
+    if (error == MDB_NOTFOUND)
+        error = write_keys(c);
+    batch_release(&c->batch);
+    return error;
+}
+
 static int copy_all(copier *c, MDB_txn *in)
 {
     const ft_store *s = c->s;
@@ -149,14 +210,14 @@ static int copy_all(copier *c, MDB_txn *in)
         const char *name;
         MDB_dbi from;
     } all[] = {{"meta", s->meta}, {"traces", s->traces}, {"routing", s->routing}, {"summaries", s->summaries},
-               {"keys", s->keys}, {"ledger", s->ledger}, {"log", s->log}};
+               {"ledger", s->ledger}, {"log", s->log}};
     int error = 0;
     for (size_t i = 0; !error && i < sizeof(all) / sizeof(*all); i++)
         error = copy_database(c, in, all[i].from, all[i].name);
-    if (!error && c->out) {
-        error = mdb_txn_commit(c->out);
-        c->out = NULL;
-    }
+    if (!error)
+        error = end_out(c);
+    if (!error)
+        error = make_keys(c, in);
     mdb_txn_abort(c->out);
     c->out = NULL;
     return error ? error : mdb_env_sync(c->to, 1);
@@ -174,7 +235,7 @@ static ft_code write_copy(ft_store *s, const char *folder, ft_status *st)
     if (!error)
         error = mdb_env_create(&c.to);
     if (!error)
-        error = mdb_env_set_maxdbs(c.to, 8);
+        error = mdb_env_set_maxdbs(c.to, STORE_DATABASES);
     if (!error)
         error = mdb_env_set_mapsize(c.to, info.me_mapsize + (UINT64_C(64) << 20));
     if (!error)

@@ -1,4 +1,6 @@
-/* From schema 1: there traces had no summaries, no keys and no ledger, and there was no log. What lies in "traces" and
+/* From schema 2: there each key lay in one tree; those stay there, until a compaction, and new ones come into runs. So
+ * only the schema's number changes, which keeps builds out that do not know of runs.
+ * From schema 1: there traces had no summaries, no keys and no ledger, and there was no log. What lies in "traces" and
  * "routing" stays as it is. A few traces a transaction; what was brought over is not done twice, and the schema's
  * number is written last: a kill leaves a store that the next opening goes on with. */
 #include "tracer/store_internal.h"
@@ -100,6 +102,8 @@ ft_code store_migrate(ft_store *s, ft_status *st)
 {
     batch *b = calloc(1, sizeof(*b));
     ft_code rc = b ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
+    if (b)
+        b->over = s->schema > 1;
     while (!rc && !b->over) {
         rc = read_some(s, b, st);
         for (size_t i = 0; i + 1 < b->count; i++)

@@ -17,18 +17,11 @@ enum {
     READ_STEPS = 4        /* what looking into a summary counts as: where that decides, few fit among many */
 };
 
-typedef struct stream {
-    MDB_cursor *cursor;
-    unsigned char prefix[STORE_KEY - STORE_ID];
-    size_t prefix_bytes; /* 0: the summaries themselves */
-    int placed;
-    unsigned char at[STORE_ID];
-} stream;
-
 typedef struct search {
     const ft_store_filter *filter;
-    stream streams[MOST_STREAMS];
+    id_stream streams[MOST_STREAMS];
     size_t count;
+    run_list runs;
     int down;                     /* newest first */
     unsigned char next[STORE_ID]; /* where to go on */
     unsigned char end[STORE_ID];  /* the last that may fit */
@@ -61,59 +54,11 @@ static int order(const search *q, const unsigned char *a, const unsigned char *b
     return q->down ? -c : c;
 }
 
-/* --- One stream --------------------------------------------------------------------------------------- */
-
-/* Takes the cursor's entry; 0 where it is no more of this stream. */
-static int take(stream *t, const MDB_val *key)
-{
-    if (key->mv_size != t->prefix_bytes + STORE_ID || memcmp(key->mv_data, t->prefix, t->prefix_bytes) != 0)
-        return 0;
-    memcpy(t->at, (const unsigned char *)key->mv_data + t->prefix_bytes, STORE_ID);
-    return 1;
-}
-
-static int seek(stream *t, const unsigned char target[STORE_ID], int down)
-{
-    unsigned char bytes[STORE_KEY];
-    memcpy(bytes, t->prefix, t->prefix_bytes);
-    memcpy(bytes + t->prefix_bytes, target, STORE_ID);
-    MDB_val key = store_value(bytes, t->prefix_bytes + STORE_ID), value;
-    int error = mdb_cursor_get(t->cursor, &key, &value, MDB_SET_RANGE);
-    if (!down || (!error && take(t, &key) && memcmp(t->at, target, STORE_ID) == 0))
-        return error;
-    return mdb_cursor_get(t->cursor, &key, &value, error == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
-}
-
-/* Moves to the first id at or beyond `target`; MDB_NOTFOUND behind the last. */
-static int advance(search *q, stream *t, const unsigned char target[STORE_ID])
-{
-    MDB_val key, value;
-    int error = 0;
-    if (t->placed && order(q, t->at, target) >= 0)
-        return 0;
-    q->steps++;
-    if (t->placed) { /* mostly it is the next one */
-        error = mdb_cursor_get(t->cursor, &key, &value, q->down ? MDB_PREV : MDB_NEXT);
-        if (error || !take(t, &key))
-            return error ? error : MDB_NOTFOUND;
-        if (order(q, t->at, target) >= 0)
-            return 0;
-        q->steps++;
-    }
-    error = seek(t, target, q->down);
-    if (!error)
-        error = mdb_cursor_get(t->cursor, &key, &value, MDB_GET_CURRENT);
-    if (error)
-        return error;
-    t->placed = take(t, &key);
-    return t->placed ? 0 : MDB_NOTFOUND;
-}
-
 static void add_stream(search *q, key_kind kind, uint64_t what, unsigned class)
 {
     static const unsigned char no_id[STORE_ID];
     unsigned char key[STORE_KEY];
-    stream *t = &q->streams[q->count++];
+    id_stream *t = &q->streams[q->count++];
     key_write(key, kind, what, class, no_id);
     t->prefix_bytes = STORE_KEY - STORE_ID;
     memcpy(t->prefix, key, t->prefix_bytes);
@@ -165,32 +110,44 @@ static void bound(search *q, const unsigned char *after)
     q->over = !step_id(q->next, q->down);
 }
 
+/* No trace before the oldest, though runs may still have keys of such. */
+static int skip_removed(search *q, const ft_store *s, MDB_txn *txn)
+{
+    unsigned char oldest[STORE_ID];
+    const int error = oldest_trace(s, txn, oldest);
+    unsigned char *low = q->down ? q->end : q->next;
+    if (!error && memcmp(low, oldest, STORE_ID) < 0)
+        memcpy(low, oldest, STORE_ID);
+    return error;
+}
+
 static int open_streams(search *q, const ft_store *s, MDB_txn *txn)
 {
-    int error = 0;
-    for (size_t i = 0; !error && i < q->count; i++) {
-        stream *t = &q->streams[i];
-        t->placed = 0;
-        error = mdb_cursor_open(txn, t->prefix_bytes ? s->keys : s->summaries, &t->cursor);
-    }
+    int error = skip_removed(q, s, txn);
+    if (!error)
+        error = runs_read(txn, store_runs(s), &q->runs);
+    if (!error)
+        runs_order(&q->runs, q->down);
+    for (size_t i = 0; !error && i < q->count; i++)
+        error = id_stream_open(&q->streams[i], s, txn, &q->runs, q->down);
     return error;
 }
 
 static void close_streams(search *q)
 {
     for (size_t i = 0; i < q->count; i++)
-        if (q->streams[i].cursor) {
-            mdb_cursor_close(q->streams[i].cursor);
-            q->streams[i].cursor = NULL;
-        }
+        id_stream_close(&q->streams[i]);
+    runs_release(&q->runs);
 }
 
 /* q->next becomes the first id from there on that all streams have. */
 static int meet(search *q)
 {
     for (size_t agreed = 0, i = 0; agreed < q->count; i = (i + 1) % q->count) {
-        stream *t = &q->streams[i];
-        const int error = advance(q, t, q->next);
+        id_stream *t = &q->streams[i];
+        const int error = id_stream_advance(t, q->next);
+        q->steps += t->steps;
+        t->steps = 0;
         if (error)
             return error;
         agreed = memcmp(t->at, q->next, STORE_ID) == 0 ? agreed + 1 : 1;
@@ -221,9 +178,20 @@ static int span_fits(const search *q, const summary *m, const summary_span *s)
     return 0;
 }
 
+static int holds(const uint64_t *hashes, size_t n, uint64_t hash)
+{
+    for (size_t i = 0; i < n; i++)
+        if (hashes[i] == hash)
+            return 1;
+    return 0;
+}
+
+/* All of it: the key that led here may be of what the trace was before it was replaced. */
 static int fits(const search *q, const summary *m)
 {
     int found = !q->wants_span;
+    if ((q->key && m->head.key != q->key) || (q->without && !holds(m->without, m->head.without, q->without)))
+        return 0;
     for (size_t i = 0; !found && i < m->head.spans; i++)
         found = span_fits(q, m, &m->spans[i]);
     if (!found || q->filter->expert < 0)
@@ -253,10 +221,13 @@ static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, vo
             break;
         store_id_unpack(q->next, id);
         error = mdb_get(txn, s->summaries, &key, &value);
-        if (error)
+        const int removed = error == MDB_NOTFOUND;
+        if (error && !removed)
             break;
-        rc = summary_read(&m, value.mv_data, value.mv_size, id, st);
-        if (!rc && fits(q, &m))
+        error = 0;
+        if (!removed)
+            rc = summary_read(&m, value.mv_data, value.mv_size, id, st);
+        if (!removed && !rc && fits(q, &m))
             rc = each(context, id, &m, value, st);
         summary_release(&m);
         if (!rc)

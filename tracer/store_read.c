@@ -137,7 +137,8 @@ ft_code ft_store_check(ft_store *s, ft_status *st)
 
 ft_code ft_store_get_sizes(ft_store *s, ft_store_sizes *out, ft_status *st)
 {
-    const MDB_dbi all[] = {s->meta, s->traces, s->routing, s->summaries, s->keys, s->ledger, s->log};
+    const MDB_dbi all[] = {s->meta, s->traces, s->routing, s->summaries, s->keys,
+                          s->runs, s->run_keys, s->ledger, s->log};
     MDB_txn *txn;
     MDB_envinfo info;
     MDB_stat stat = {0};

@@ -26,6 +26,8 @@ typedef struct verifier {
     uint64_t problem_count, traces, keys;
     known_trace *ledger;
     size_t ledger_count, ledger_capacity;
+    run_list runs;
+    MDB_cursor *chunks;
 } verifier;
 
 static void problem(verifier *v, const char *fmt, ...) FT_PRINTF(2, 3);
@@ -175,17 +177,24 @@ static void keep_last_lines(verifier *v)
 
 typedef struct key_check {
     verifier *v;
-    const char *id;
-    uint64_t missing, found;
+    const unsigned char *id;
+    uint64_t missing, found; /* found: in the tree of schema 2 */
 } key_check;
 
 static int look_for_key(void *context, const unsigned char bytes[STORE_KEY])
 {
     key_check *c = context;
+    store_key wanted;
     MDB_val key = store_value(bytes, STORE_KEY), value;
-    const int error = mdb_get(c->v->txn, c->v->s->keys, &key, &value);
-    c->missing += error == MDB_NOTFOUND;
+    memcpy(wanted.bytes, bytes, STORE_KEY);
+    int error = mdb_get(c->v->txn, c->v->s->keys, &key, &value);
     c->found += error == 0;
+    for (size_t i = 0; error == MDB_NOTFOUND && i < c->v->runs.count; i++) {
+        const run_info *r = &c->v->runs.runs[i];
+        if (memcmp(r->head.first, c->id, STORE_ID) <= 0 && memcmp(r->head.last, c->id, STORE_ID) >= 0)
+            error = run_has(c->v->chunks, r->number, &wanted);
+    }
+    c->missing += error == MDB_NOTFOUND;
     return error == MDB_NOTFOUND ? 0 : error;
 }
 
@@ -193,7 +202,7 @@ static int look_for_key(void *context, const unsigned char bytes[STORE_KEY])
 static ft_code check_keys(verifier *v, const known_trace *k, const char *id, MDB_val value, ft_status *st)
 {
     summary m = {0};
-    key_check c = {v, id, 0, 0};
+    key_check c = {v, k->id, 0, 0};
     ft_status why = {0};
     const ft_code rc = summary_read(&m, value.mv_data, value.mv_size, id, &why);
     if (rc == FT_ERR_MEM)
@@ -274,6 +283,71 @@ static ft_code check_traces(verifier *v, ft_status *st)
     return FT_OK;
 }
 
+/* --- The runs of keys --------------------------------------------------------------------------------------- */
+
+typedef struct run_walk {
+    verifier *v;
+    const run_info *run;
+    store_key last;
+    uint64_t keys;
+    int faulty;
+} run_walk;
+
+static void check_chunk(run_walk *w, const store_key *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *id = key_id(&keys[i]);
+        w->faulty |= w->keys++ && memcmp(w->last.bytes, keys[i].bytes, STORE_KEY) >= 0;
+        w->faulty |= memcmp(id, w->run->head.first, STORE_ID) < 0 || memcmp(id, w->run->head.last, STORE_ID) > 0;
+        w->last = keys[i];
+    }
+}
+
+static void end_run(run_walk *w)
+{
+    if (w->run && (w->faulty || w->keys != w->run->head.keys))
+        problem(w->v, "keys, run %" PRIu64 ": they are not in order, or not as many as there were", w->run->number);
+}
+
+/* Of a trace that was removed or replaced since a run may have keys; of one that is there it has all (check_keys). */
+static ft_code check_runs(verifier *v, ft_status *st)
+{
+    MDB_val key, value;
+    run_walk w = {.v = v};
+    size_t met = 0, next = 0;
+    int error = runs_read(v->txn, store_runs(v->s), &v->runs);
+    if (!error)
+        error = mdb_cursor_open(v->txn, store_runs(v->s).keys, &v->chunks);
+    for (error = error ? error : mdb_cursor_get(v->chunks, &key, &value, MDB_FIRST); !error;
+         error = mdb_cursor_get(v->chunks, &key, &value, MDB_NEXT)) {
+        const store_key *keys;
+        size_t count;
+        const MDB_val number = {8, key.mv_data};
+        if (key.mv_size != RUN_KEY || run_chunk(chain_number_of(&number), &key, &value, &keys, &count) ||
+            memcmp((const unsigned char *)key.mv_data + 8, keys->bytes, STORE_KEY) != 0) {
+            problem(v, "keys: an entry of a run is damaged");
+            continue;
+        }
+        if (!w.run || w.run->number != chain_number_of(&number)) {
+            end_run(&w);
+            w = (run_walk){.v = v};
+            while (next < v->runs.count && v->runs.runs[next].number < chain_number_of(&number))
+                next++;
+            if (next == v->runs.count || v->runs.runs[next].number != chain_number_of(&number)) {
+                problem(v, "keys: some belong to no run");
+                continue;
+            }
+            w.run = &v->runs.runs[next];
+            met++;
+        }
+        check_chunk(&w, keys, count);
+    }
+    end_run(&w);
+    if (error == MDB_NOTFOUND && met != v->runs.count)
+        problem(v, "keys: %zu of %zu runs are there", met, v->runs.count);
+    return error == MDB_NOTFOUND ? FT_OK : store_fail(v->s, error, "verify", st);
+}
+
 /* --- Everything ---------------------------------------------------------------------------------------------- */
 
 static json_t *chain_json(uint64_t count, const ft_digest *last)
@@ -301,7 +375,12 @@ ft_code ft_store_verify(ft_store *s, const ft_store_heads *known, json_t **repor
     if (!rc)
         rc = check_chain(&v, s->ledger, &ledger, st);
     if (!rc)
+        rc = check_runs(&v, st);
+    if (!rc)
         rc = check_traces(&v, st);
+    if (v.chunks)
+        mdb_cursor_close(v.chunks);
+    runs_release(&v.runs);
     store_read_end(s, v.txn);
     if (!rc) {
         *report = json_pack("{s:s,s:b,s:I,s:I,s:o,s:o,s:O}", "store", s->folder, "good", v.problem_count == 0, "traces",

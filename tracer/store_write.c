@@ -30,7 +30,7 @@ void store_op_release(store_op *op)
 /* --- One operation in a transaction -------------------------------------------------------------- */
 
 typedef struct key_change {
-    const ft_store *s;
+    ft_store *s;
     MDB_txn *txn;
     int remove;
 } key_change;
@@ -38,19 +38,23 @@ typedef struct key_change {
 static int change_key(void *context, const unsigned char bytes[STORE_KEY])
 {
     const key_change *c = context;
-    MDB_val key = store_value(bytes, STORE_KEY), none = store_value("", 0);
+    MDB_val key = store_value(bytes, STORE_KEY);
     if (!c->remove)
-        return mdb_put(c->txn, c->s->keys, &key, &none, 0);
+        return batch_add(&c->s->batch, bytes);
     const int error = mdb_del(c->txn, c->s->keys, &key, NULL);
     return error == MDB_NOTFOUND ? 0 : error;
 }
 
-/* The keys of a summary's value, put or taken out. */
+/* The keys of a summary's value: to be put at the transaction's end, or taken out of the tree that schema 2 wrote. */
 static int change_keys(ft_store *s, MDB_txn *txn, MDB_val value, const char *id, int remove)
 {
     unsigned char packed[STORE_ID];
+    MDB_stat stat;
     summary m;
     key_change c = {s, txn, remove};
+    const int failed = remove ? mdb_stat(txn, s->keys, &stat) : 0;
+    if (failed || (remove && !stat.ms_entries))
+        return failed;
     const ft_code rc = summary_read(&m, value.mv_data, value.mv_size, id, NULL);
     if (rc)
         return rc == FT_ERR_MEM ? ENOMEM : MDB_CORRUPTED;
@@ -76,6 +80,7 @@ static int forget(ft_store *s, MDB_txn *txn, const char *id, int keep_routing, i
     *there = error == 0;
     if (error)
         return error == MDB_NOTFOUND ? 0 : error;
+    s->batch.removed = 1;
     error = change_keys(s, txn, value, id, 1);
     if (!error)
         error = mdb_del(txn, s->summaries, &key, NULL);
@@ -156,10 +161,14 @@ static int apply(ft_store *s, MDB_txn *txn, store_op *op)
 static int write_once(ft_store *s, store_op *list)
 {
     MDB_txn *txn = NULL;
+    s->batch.count = 0;
+    s->batch.removed = 0;
     int error = store_write_begin(s, &txn);
     for (store_op *op = list; !error && op; op = op->next)
         for (store_op *part = op; !error && part; part = part->with)
             error = apply(s, txn, part);
+    if (!error)
+        error = runs_commit(s, txn);
     if (error) {
         mdb_txn_abort(txn);
         return error;
