@@ -231,6 +231,14 @@ ft_code ft_segment_writer_open(ft_segment_writer **out, const char *folder, cons
     return FT_OK;
 }
 
+static void release_gather(ft_segment_writer *w)
+{
+    if (w->gather)
+        munmap(w->gather, w->capacity * sizeof(*w->gather));
+    w->gather = NULL;
+    w->capacity = 0;
+}
+
 void ft_segment_writer_close(ft_segment_writer *w)
 {
     if (!w)
@@ -239,8 +247,7 @@ void ft_segment_writer_close(ft_segment_writer *w)
         ft_run_close(&w->runs[i]);
     free(w->runs);
     free(w->spilled);
-    if (w->gather)
-        munmap(w->gather, w->capacity * sizeof(*w->gather));
+    release_gather(w);
     ft_spool_close(&w->spool);
     free(w->folder);
     free(w);
@@ -494,12 +501,29 @@ static ft_code merge_runs(ft_segment_writer *w, ft_run *files, const ft_codes *t
     return rc;
 }
 
-static int has_room_for_copy(const ft_segment_writer *w, const ft_section *tokens)
+static int has_room_for_copy(const ft_segment_writer *w, uint64_t bytes)
 {
-    uint64_t taken = ft_segment_writer_least(ft_pool_size(w->options.pool)) + tokens->payload_bytes;
+    uint64_t taken = ft_segment_writer_least(ft_pool_size(w->options.pool)) + bytes;
     for (size_t i = 0; i < w->run_count; i++)
-        taken += w->runs[i].source.count * 8;
+        taken += w->runs[i].source.count * sizeof(*w->runs[i].order);
     return taken <= w->options.memory_bytes;
+}
+
+/* The text that the merge will read, where large pages are: best where the tokens stood, whose pages are there already,
+ * else in memory of its own, which is returned. */
+static unsigned char *bring_near(ft_segment_writer *w, ft_codes *text)
+{
+    const uint64_t bytes = ft_packed_bytes(text->count, text->bits) + FT_CODES_BEHIND;
+    if (w->gather && bytes <= w->capacity * sizeof(*w->gather)) {
+        ft_codes_copy_to((unsigned char *)w->gather, text);
+        text->packed = (unsigned char *)w->gather;
+        return NULL;
+    }
+    release_gather(w);
+    unsigned char *copy = has_room_for_copy(w, bytes) ? ft_codes_copy(text) : NULL;
+    if (copy)
+        text->packed = copy;
+    return copy;
 }
 
 static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
@@ -511,8 +535,7 @@ static ft_code merge_all(ft_segment_writer *w, uint64_t segment, ft_status *st)
                        : ft_fail(st, FT_ERR_MEM, "%s: out of memory", w->folder);
     if (!rc) {
         ft_codes text = {tokens.payload, tokens.unit_bits, tokens.count, NULL};
-        if (has_room_for_copy(w, &tokens) && (copy = ft_codes_copy(&text)))
-            text.packed = copy;
+        copy = bring_near(w, &text);
         rc = merge_runs(w, files, &text, segment, st);
     }
     for (size_t i = 0; i < w->spilled_count && files; i++)
@@ -546,16 +569,13 @@ ft_code ft_segment_writer_finish(ft_segment_writer *w, ft_spool_twice *twice, vo
     ft_code rc = end_reading(w, st);
     if (!rc)
         rc = sort_gather(w, 0, st);
-    if (w->gather)
-        munmap(w->gather, w->capacity * sizeof(*w->gather));
-    w->gather = NULL;
-    w->capacity = 0;
     *report = (ft_segment_report){w->spool.mark.documents, w->spool.mark.codes - w->spool.mark.documents,
                                   w->spool.mark.text_bytes, (unsigned)w->spilled_count};
     if (!rc)
         rc = ft_spool_commit(&w->spool, w->options.memory_bytes / 2, twice, context, &segment, st);
     if (!rc)
         rc = merge_all(w, segment, st);
+    release_gather(w);
     if (!rc)
         remove_leftovers(w);
     return rc;
