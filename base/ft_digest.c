@@ -1,5 +1,7 @@
 #include "base/ft_digest.h"
 
+#include "base/ft_blake2b.h"
+#include "base/ft_cpu.h"
 #include "base/ft_file.h"
 
 #include <assert.h>
@@ -92,6 +94,22 @@ static ft_digest hash_parts(ft_merkle_hash hash, unsigned char domain, const voi
 ft_digest ft_merkle_leaf(ft_merkle_hash hash, const void *bytes, size_t n)
 {
     return hash_parts(hash, 0, bytes, n, "", 0);
+}
+
+void ft_merkle_leaves(ft_merkle_hash hash, const void *bytes, size_t n, size_t count, ft_digest *out)
+{
+    const unsigned char *from = bytes;
+    size_t i = 0;
+#if defined(__x86_64__)
+    if (hash == FT_MERKLE_BLAKE2B && n >= 127 && (ft_cpu_isa() & FT_ISA_AVX2))
+        for (; i + FT_BLAKE2B_LANES <= count; i += FT_BLAKE2B_LANES) {
+            const unsigned char *at = from + i * n;
+            const unsigned char *const lanes[FT_BLAKE2B_LANES] = {at, at + n, at + 2 * n, at + 3 * n};
+            ft_blake2b_avx2(0, lanes, n, out + i);
+        }
+#endif
+    for (; i < count; i++)
+        out[i] = ft_merkle_leaf(hash, from + i * n, n);
 }
 
 static ft_digest hash_of_nothing(ft_merkle_hash hash)

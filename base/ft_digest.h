@@ -35,6 +35,8 @@ FT_CHECKED ft_code ft_digest_parse(ft_digest *out, const char *hex, ft_status *s
  * processor does not help. */
 typedef enum ft_merkle_hash { FT_MERKLE_SHA256, FT_MERKLE_BLAKE2B } ft_merkle_hash;
 ft_digest ft_merkle_leaf(ft_merkle_hash hash, const void *bytes, size_t n);
+/* The leaves [0, count) of `bytes`, n bytes each: where the machine can, several at once. */
+void ft_merkle_leaves(ft_merkle_hash hash, const void *bytes, size_t n, size_t count, ft_digest *out);
 ft_digest ft_merkle_root(ft_merkle_hash hash, const ft_digest *leaves, size_t count);
 
 FT_API_END

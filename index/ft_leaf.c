@@ -28,34 +28,48 @@ static unsigned slot_of_depth(unsigned code_bits, size_t depth)
     return depth <= q ? code_bits * (unsigned)depth : code_bits * q + (unsigned)(depth - q);
 }
 
-uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal)
+/* One code after the other, from `i` on. */
+static uint64_t shared_one_by_one(const ft_codes *text, uint64_t a, uint64_t b, uint64_t i, uint64_t limit, int *equal)
 {
-    const unsigned bits = text->bits, at_once = 57 / bits; /* 8 bytes at any bit hold 57 */
-    const uint64_t mask = ((uint64_t)1 << bits) - 1;
-    *equal = 0;
-    for (uint64_t i = from; i < limit;) {
-        uint64_t x, y;
-        const uint64_t left_a = text->count - (a + i), left_b = text->count - (b + i);
+    for (; i < limit; i++) {
         if (a + i >= text->count || b + i >= text->count)
             return i; /* a damaged position */
-        const unsigned n = left_a < at_once || left_b < at_once ? 1 : at_once;
-        const uint64_t bit_a = (a + i) * bits, bit_b = (b + i) * bits;
-        memcpy(&x, text->packed + (bit_a >> 3), sizeof(x));
-        memcpy(&y, text->packed + (bit_b >> 3), sizeof(y));
-        x >>= bit_a & 7;
-        y >>= bit_b & 7;
-        for (unsigned k = 0; k < n; k++, x >>= bits, y >>= bits, i++) {
-            if ((x & mask) != (y & mask))
-                return i;
-            if ((x & mask) == 0) {
-                *equal = 1;
-                return i;
-            }
-            if (i + 1 == limit)
-                return limit;
+        const uint32_t x = ft_codes_get(text, a + i);
+        if (x != ft_codes_get(text, b + i))
+            return i;
+        if (x == 0) {
+            *equal = 1;
+            return i;
         }
     }
-    return from > limit ? from : limit;
+    return i;
+}
+
+/* As many codes at once as 8 bytes at any bit hold. Of the codes that are 0, a subtraction of 1 from each marks the
+ * lowest for certain, and that is the one which ends a suffix. */
+uint64_t ft_codes_shared(const ft_codes *text, uint64_t a, uint64_t b, uint64_t from, uint64_t limit, int *equal)
+{
+    const unsigned bits = text->bits, at_once = 57 / bits, step = at_once * bits;
+    const uint64_t used = ((uint64_t)1 << step) - 1, ones = used / (((uint64_t)1 << bits) - 1),
+                   tops = ones << (bits - 1);
+    const uint64_t further = a > b ? a : b, left = further < text->count ? text->count - further : 0;
+    const uint64_t safe = limit < left ? limit : left;
+    uint64_t i = from, bit_a = (a + i) * bits, bit_b = (b + i) * bits;
+    *equal = 0;
+    for (; i + at_once <= safe; i += at_once, bit_a += step, bit_b += step) {
+        uint64_t x, y;
+        memcpy(&x, text->packed + (bit_a >> 3), sizeof(x));
+        memcpy(&y, text->packed + (bit_b >> 3), sizeof(y));
+        x = x >> (bit_a & 7) & used;
+        y = y >> (bit_b & 7) & used;
+        const uint64_t differing = x ^ y, ends = (x - ones) & ~x & tops, either = differing | ends;
+        if (either) {
+            const unsigned code = (unsigned)__builtin_ctzll(either) / bits;
+            *equal = !(differing >> (code * bits) & (((uint64_t)1 << bits) - 1));
+            return i + code;
+        }
+    }
+    return shared_one_by_one(text, a, b, i, limit, equal);
 }
 
 ft_ranked ft_ranked_after(const ft_codes *text, uint64_t a, uint64_t b)

@@ -6,21 +6,25 @@
 #include <stdlib.h>
 
 enum {
-    PARTITIONS_A_THREAD = 12, /* so that threads end at about the same time */
+    PARTITIONS_A_THREAD = 48, /* so that threads end at about the same time */
     LONG_BITS = 14,           /* of the number of long matches that each thread remembers */
     TILE_BITS = 16            /* codes of a tile */
 };
 
 /* --- Comparing ------------------------------------------------------------------------- */
 
-unsigned char *ft_codes_copy(const ft_codes *text)
+void ft_codes_copy_to(unsigned char *block, const ft_codes *text)
 {
     const uint64_t bytes = ft_packed_bytes(text->count, text->bits);
-    unsigned char *copy = ft_alloc_large((size_t)bytes + 8); /* 8 are readable behind it */
-    if (copy) {
-        memcpy(copy, text->packed, (size_t)bytes);
-        memset(copy + bytes, 0, 8);
-    }
+    memcpy(block, text->packed, (size_t)bytes);
+    memset(block + bytes, 0, FT_CODES_BEHIND);
+}
+
+unsigned char *ft_codes_copy(const ft_codes *text)
+{
+    unsigned char *copy = ft_alloc_large((size_t)ft_packed_bytes(text->count, text->bits) + FT_CODES_BEHIND);
+    if (copy)
+        ft_codes_copy_to(copy, text);
     return copy;
 }
 

@@ -41,7 +41,7 @@ struct ft_merge_source {
     ft_code (*read)(const ft_merge_source *s, uint64_t from, size_t n, int first, ft_merge_item *out, ft_status *st);
 };
 
-enum { FT_MERGE_READ = 512 };
+enum { FT_MERGE_READ = 512, FT_CODES_BEHIND = 8 /* bytes that are readable behind a text */ };
 
 /* The suffixes of all sources, which together are all of `text`, in order, to `out`.
  * Equal suffixes stand by position. `progress` reports tokens under the name "merge".
@@ -53,4 +53,6 @@ FT_CHECKED ft_code ft_merge(ft_suffix_writer *out, const ft_merge_source *const 
  * table at each look. The copy's bytes, which the caller frees; NULL when memory is out:
  * then the mapped file does as well. */
 unsigned char *ft_codes_copy(const ft_codes *text);
+/* The same to a block of ft_packed_bytes and FT_CODES_BEHIND more. */
+void ft_codes_copy_to(unsigned char *block, const ft_codes *text);
 #endif

@@ -1,8 +1,10 @@
 #include "index/ft_run.h"
 
 #include "base/ft_buffer.h"
+#include "base/ft_cpu.h"
 #include "index/ft_spool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SHARED_BITS = 7, BIT_BITS = 5, AHEAD = 32, WRITE_RECORDS = 1 << 16 };
+enum { SHARED_BITS = 7, BIT_BITS = 5, WRITE_RECORDS = 1 << 16, FEW = 64 };
 
 /* --- In memory ------------------------------------------------------------------------- */
 
@@ -27,14 +29,7 @@ static inline void prefetch_code(const ft_codes *text, uint64_t position)
     __builtin_prefetch(text->packed + (position * text->bits >> 3));
 }
 
-/* What a run in memory keeps of a suffix: shared, bit, and the code behind, where a
- * vocabulary leaves it room. */
-static inline uint32_t pack_shared(unsigned shared, unsigned bit, uint32_t code)
-{
-    return shared | bit << SHARED_BITS | code << (SHARED_BITS + BIT_BITS);
-}
-
-/* Bits of a code that is kept so, else 0: then the text is asked. */
+/* Bits of a code that is kept in a file, else 0: then the text is asked. */
 static unsigned kept_bits(unsigned code_bits)
 {
     return SHARED_BITS + BIT_BITS + code_bits <= 32 ? code_bits : 0;
@@ -46,6 +41,7 @@ static void ask_codes(const ft_run *run, ft_merge_item *items, size_t n)
         items[i].code = ft_codes_get(run->text, items[i].position + items[i].shared);
 }
 
+/* What suffixes share is not kept: it is read off the text as they are asked for. */
 static ft_code memory_read(const ft_merge_source *s, uint64_t from, size_t n, int first, ft_merge_item *out,
                            ft_status *st)
 {
@@ -53,73 +49,12 @@ static ft_code memory_read(const ft_merge_source *s, uint64_t from, size_t n, in
     (void)st;
     const ft_run *run = (const ft_run *)(const void *)s;
     const int32_t *order = run->order + from;
-    for (size_t i = 0; i < n; i++) {
-        if (from + i + AHEAD < s->count)
-            __builtin_prefetch(&run->shared[order[i + AHEAD]]);
-        const uint32_t v = run->shared[order[i]];
-        out[i] = (ft_merge_item){.position = run->base + (uint64_t)order[i],
-                                 .code = v >> (SHARED_BITS + BIT_BITS),
-                                 .shared = v & FT_SHARED_MAX,
-                                 .bit = v >> SHARED_BITS & ((1 << BIT_BITS) - 1)};
-        /* Where it is compared, it is so behind what it shares. */
-        prefetch_code(run->text, out[i].position + out[i].shared);
-    }
-    if (!run->kept_bits)
-        ask_codes(run, out, n);
+    const size_t alone = from == 0 && n; /* nothing stands before the first of all */
+    if (alone)
+        out[0] = (ft_merge_item){.position = run->base + (uint64_t)order[0]};
+    run->partings.describe(&run->partings, run->text, run->base, order + alone, n - alone, s->count - from - n,
+                           out + alone);
     return FT_OK;
-}
-
-/* Where two suffixes part: what is kept besides the length of what they share; or that it is said to be long. */
-static uint32_t describe_parting(const ft_run *run, uint32_t before, uint32_t here, uint32_t documents)
-{
-    if (before < documents && here < documents) /* both end */
-        return FT_SHARED_MAX;
-    const uint32_t old = before < documents ? 0 : before - documents + 1;
-    const uint32_t code = here < documents ? 0 : here - documents + 1;
-    return pack_shared(0, ft_codes_bit(old, code, run->code_bits), run->kept_bits ? code : 0);
-}
-
-/* By position, that of the suffix before it in order. */
-static void link_before(ft_run *run, size_t n)
-{
-    uint32_t *shared = run->shared;
-    for (size_t i = 1; i < n; i++) {
-        if (i + AHEAD < n)
-            __builtin_prefetch(&shared[run->order[i + AHEAD]], 1);
-        shared[run->order[i]] = (uint32_t)run->order[i - 1];
-    }
-    shared[run->order[0]] = UINT32_MAX;
-}
-
-/* What all suffixes share, in the order of the text: from one position to the next it falls by at most one, so that
- * all comparisons together are linear; and where the suffix before moves on by one too, it falls by exactly one and
- * ends at the same two symbols, which are not read again (Kärkkäinen, Manzini and Puglisi, "Permuted
- * longest-common-prefix array", CPM 2009). Symbols below `documents` are ends: no two are alike. */
-static void measure(ft_run *run, const uint32_t *text, size_t n, uint32_t documents)
-{
-    uint32_t *shared = run->shared;
-    link_before(run, n);
-    size_t length = 0;
-    uint32_t last = UINT32_MAX, parting = 0; /* of the position before */
-    for (size_t p = 0; p < n; p++) {
-        if (p + AHEAD < n && shared[p + AHEAD] != UINT32_MAX)
-            __builtin_prefetch(&text[shared[p + AHEAD] + (length > AHEAD ? length - AHEAD : 0)]);
-        const uint32_t before = shared[p];
-        if (before == UINT32_MAX) {
-            length = 0;
-            parting = 0;
-        } else {
-            const int same_parting = length > 0 && before == last + 1 && last != UINT32_MAX;
-            length -= length > 0;
-            if (!same_parting) {
-                while (text[p + length] == text[before + length])
-                    length++;
-                parting = describe_parting(run, text[before + length], text[p + length], documents);
-            }
-        }
-        shared[p] = length < FT_SHARED_MAX ? parting | (uint32_t)length : FT_SHARED_MAX;
-        last = before;
-    }
 }
 
 ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, uint32_t vocab_size,
@@ -128,16 +63,15 @@ ft_code ft_run_sort(ft_run *out, uint32_t *tokens, size_t n, size_t documents, u
     *out = (ft_run){.fd = -1, .code_bits = ft_bit_width(vocab_size), .position_bits = ft_bit_width(n)};
     out->kept_bits = kept_bits(out->code_bits);
     out->source = (ft_merge_source){.count = n, .position = memory_position, .read = memory_read};
+    ft_partings_init(&out->partings, out->code_bits, ft_cpu_isa());
+    out->symbols = tokens;
+    out->documents = documents;
     /* Each end of a document becomes a symbol of its own, below all tokens. */
     uint32_t end = 0;
     for (size_t i = 0; i < n; i++)
         tokens[i] = tokens[i] == FT_END_TOKEN ? end++ : tokens[i] + (uint32_t)documents;
     out->order = ft_alloc_large(n * sizeof(*out->order));
     ft_code rc = out->order ? ft_suffix_sort(out->order, tokens, n, documents + vocab_size, watch, st) : FT_ERR_MEM;
-    if (!rc && !(out->shared = ft_alloc_large(n * sizeof(*out->shared))))
-        rc = FT_ERR_MEM;
-    if (!rc)
-        measure(out, tokens, n, (uint32_t)documents);
     if (rc == FT_ERR_MEM)
         rc = ft_fail(st, rc, "no memory to sort %zu tokens; give less with --memory", n);
     if (rc)
@@ -152,10 +86,10 @@ static void set_shape(ft_run *run)
     run->bytes = (run->position_bits + run->kept_bits + SHARED_BITS + BIT_BITS + 7) / 8;
 }
 
-static inline uint64_t pack(const ft_run *run, uint64_t position, uint32_t code, unsigned shared, unsigned bit)
+static inline uint64_t pack(const ft_run *run, const ft_merge_item *item)
 {
-    return position | ((uint64_t)code | ((uint64_t)shared | (uint64_t)bit << SHARED_BITS) << run->kept_bits)
-                          << run->position_bits;
+    const uint64_t code = run->kept_bits ? item->code : 0, tail = item->shared | (uint64_t)item->bit << SHARED_BITS;
+    return (item->position - run->base) | (code | tail << run->kept_bits) << run->position_bits;
 }
 
 static ft_merge_item unpack(const ft_run *run, uint64_t record)
@@ -240,15 +174,18 @@ static ft_code write_records(ft_run *run, const ft_sort_watch *watch, ft_status 
     ft_code rc = FT_OK;
     for (size_t from = 0; from < n && !rc; from += WRITE_RECORDS) {
         const size_t to = n - from < WRITE_RECORDS ? n : from + WRITE_RECORDS;
-        for (size_t i = from; i < to; i++) {
-            if (i + AHEAD < n)
-                __builtin_prefetch(&run->shared[run->order[i + AHEAD]]);
-            const uint32_t at = (uint32_t)run->order[i], v = run->shared[at];
-            const uint64_t record = pack(run, at, v >> (SHARED_BITS + BIT_BITS), v & FT_SHARED_MAX,
-                                         v >> SHARED_BITS & ((1 << BIT_BITS) - 1));
-            memcpy(bytes + (i - from) * run->bytes, &record, sizeof(record));
+        unsigned char *end = bytes;
+        for (size_t at = from; at < to && !rc; at += FT_MERGE_READ) {
+            ft_merge_item items[FT_MERGE_READ];
+            const size_t some = to - at < FT_MERGE_READ ? to - at : FT_MERGE_READ;
+            rc = memory_read(&run->source, at, some, 0, items, st);
+            for (size_t i = 0; i < some; i++, end += run->bytes) {
+                const uint64_t record = pack(run, &items[i]);
+                memcpy(end, &record, sizeof(record));
+            }
         }
-        rc = write_all(run, bytes, (to - from) * run->bytes, st);
+        if (!rc)
+            rc = write_all(run, bytes, (to - from) * run->bytes, st);
         if (!rc && watch && watch->report(watch->context, (double)to / (double)n))
             rc = ft_fail(st, FT_ERR_CANCELLED, "%s: stopped", run->path);
     }
@@ -265,16 +202,43 @@ static ft_code set_path(ft_run *run, const char *path, int flags, ft_status *st)
     return run->fd < 0 ? ft_fail(st, FT_ERR_IO, "%s: cannot open: %s", path, strerror(errno)) : FT_OK;
 }
 
+/* The symbols to codes, in their own place: a code has at most 24 bits, a symbol 32. `out` has 8 bytes more. */
+static void pack_symbols(unsigned char *out, const uint32_t *symbols, size_t n, uint32_t documents, unsigned bits)
+{
+    uint64_t held = 0;
+    unsigned held_bits = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t code = symbols[i] < documents ? 0 : symbols[i] - documents + 1;
+        held |= (uint64_t)code << held_bits;
+        held_bits += bits;
+        if (held_bits >= 32) {
+            const uint32_t low = (uint32_t)held;
+            memcpy(out, &low, sizeof(low));
+            out += sizeof(low);
+            held >>= 32;
+            held_bits -= 32;
+        }
+    }
+    memcpy(out, &held, sizeof(held));
+}
+
 ft_code ft_run_spill(ft_run *run, const char *path, const ft_sort_watch *watch, ft_status *st)
 {
+    const size_t n = (size_t)run->source.count;
+    unsigned char few[FEW * sizeof(uint32_t) + 8]; /* too few to leave 8 bytes behind them */
+    unsigned char *packed = n < FEW ? few : (unsigned char *)run->symbols;
+    const ft_codes codes = {packed, run->code_bits, n, NULL};
+    assert(run->code_bits <= 24 && run->base == 0);
+    pack_symbols(packed, run->symbols, n, (uint32_t)run->documents, run->code_bits);
+    run->symbols = NULL;
+    run->text = &codes;
     set_shape(run);
     ft_code rc = set_path(run, path, O_CREAT | O_TRUNC, st);
     if (!rc)
         rc = write_records(run, watch, st);
+    run->text = NULL;
     free(run->order);
-    free(run->shared);
     run->order = NULL;
-    run->shared = NULL;
     become_file(run);
     return rc;
 }
@@ -300,7 +264,6 @@ void ft_run_close(ft_run *run)
     if (run->path && run->fd >= 0)
         close(run->fd);
     free(run->order);
-    free(run->shared);
     free(run->path);
     *run = (ft_run){.fd = -1};
 }

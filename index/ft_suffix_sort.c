@@ -276,8 +276,8 @@ static ft_code sort_string(int32_t *order, uint32_t *text, int32_t n, size_t alp
                 order,
                 n,
                 alphabet,
-                malloc((alphabet + 1) * sizeof(*s.starts)),
-                malloc((alphabet + 1) * sizeof(*s.bucket)),
+                ft_alloc_large((alphabet + 1) * sizeof(*s.starts)),
+                ft_alloc_large((alphabet + 1) * sizeof(*s.bucket)),
                 watch};
     ft_code rc;
     if (s.starts && s.bucket) {

@@ -417,9 +417,32 @@ static void what_cannot_be_written_leaves_the_buffer_as_it_was(void **state)
     ft_buffer_release(&out);
 }
 
+/* Leaves that are hashed side by side are those that libsodium gives one by one, about the lengths where a block of 128
+ * bytes ends: the leaf's own byte comes before them. */
+static void leaves_side_by_side_are_those_one_by_one(void **state)
+{
+    (void)state;
+    enum { COUNT = 11, MOST = 4096 };
+    unsigned char *bytes = malloc((size_t)COUNT * MOST);
+    for (size_t i = 0; i < (size_t)COUNT * MOST; i++)
+        bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+    static const size_t lengths[] = {0, 1, 126, 127, 128, 129, 254, 255, 256, 383, 1000, 4095, MOST};
+    for (size_t l = 0; l < sizeof(lengths) / sizeof(*lengths); l++)
+        for (unsigned hash = FT_MERKLE_SHA256; hash <= FT_MERKLE_BLAKE2B; hash++) {
+            ft_digest got[COUNT];
+            ft_merkle_leaves(hash, bytes, lengths[l], COUNT, got);
+            for (size_t i = 0; i < COUNT; i++) {
+                const ft_digest want = ft_merkle_leaf(hash, bytes + i * lengths[l], lengths[l]);
+                assert_memory_equal(&got[i], &want, sizeof(want));
+            }
+        }
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(leaves_side_by_side_are_those_one_by_one),
         cmocka_unit_test(a_message_is_one_line_whatever_is_printed_into_it),
         cmocka_unit_test(a_buffer_refuses_to_pass_its_ceiling_and_keeps_its_content),
         cmocka_unit_test(an_arena_refuses_overflow_and_its_ceiling),
