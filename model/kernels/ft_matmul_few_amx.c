@@ -31,14 +31,22 @@ typedef struct few {
 
 static void widen_token(few *f, size_t token, const uint32_t *x)
 {
-    const __m256i step = _mm256_mullo_epi32(_mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0), _mm256_set1_epi32(SIDE));
-    for (size_t b = 0; b < f->blocks; b++, x += BLOCK / 2)
-        for (size_t pair = 0; pair < SIDE; pair++) {
-            float(*out)[HALF] = f->x[token * f->blocks + b][pair];
-            const __m256i both = _mm256_i32gather_epi32((const int *)x + pair, step, 4);
-            _mm256_store_si256((__m256i *)out[0], _mm256_slli_epi32(both, 16));
-            _mm256_store_si256((__m256i *)out[1], _mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u)));
-        }
+    for (size_t b = 0; b < f->blocks; b += 2) {
+        _Alignas(64) uint32_t turned[SIDE * SIDE]; /* [pairs][steps of two blocks] */
+        const size_t there = f->blocks - b < 2 ? 1 : 2;
+        __m512i in[SIDE];
+        for (size_t step = 0; step < SIDE; step++)
+            in[step] =
+                step < there * LINES ? _mm512_loadu_si512(x + (b * LINES + step) * SIDE) : _mm512_setzero_si512();
+        turn(turned, SIDE, in);
+        for (size_t block = 0; block < there; block++)
+            for (size_t pair = 0; pair < SIDE; pair++) {
+                float(*out)[HALF] = f->x[token * f->blocks + b + block][pair];
+                const __m256i both = _mm256_load_si256((const __m256i *)(turned + pair * SIDE + block * HALF));
+                _mm256_store_si256((__m256i *)out[0], _mm256_slli_epi32(both, 16));
+                _mm256_store_si256((__m256i *)out[1], _mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u)));
+            }
+    }
 }
 
 FT_INLINE lanes two_rows(const char *a, const char *b)
