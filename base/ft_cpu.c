@@ -51,7 +51,7 @@ static unsigned machine_isa(void)
     return isa;
 }
 
-unsigned ft_cpu_isa_widest(void)
+unsigned ft_cpu_isa(void)
 {
     const char *wish = getenv("FLEXTRACE_ISA");
     const unsigned isa = machine_isa();
@@ -64,13 +64,6 @@ unsigned ft_cpu_isa_widest(void)
     if (wish && !strcmp(wish, "avx512-dot"))
         return isa & ~(unsigned)FT_ISA_AMX;
     return isa;
-}
-
-unsigned ft_cpu_isa(void)
-{
-    const char *wish = getenv("FLEXTRACE_ISA");
-    const unsigned isa = ft_cpu_isa_widest();
-    return wish && !strcmp(wish, "amx") ? isa : isa & ~(unsigned)FT_ISA_AMX;
 }
 
 const char *ft_cpu_family_name(unsigned isa)

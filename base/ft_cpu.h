@@ -16,14 +16,8 @@ enum {
 
 /* The set of FT_ISA_ flags of this machine, less those that the environment
  * variable FLEXTRACE_ISA (scalar, avx2, avx512, avx512-dot) rules out. The variable exists
- * so that a replay can use the family of kernels that a receipt names. FT_ISA_AMX is in
- * it only where the variable says amx: prompts and batches are read several times faster
- * with it, but a lone token's weights a sixth more slowly, and one model's bits come
- * from one family (docs/model-speed.md). */
+ * so that a replay can use the family of kernels that a receipt names. */
 unsigned ft_cpu_isa(void);
-
-/* With FT_ISA_AMX too where the variable does not rule it out: for training, which has no lone tokens. */
-unsigned ft_cpu_isa_widest(void);
 
 /* Name of the widest family in `isa`: "scalar", "avx2", "avx512", "avx512-dot" or "amx". */
 const char *ft_cpu_family_name(unsigned isa);

@@ -145,6 +145,8 @@ void ft_pass_place(ft_pass *p, size_t t); /* a token's query and key, normed and
 void ft_pass_attend(ft_pass *p, unsigned member);
 void ft_pass_route(ft_pass *p, size_t t); /* the experts of a token */
 void ft_pass_group(void *pass);           /* serial: pairs by expert, and their gate and up laid out */
+int ft_pass_gathers(const ft_pass *p); /* then ft_pass_gather is a step before the first products */
+void ft_pass_gather(ft_pass *p, unsigned member);
 int ft_pass_prepares_pairs(const ft_pass *p);
 void ft_pass_prepare_pairs(ft_pass *p, unsigned member);
 void ft_pass_deal_down(void *pass);         /* serial */

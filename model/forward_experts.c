@@ -116,6 +116,41 @@ static void group_pairs(ft_pass *p)
         }
 }
 
+/* --- Tokens of an expert side by side ------------------------------------------------------- */
+
+/* Where a family's products like them so. They take what will hold the input of the experts' down
+ * products, which is made when these copies have been read. */
+int ft_pass_gathers(const ft_pass *p)
+{
+    enum { BF16 = FT_INPUT_BF16 };
+    const ft_engine *e = p->e;
+    const ft_layer_inputs *in = &e->inputs[p->layer];
+    const ft_scratch *z = &e->scratch;
+    return e->kernels.dense && p->tokens > e->kernels.dense && e->model->config.experts &&
+           in->ffn == 1u << BF16 && in->down == 1u << BF16 && z->hidden_in.stride[BF16] <= z->gate_in.stride[BF16];
+}
+
+void ft_pass_gather(ft_pass *p, unsigned member)
+{
+    const ft_scratch *z = &p->e->scratch;
+    const size_t bytes = z->hidden_in.stride[FT_INPUT_BF16], step = z->gate_in.stride[FT_INPUT_BF16];
+    const size_t pairs = p->first_pair[p->e->experts], end = ft_team_part(&p->team, pairs, member + 1);
+    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++)
+        memcpy(z->gate_in.rows[FT_INPUT_BF16] + i * step, z->hidden_in.rows[FT_INPUT_BF16] + z->pair_token[i] * bytes,
+               bytes);
+}
+
+/* The input of an expert's first products, whose pairs begin at `at`; `*index` as a product has it. */
+static ft_inputs input_of_pairs(const ft_pass *p, size_t at, const uint32_t **index)
+{
+    const ft_scratch *z = &p->e->scratch;
+    *index = ft_pass_gathers(p) ? NULL : z->pair_token + at;
+    ft_inputs in = *index ? z->hidden_in : z->gate_in;
+    if (!*index)
+        in.rows[FT_INPUT_BF16] += at * in.stride[FT_INPUT_BF16];
+    return in;
+}
+
 void ft_pass_group(void *pass)
 {
     ft_pass *p = pass;
@@ -129,8 +164,9 @@ void ft_pass_group(void *pass)
         if (!n)
             continue;
         ft_model_expert_want(e->model, p->layer, x);
-        ft_products_add_gated(&p->work, e, &e->model->layers[p->layer].experts[x], &z->hidden_in, z->pair_token + at, n,
-                              z->gate + at * I, I);
+        const uint32_t *index;
+        const ft_inputs in = input_of_pairs(p, at, &index);
+        ft_products_add_gated(&p->work, e, &e->model->layers[p->layer].experts[x], &in, index, n, z->gate + at * I, I);
     }
     ft_products_deal(&p->work);
 }

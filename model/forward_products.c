@@ -105,11 +105,13 @@ static size_t end_of_share(const ft_products *p, size_t at, unsigned members)
 
 /* --- Working on it ------------------------------------------------------------------------ */
 
+/* Where `follows` rows of the other of a gated product's two matrices, from `follow` on, come afterwards. */
 static void multiply(const ft_engine *e, const ft_product *one, int up, size_t row, size_t rows, float *out,
-                     size_t out_stride)
+                     size_t out_stride, size_t follow, size_t follows)
 {
     const ft_matrix *w = up ? &one->up : &one->w;
-    const ft_matrix part = ft_matrix_rows(w, row, rows);
+    const ft_matrix part = ft_matrix_rows(w, row, rows), *other = up ? &one->w : &one->up;
+    const int same = follows && other->type == w->type && other->cols == w->cols;
     const ft_matmul m = {.w = part.data,
                          .scales = part.scales,
                          .w_stride = part.cols,
@@ -120,7 +122,9 @@ static void multiply(const ft_engine *e, const ft_product *one, int up, size_t r
                          .index = one->index,
                          .tokens = one->tokens,
                          .out = out,
-                         .out_stride = out_stride};
+                         .out_stride = out_stride,
+                         .next = same ? ft_matrix_rows(other, follow, follows).data : NULL,
+                         .next_rows = same ? follows : 0};
     ft_kernels_matmul(&e->kernels, w->type, e->compute)(&m);
 }
 
@@ -128,21 +132,21 @@ static void multiply(const ft_engine *e, const ft_product *one, int up, size_t r
 static void run_rows(const ft_engine *e, const ft_product *one, size_t row, size_t rows, float *block)
 {
     if (!one->up.data && !one->places) {
-        multiply(e, one, 0, row, rows, one->out + row, one->out_stride);
+        multiply(e, one, 0, row, rows, one->out + row, one->out_stride, 0, 0);
         return;
     }
     const size_t at_once = e->scratch.block_floats / one->tokens / FT_PIECE_ROWS * FT_PIECE_ROWS;
     for (size_t n; rows; row += n, rows -= n) {
         n = rows < at_once ? rows : at_once;
         if (one->places) {
-            multiply(e, one, 0, row, n, block, n);
+            multiply(e, one, 0, row, n, block, n, 0, 0);
             for (size_t t = 0; t < one->tokens; t++)
                 memcpy(one->places[t] + row, block + t * n, n * sizeof(*block));
             continue;
         }
         float *gate = one->out + row;
-        multiply(e, one, 0, row, n, gate, one->out_stride);
-        multiply(e, one, 1, row, n, block, n);
+        multiply(e, one, 0, row, n, gate, one->out_stride, row, n);
+        multiply(e, one, 1, row, n, block, n, row + n, rows - n < at_once ? rows - n : at_once);
         for (size_t t = 0; t < one->tokens; t++)
             e->kernels.silu(gate + t * one->out_stride, block + t * n, n);
     }

@@ -175,6 +175,10 @@ static void attention_block(ft_pass *p, unsigned member)
 
 static void expert_block(ft_pass *p, unsigned member)
 {
+    if (ft_pass_gathers(p)) {
+        ft_pass_gather(p, member);
+        ft_team_join(&p->team, NULL, NULL);
+    }
     products(p, member, ft_pass_deal_down); /* gate and up */
     if (ft_pass_prepares_pairs(p)) {
         ft_pass_prepare_pairs(p, member);

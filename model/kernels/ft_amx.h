@@ -39,8 +39,8 @@ static inline __attribute__((always_inline)) void written(void)
     __asm__ volatile("" ::: "memory");
 }
 
-/* 16 rows of 16 pairs, to 16 pairs of 16 rows, `step` pairs apart. */
-static inline void turn(uint32_t *out, size_t step, const __m512i *in)
+/* 16 rows of 16 pairs, to 16 pairs of 16 rows: the first 8 `step` pairs apart, the others likewise from `upper` on. */
+static inline __attribute__((always_inline)) void turn_halves(uint32_t *out, size_t step, size_t upper, const __m512i *in)
 {
     __m512i a[SIDE], b[SIDE];
     for (int i = 0; i < SIDE; i += 2) {
@@ -60,11 +60,18 @@ static inline void turn(uint32_t *out, size_t step, const __m512i *in)
         a[i + 12] = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xdd);
     }
     for (int i = 0; i < 4; i++) {
-        _mm512_storeu_si512(out + (size_t)i * step, _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88));
-        _mm512_storeu_si512(out + (size_t)(i + 4) * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88));
-        _mm512_storeu_si512(out + (size_t)(i + 8) * step, _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd));
-        _mm512_storeu_si512(out + (size_t)(i + 12) * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd));
+        uint32_t *at = out + (size_t)i * step;
+        _mm512_storeu_si512(at, _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88));
+        _mm512_storeu_si512(at + 4 * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88));
+        _mm512_storeu_si512(at + upper, _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd));
+        _mm512_storeu_si512(at + upper + 4 * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd));
     }
+}
+
+/* All 16 pairs `step` pairs apart. */
+static inline void turn(uint32_t *out, size_t step, const __m512i *in)
+{
+    turn_halves(out, step, 8 * step, in);
 }
 
 /* One step of sums 0 and 1 (two times 16 columns of b) and, where `two`, 2 and 3 for 16 rows more, `lower` bytes on.

@@ -84,7 +84,10 @@ void ft_kernels_init(ft_kernels *k, unsigned isa)
         use_avx512(k);
     if (isa & FT_ISA_AVX512_DOT)
         use_products(k, ft_matmul_bf16_bf16_avx512dot, ft_matmul_i8_avx512dot, ft_matmul_i4_avx512dot);
-    if (isa & FT_ISA_AMX)
+    if (isa & FT_ISA_AMX) {
         use_products(k, ft_matmul_bf16_bf16_amx, ft_matmul_i8_avx512dot, ft_matmul_i4_avx512dot);
+        k->prepare[FT_INPUT_BF16] = ft_prepare_bf16_amx; /* the products count on its order */
+        k->dense = 32;
+    }
 #endif
 }

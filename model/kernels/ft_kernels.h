@@ -17,6 +17,7 @@
 typedef struct ft_kernels {
     ft_matmul_fn *matmul[FT_COMPUTE_TYPES][FT_WEIGHT_TYPES]; /* reads what ft_input_of says */
     ft_prepare_fn *prepare[FT_INPUT_TYPES];
+    size_t dense; /* products of bfloat16 of more tokens than this read them best in equal steps, without an index; 0: never */
     ft_narrow_fn *narrow[FT_KV_TYPES];
     ft_page_fn *page[FT_KV_TYPES];
     ft_rms_norm_fn *rms_norm;

@@ -55,6 +55,8 @@ typedef struct ft_matmul {
     size_t tokens;
     float *out;
     size_t out_stride; /* floats from a token's outputs to the next's */
+    const void *next;  /* weights of w's stride that come afterwards: a kernel may fetch them meanwhile; NULL: none */
+    size_t next_rows;
 } ft_matmul;
 typedef void ft_matmul_fn(const ft_matmul *m);
 

@@ -2,7 +2,8 @@
  *
  *   F32   the floats themselves; a caller's own floats serve as they stand
  *   BF16  rounded to the nearest bfloat16 (even on a tie), zeros up to the next
- *         multiple of 32 columns
+ *         multiple of FT_INPUT_BLOCK columns; a family may put the columns of a
+ *         block into an order that its products like better
  *   I8    one ft_group for each 32 columns (n is a multiple of 32), then a float,
  *         check. A group's scale is the least power of two that brings its largest
  *         magnitude to 127 or below, so that x / scale is exact and rounded once to
@@ -19,6 +20,8 @@
 
 #include <math.h>
 
+enum { FT_INPUT_BLOCK = 256 };
+
 #define FT_FLOAT_MAGNITUDE 0x7fffffffu
 #define FT_GROUP_LEAST 0x17800000u /* bits of 2^-80 */
 #define FT_GROUP_MOST 0x71800000u  /* bits of 2^100 */
@@ -33,7 +36,7 @@ _Static_assert(sizeof(ft_group) == 40, "kernels count on it");
 static inline size_t ft_input_bytes(ft_input_type type, size_t cols)
 {
     const size_t bytes = type == FT_INPUT_F32    ? cols * sizeof(float)
-                         : type == FT_INPUT_BF16 ? cols * sizeof(uint16_t)
+                         : type == FT_INPUT_BF16 ? (cols + FT_INPUT_BLOCK - 1) / FT_INPUT_BLOCK * (FT_INPUT_BLOCK * sizeof(uint16_t))
                                                  : (cols + FT_GROUP - 1) / FT_GROUP * sizeof(ft_group) + sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
@@ -69,7 +72,7 @@ static inline float ft_group_check(const void *row, size_t groups)
 
 typedef void ft_prepare_fn(void *out, const float *x, size_t n);
 ft_prepare_fn ft_prepare_f32;
-ft_prepare_fn ft_prepare_bf16_scalar, ft_prepare_bf16_avx2, ft_prepare_bf16_avx512;
+ft_prepare_fn ft_prepare_bf16_scalar, ft_prepare_bf16_avx2, ft_prepare_bf16_avx512, ft_prepare_bf16_amx;
 ft_prepare_fn ft_prepare_i8_scalar, ft_prepare_i8_avx2, ft_prepare_i8_avx512;
 
 /* Zeros behind the n bfloat16 of a row. */

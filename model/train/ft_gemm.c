@@ -24,7 +24,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
-    const unsigned isa = ft_cpu_isa_widest();
+    const unsigned isa = ft_cpu_isa();
     (void)isa;
     chosen = (kernels){{ft_gemm_f32_scalar, ft_gemm_bf16_scalar}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
 #if defined(__x86_64__)
