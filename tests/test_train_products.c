@@ -310,7 +310,8 @@ static const char *larger_model(void)
 {
     static char folder[512];
     static const char config[] =
-        "{\"architectures\":[\"Olmo2ForCausalLM\"],\"model_type\":\"olmo2\",\"hidden_size\":128,\"num_hidden_layers\":6,"
+        "{\"architectures\":[\"Olmo2ForCausalLM\"],\"model_type\":\"olmo2\",\"hidden_size\":128,\"num_hidden_layers\":"
+        "6,"
         "\"intermediate_size\":384,\"vocab_size\":1024,\"num_attention_heads\":4,\"num_key_value_heads\":4,"
         "\"rms_norm_eps\":1e-6,\"rope_theta\":10000,\"max_position_embeddings\":512,\"hidden_act\":\"silu\","
         "\"tie_word_embeddings\":false,\"attention_bias\":false,\"eos_token_id\":0,\"pad_token_id\":1}";
@@ -331,6 +332,29 @@ static ft_trainer *larger_trainer(int recompute)
     assert_ok(ft_parameters_init(&p, larger_model(), 1, &st), st);
     assert_ok(ft_trainer_new(&t, &p, &o, &st), st);
     return t;
+}
+
+static double deviation(const ft_parameter *p)
+{
+    double sum = 0;
+    for (size_t i = 0; i < p->count; i++)
+        sum += (double)p->value[i] * (double)p->value[i];
+    return sqrt(sum / (double)p->count);
+}
+
+static void fresh_embeddings_are_as_large_as_what_layers_add_and_matrices_small(void **state)
+{
+    (void)state;
+    ft_parameters p, same;
+    ft_status st = {0};
+    assert_ok(ft_parameters_init(&p, larger_model(), 7, &st), st);
+    assert_ok(ft_parameters_init(&same, larger_model(), 7, &st), st);
+    assert_true(fabs(deviation(p.embed) - 1) < 0.02);
+    assert_true(fabs(deviation(p.head) - 0.02) < 0.001 && fabs(deviation(p.layers[5].o) - 0.02) < 0.001);
+    assert_true(p.layers[5].after->value[127] == 1);
+    assert_memory_equal(p.embed->value, same.embed->value, p.embed->count * sizeof(float));
+    ft_parameters_close(&p);
+    ft_parameters_close(&same);
 }
 
 enum { WINDOW = 256, MOST = 32 };
@@ -423,6 +447,7 @@ int main(void)
         cmocka_unit_test(no_cut_of_a_product_leaves_a_trace_in_its_bits),
         cmocka_unit_test(gradients_in_bfloat16_are_near_those_in_float32_on_any_number_of_threads),
         cmocka_unit_test(a_short_run_in_bfloat16_ends_within_two_percent_of_float32),
+        cmocka_unit_test(fresh_embeddings_are_as_large_as_what_layers_add_and_matrices_small),
         cmocka_unit_test(a_ceiling_lowers_the_batch_then_recomputes_then_refuses),
         cmocka_unit_test(a_training_step_stays_below_its_ceiling),
         cmocka_unit_test(the_command_holds_to_a_ceiling_or_says_what_it_would_take),

@@ -43,6 +43,8 @@ int ft_tensor_widen(float *out, const ft_tensor *t, size_t count)
     return 1;
 }
 
+static const double SMALL = 0.02; /* deviation of a fresh matrix */
+
 typedef struct reader {
     ft_parameters *p;
     ft_weights *w;               /* NULL: not from a file */
@@ -55,11 +57,11 @@ typedef struct reader {
     ft_code rc; /* the first failure */
 } reader;
 
-/* Box-Muller, one of its two: the stream is a function of the seed on every machine. */
-static float draw(ft_random *r)
+/* Of N(0, deviation^2), by Box-Muller, one of its two: the stream is a function of the seed on every machine. */
+static float draw(ft_random *r, double deviation)
 {
     const double radius = sqrt(-2 * log(1 - ft_random_unit(r)));
-    return (float)(0.02 * radius * cos(2 * acos(-1) * ft_random_unit(r)));
+    return (float)(deviation * radius * cos(2 * acos(-1) * ft_random_unit(r)));
 }
 
 /* Of the model that is extended: the tensor of this name, or what an expert starts from. */
@@ -82,6 +84,8 @@ static const ft_parameter *origin(const reader *r, const char *name)
 
 static void fill(reader *r, ft_parameter *p)
 {
+    /* What attention and FFN add to the state is normalised: beside it a small embedding would not be heard. */
+    const double deviation = strstr(p->name, ".embed_tokens.") && !r->p->config.tie_word_embeddings ? 1 : SMALL;
     const ft_parameter *from = r->public ? origin(r, p->name) : NULL;
     const int bias = strstr(p->name, ".expert_bias") != NULL, router = strstr(p->name, ".mlp.gate.") != NULL;
     for (size_t i = 0; i < p->count; i++)
@@ -92,7 +96,7 @@ static void fill(reader *r, ft_parameter *p)
         else if (router && r->public)
             p->value[i] = 0;
         else
-            p->value[i] = p->dims == 1 ? 1 : draw(&r->random);
+            p->value[i] = p->dims == 1 ? 1 : draw(&r->random, deviation);
 }
 
 /* The next parameter; cols 0 makes a vector. */
@@ -223,7 +227,7 @@ void ft_parameters_draw_router(ft_parameters *p, uint64_t seed)
     for (size_t l = 0; l < p->config.layers; l++) {
         const ft_parameter *w = p->layers[l].router;
         for (size_t i = 0; w && w->value && i < w->count; i++)
-            w->value[i] = draw(&r);
+            w->value[i] = draw(&r, SMALL);
     }
 }
 
