@@ -3,9 +3,10 @@
  *
  * Tokens are the first operand, as they lie. Weights are turned, 32 rows at a time for all tokens: line by line, so
  * that a tile's rows are the pairs that its step takes. */
-#include "model/kernels/ft_matmul_amx.h"
+#include "model/kernels/ft_matmul.h"
 
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
+#include "model/kernels/ft_matmul_amx.h"
 #include "model/kernels/ft_simd_avx512.h"
 
 #include <string.h>

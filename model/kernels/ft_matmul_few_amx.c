@@ -2,9 +2,10 @@
  *
  * The unit would read 16 rows of weights at once, which memory gives more slowly than four, and a lone token waits for
  * nothing but memory. A vector holds 8 pairs of one row and 8 of another: 8 steps of each, see ft_matmul_amx.h. */
-#include "model/kernels/ft_matmul_amx.h"
+#include "model/kernels/ft_matmul.h"
 
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
+#include "model/kernels/ft_matmul_amx.h"
 #include "model/kernels/ft_simd_avx512.h"
 
 #include <string.h>
