@@ -323,9 +323,9 @@ def line_cold_spans(b):
         each, ratio = reads(ours) / ours["tokens"], peer["p50_us"] / ours["p50_us"]
         b.row(f"cold response, {name.split(':')[0]}: reads a position", "<= 3", f"{each:.2f} pages",
               f"{peer['faults'] / peer['tokens']:.2f} faults, {peer['pages'] / peer['tokens']:.1f} pages", "", each <= 3)
-        # What no round asked for is waited for alone: each such fault may be a round of its own.
-        b.row(f"cold response, {name.split(':')[0]}: rounds", "<= 8", f"{ours['rounds']:.1f} (most {ours['rounds_max']}), then {ours['faults']:.0f} single reads", "", "",
-              ours["rounds"] + ours["faults"] <= 8)
+        # The slowest response counts. What no round asked for is waited for alone: each such fault may be a round of its own.
+        b.row(f"cold response, {name.split(':')[0]}: rounds", "<= 8", f"most {ours['rounds_max']} (average {ours['rounds']:.1f}), then {ours['faults']:.0f} single reads", "", "",
+              ours["rounds_max"] + ours["faults"] <= 8)
         b.row(f"cold response, {name.split(':')[0]}: wall", "<= 1/4 of the peer's", f"{ours['p50_us'] / 1e3:.1f} ms", f"{peer['p50_us'] / 1e3:.1f} ms",
               f"{ratio:.1f}x", ratio >= 4)
 

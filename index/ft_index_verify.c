@@ -224,7 +224,7 @@ static ft_code check_leaves(const ft_part *p, ft_pool *pool, ft_status *st)
     tree_check nodes = {.section = &p->section[FT_SECTION_TREE]};
     leaves_check c = {.part = p, .fault = p->tree.leaves};
     ft_tree_builder tree;
-    ft_tree_builder_init(&tree, p->text.bits, compare_nodes, &nodes);
+    ft_tree_builder_init(&tree, &p->shape, compare_nodes, &nodes);
     c.separator = ft_alloc_array(LEAVES_BATCH, sizeof(*c.separator));
     ft_code rc = c.separator ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", p->folder);
     for (; c.first < p->tree.leaves && !rc; c.first += c.count) {

@@ -249,17 +249,15 @@ static unsigned left_of(const ft_leaf *leaf, unsigned from, unsigned slot)
     return from;
 }
 
-/* Where halving of ranks [lo, hi), or of those that `ranks` holds there, will look in its
- * next steps. */
-static void ask_for_halves(const ft_leaf *leaf, const unsigned char *ranks, unsigned lo, unsigned hi, size_t depth,
-                           unsigned steps)
+/* Where halving of ranks [lo, hi) will look in its next steps. */
+static void ask_for_halves(const ft_leaf *leaf, unsigned lo, unsigned hi, size_t depth, unsigned steps)
 {
     if (lo >= hi || steps == 0)
         return;
     const unsigned mid = lo + (hi - lo) / 2;
-    (void)ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, ranks ? ranks[mid] : mid) + depth);
-    ask_for_halves(leaf, ranks, lo, mid, depth, steps - 1);
-    ask_for_halves(leaf, ranks, mid + 1, hi, depth, steps - 1);
+    (void)ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, mid) + depth);
+    ask_for_halves(leaf, lo, mid, depth, steps - 1);
+    ask_for_halves(leaf, mid + 1, hi, depth, steps - 1);
 }
 
 /* Deep slots from place.at on, which the pattern is above: nothing but the text tells. */
@@ -272,7 +270,7 @@ static ft_leaf_place find_deep(const ft_leaf *leaf, const uint32_t *ids, size_t 
         size_t shared = low < high ? low : high;
         const int sign = compare(leaf, mid, ids, length, &shared);
         if (ft_codes_lacking(leaf->text)) {
-            ask_for_halves(leaf, NULL, lo, hi, low < high ? low : high, STEPS_AHEAD);
+            ask_for_halves(leaf, lo, hi, low < high ? low : high, STEPS_AHEAD);
             return p;
         }
         if (shared > p.shared) {
@@ -310,7 +308,9 @@ static ft_leaf_place find_in_group(const ft_leaf *leaf, const uint32_t *ids, siz
         while (lo < hi) {
             const unsigned mid = lo + (hi - lo) / 2;
             if (ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared)) {
-                ask_for_halves(leaf, child, lo, hi, p.shared, STEPS_AHEAD);
+                /* One turn leads to another, and few patterns come here: the whole group, so that it ends. */
+                for (unsigned i = p.at + 1; i < end; i++)
+                    (void)ft_codes_lack(leaf->text, ft_leaf_position_in(leaf, i) + p.shared);
                 return p;
             }
             const uint32_t code = ft_codes_get(leaf->text, ft_leaf_position_in(leaf, child[mid]) + p.shared);
@@ -384,7 +384,7 @@ static unsigned deep_bound(const ft_leaf *leaf, const uint32_t *ids, size_t leng
         size_t shared = leaf->shared + leaf->known;
         const int sign = compare(leaf, mid, ids, length, &shared);
         if (ft_codes_lacking(leaf->text)) {
-            ask_for_halves(leaf, NULL, lo, hi, shared, STEPS_AHEAD);
+            ask_for_halves(leaf, lo, hi, shared, STEPS_AHEAD);
             return lo;
         }
         if (sign < 0 || (upper && sign == 0))

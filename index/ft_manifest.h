@@ -7,7 +7,7 @@
 #include "base/ft_threads.h"
 #include "index/ft_section.h"
 
-enum { FT_MANIFEST_VERSION = 2, FT_MANIFEST_MAX_BYTES = 16 << 20, FT_NAME_MAX = 64 };
+enum { FT_MANIFEST_VERSION = 3, FT_MANIFEST_MAX_BYTES = 16 << 20, FT_NAME_MAX = 64 };
 
 typedef struct ft_manifest_file {
     char name[FT_NAME_MAX]; /* "segment-000001/tokens", "tokenizer.json" */

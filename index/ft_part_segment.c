@@ -221,14 +221,18 @@ static void settle(const view *v, probe *b, size_t before)
     b->open = 0;
     if (b->d.shared > b->longest) {
         b->longest = b->d.shared;
-        number = b->d.shared_leaf;
         at = 0;
         leaf = &other;
     }
     if (b->longest == 1)
         b->range = ft_part_first_token(p, b->ids[0]);
-    if (b->longest < 2 || !wants_range(v, b) || (leaf == &other && !open_leaf(v, number, &other)))
+    if (b->longest < 2 || !wants_range(v, b))
         return;
+    if (leaf == &other) {
+        number = ft_tree_first_leaf(v->tree, b->d.shared_level, b->d.shared_child);
+        if (ft_codes_lacking(v->text) || number >= v->tree->leaves || !open_leaf(v, number, &other))
+            return;
+    }
     const uint64_t first = number * FT_LEAF_RANKS;
     ft_leaf_around(leaf, b->ids, b->longest, at, &lo, &hi);
     b->range = range_of(first + lo, first + hi);

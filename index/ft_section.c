@@ -62,8 +62,8 @@ static ft_code check_header(const ft_map *map, ft_section_header *h, ft_section_
     if (h->checksum != header_checksum(h))
         return ft_fail(st, FT_ERR_FORMAT, "%s: byte 0: the header's checksum fails", path);
     if (h->version != FT_SECTION_VERSION)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %u, this program reads %d", path, h->version,
-                       FT_SECTION_VERSION);
+        return ft_fail(st, FT_ERR_FORMAT, "%s: format version %u, this program reads %d; build the index again", path,
+                       h->version, FT_SECTION_VERSION);
     if (h->kind != kind)
         return ft_fail(st, FT_ERR_FORMAT, "%s: holds section %u, expected %d (%s)", path, h->kind, (int)kind,
                        names[kind]);

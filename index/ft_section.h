@@ -34,7 +34,7 @@ typedef enum ft_section_kind {
 } ft_section_kind;
 
 enum {
-    FT_SECTION_VERSION = 2,
+    FT_SECTION_VERSION = 3,
     FT_SECTION_PAYLOAD = 4096,     /* offset of the payload */
     FT_SECTION_BLOCK = 256 * 1024, /* bytes under one checksum, where nothing else suits better */
     FT_SECTION_BLOCK_MAX = 16 << 20,

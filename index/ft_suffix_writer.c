@@ -15,7 +15,7 @@ ft_code ft_suffix_writer_open(ft_suffix_writer *w, const char *folder, uint64_t 
     *w = (ft_suffix_writer){.n = n, .vocab_size = vocab_size, .suffixes.fd = -1, .tree.fd = -1};
     w->shape = ft_leaf_shape_of(ft_bit_width(vocab_size), ft_bit_width(n));
     w->stripes = (size_t)(n / FT_STRIPE + (n % FT_STRIPE != 0));
-    ft_tree_builder_init(&w->builder, w->shape.code_bits, put_nodes, &w->tree);
+    ft_tree_builder_init(&w->builder, &w->shape, put_nodes, &w->tree);
     w->folder = strdup(folder);
     w->bounds = ft_alloc_array((size_t)vocab_size + 2, sizeof(*w->bounds));
     w->waiting = ft_alloc_array(w->stripes, sizeof(*w->waiting));
@@ -39,8 +39,8 @@ ft_code ft_suffix_writer_open(ft_suffix_writer *w, const char *folder, uint64_t 
 
 /* --- Stripes ----------------------------------------------------------------------------- */
 
-/* Separators that wait: for each its length, 128 more if cut, then 3 bytes a code. */
-enum { WAITING_MAX = 1 + 3 * FT_TREE_CODES };
+/* Separators that wait: for each its length, 128 more if cut, then 3 bytes a code, then 6 of a cut one's position. */
+enum { POSITION_BYTES = 6, WAITING_MAX = 1 + 3 * FT_TREE_CODES + POSITION_BYTES };
 
 static size_t pack_separator(unsigned char *out, const ft_separator *s)
 {
@@ -48,15 +48,24 @@ static size_t pack_separator(unsigned char *out, const ft_separator *s)
     *to++ = (unsigned char)(s->length | s->cut << 7);
     for (unsigned i = 0; i < s->length; i++, to += 3)
         memcpy(to, &s->codes[i], 3);
+    if (s->cut) {
+        memcpy(to, &s->position, POSITION_BYTES);
+        to += POSITION_BYTES;
+    }
     return (size_t)(to - out);
 }
 
 static size_t unpack_separator(ft_separator *out, const unsigned char *from)
 {
     *out = (ft_separator){.length = *from & 127, .cut = *from >> 7};
-    for (unsigned i = 0; i < out->length; i++)
-        memcpy(&out->codes[i], from + 1 + 3 * (size_t)i, 3);
-    return 1 + 3 * (size_t)out->length;
+    const unsigned char *at = from + 1;
+    for (unsigned i = 0; i < out->length; i++, at += 3)
+        memcpy(&out->codes[i], at, 3);
+    if (out->cut) {
+        memcpy(&out->position, at, POSITION_BYTES);
+        at += POSITION_BYTES;
+    }
+    return (size_t)(at - from);
 }
 
 static size_t leaves_of(const ft_suffix_writer *w, size_t stripe)

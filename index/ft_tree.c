@@ -3,7 +3,10 @@
 
 #include "index/ft_tree_node.h"
 
-enum { STEPS_AHEAD = 3 }; /* of halving, whose texts are asked for together */
+enum {
+    STEPS_AHEAD = 4,       /* of halving, whose texts are asked for together */
+    CHILDREN_BYTES = 16384 /* most that is asked for before it is known which child it is */
+};
 
 /* --- Opening --------------------------------------------------------------------------- */
 
@@ -51,8 +54,8 @@ ft_code ft_tree_open(ft_tree *out, const ft_section *section, const unsigned cha
 typedef struct node {
     const unsigned char *bytes;
     uint64_t first_child;
-    unsigned count, common;
-    const unsigned char *info;
+    unsigned count, common, cuts;
+    const unsigned char *info, *tails; /* between them the positions of cut entries */
 } node;
 
 /* Numbers that would lead out of the node make it empty. */
@@ -62,13 +65,15 @@ static node node_at(const ft_tree *t, unsigned level, uint64_t number)
     ft_tree_node_head head;
     memcpy(&head, v.bytes, sizeof(head));
     v.first_child = head.first_child;
-    v.info = v.bytes; /* of no entry */
-    if (head.common > FT_TREE_CODES || head.count > FT_TREE_NODE / 9 ||
-        ft_tree_node_info_at(head.common, head.count) + head.count > FT_TREE_NODE)
+    v.info = v.tails = v.bytes; /* of no entry */
+    if (head.common > FT_TREE_CODES || head.count > FT_TREE_NODE / 9 || head.cuts > head.count ||
+        ft_tree_node_tails_at(head.common, head.count, head.cuts, t->shape->pointer_bits) > FT_TREE_NODE)
         return v;
     v.count = head.count;
     v.common = head.common;
+    v.cuts = head.cuts;
     v.info = v.bytes + ft_tree_node_info_at(v.common, v.count);
+    v.tails = v.bytes + ft_tree_node_tails_at(v.common, v.count, v.cuts, t->shape->pointer_bits);
     return v;
 }
 
@@ -119,7 +124,6 @@ static side side_of(const ft_tree *t, const node *v, unsigned entry, unsigned ta
     const unsigned per_head = ft_tree_per_head(t->code_bits), before = v->common + per_head;
     const unsigned codes = tail_codes(v, entry, per_head), cut = v->info[entry] & FT_TREE_CUT;
     const unsigned entry_length = v->info[entry] & FT_TREE_LENGTH;
-    const unsigned char *tails = v->info + v->count;
     if (length < before || (length == before && codes == 0)) {
         /* Heads are padded: equal ones hold the pattern, perhaps with an end behind it. */
         return upper || (entry_length == length && !cut) ? BELOW : ABOVE;
@@ -129,7 +133,7 @@ static side side_of(const ft_tree *t, const node *v, unsigned entry, unsigned ta
             return upper ? BELOW : ABOVE; /* it begins with the pattern */
         const uint64_t bit = (uint64_t)(tail + i) * t->code_bits;
         const unsigned char *last = v->bytes + FT_TREE_NODE;
-        const uint32_t code = tails + bit / 8 < last ? (uint32_t)ft_packed_get(tails, t->code_bits, tail + i) : 0;
+        const uint32_t code = v->tails + bit / 8 < last ? (uint32_t)ft_packed_get(v->tails, t->code_bits, tail + i) : 0;
         if (code != ids[before + i] + 1)
             return code < ids[before + i] + 1 ? BELOW : ABOVE;
     }
@@ -183,61 +187,83 @@ static unsigned count_below(const ft_tree *t, const node *v, const uint32_t *ids
 
 /* --- Descending ---------------------------------------------------------------------------- */
 
-/* The first leaf below an entry's child. */
-static uint64_t first_leaf(const ft_tree *t, unsigned level, uint64_t child)
+uint64_t ft_tree_first_leaf(const ft_tree *t, unsigned level, uint64_t child)
 {
+    struct ft_fetch *f = t->text->watch;
     for (; level > 0; level--) {
-        if (child >= t->count[level - 1])
-            return 0; /* damaged */
+        if (child >= t->count[level - 1] ||
+            (f && ft_fetch_lacks(f, ft_tree_node(t, level - 1, child), sizeof(ft_tree_node_head))))
+            return 0; /* damaged, or not there yet */
         child = node_at(t, level - 1, child).first_child;
     }
     return child;
 }
 
-/* Of entries [from, to) of a node, all cut where the pattern goes on, those whose leaf
- * begins below it. */
-/* Rehearsing: where halving of entries [from, to) will look next, as far as it can be told. */
-static int ask_for_halves(const ft_tree *t, const node *v, unsigned level, unsigned from, unsigned to, unsigned steps)
+/* Entries [from, to) of a node, all cut where the pattern goes on. `first` of the node's cut entries stand before it.
+ */
+typedef struct cut_run {
+    const ft_tree *t;
+    const node *v;
+    unsigned from, to, first;
+} cut_run;
+
+static cut_run cut_run_of(const ft_tree *t, const node *v, unsigned from, unsigned to)
 {
-    if (from >= to || steps == 0)
-        return 0;
-    const unsigned mid = from + (to - from) / 2;
-    struct ft_fetch *f = t->text->watch;
-    int lacks = level > 0 && v->first_child + mid < t->count[level - 1] &&
-                ft_fetch_lacks(f, ft_tree_node(t, level - 1, v->first_child + mid), sizeof(ft_tree_node_head));
-    const uint64_t leaf = lacks ? t->leaves : first_leaf(t, level, v->first_child + mid);
-    if (leaf < t->leaves && !(lacks = ft_fetch_lacks(f, t->suffixes + leaf * t->shape->bytes, sizeof(uint64_t))))
-        lacks = ft_codes_lack(t->text, ft_leaf_position(t->suffixes, t->shape, leaf * FT_LEAF_RANKS));
-    (void)ask_for_halves(t, v, level, from, mid, steps - 1);
-    (void)ask_for_halves(t, v, level, mid + 1, to, steps - 1);
-    return lacks;
+    cut_run r = {t, v, from, to, 0};
+    for (unsigned i = 0; i < from; i++)
+        r.first += (v->info[i] & FT_TREE_CUT) != 0;
+    return r;
 }
 
-static unsigned look_at_texts(const ft_tree *t, unsigned level, const node *v, unsigned from, unsigned to,
-                              const uint32_t *ids, size_t length, int upper, ft_descent *d)
+static uint64_t position_at(const cut_run *r, unsigned entry)
 {
+    const unsigned cut = r->first + (entry - r->from);
+    return cut < r->v->cuts ? ft_packed_get(r->v->info + r->v->count, r->t->shape->pointer_bits, cut)
+                            : r->t->text->count; /* damaged */
+}
+
+/* Rehearsing: the texts at which halving of entries [from, to) will look next. */
+static void ask_for_halves(const cut_run *r, unsigned from, unsigned to, unsigned steps)
+{
+    if (from >= to || steps == 0)
+        return;
+    const unsigned mid = from + (to - from) / 2;
+    (void)ft_codes_lack(r->t->text, position_at(r, mid));
+    ask_for_halves(r, from, mid, steps - 1);
+    ask_for_halves(r, mid + 1, to, steps - 1);
+}
+
+/* Rehearsing: it will be one of these children; the step down that follows reads it. */
+static void ask_for_children(const cut_run *r, unsigned level, unsigned from, unsigned to)
+{
+    const ft_tree *t = r->t;
+    const uint64_t first = r->v->first_child + from - (from > 0), children = to - from + (from > 0),
+                   below = level ? t->count[level - 1] : t->leaves;
+    const size_t bytes = level ? FT_TREE_NODE : t->shape->bytes;
+    if (children * bytes <= CHILDREN_BYTES && first < below && children <= below - first)
+        ft_fetch_ask(t->text->watch, level ? ft_tree_node(t, level - 1, first) : t->suffixes + first * bytes,
+                     (size_t)children * bytes);
+}
+
+/* Those of the run whose text is below the pattern. */
+static unsigned look_at_texts(const cut_run *r, unsigned level, const uint32_t *ids, size_t length, int upper,
+                              ft_descent *d)
+{
+    const ft_codes *text = r->t->text;
+    unsigned from = r->from, to = r->to;
     while (from < to) {
         const unsigned mid = from + (to - from) / 2;
-        if (t->text->watch && ask_for_halves(t, v, level, from, to, 1)) {
-            (void)ask_for_halves(t, v, level, from, to, STEPS_AHEAD);
-            if (level == 0 && to - from < 1 << STEPS_AHEAD) { /* it will be one of these leaves */
-                const uint64_t first = v->first_child + from - (from > 0);
-                if (first < t->leaves && to - from < t->leaves - first)
-                    ft_fetch_ask(t->text->watch, t->suffixes + first * t->shape->bytes,
-                                 (size_t)(to - from + (from > 0)) * t->shape->bytes);
-            }
+        size_t shared = 0;
+        const int sign = ft_codes_compare(text, position_at(r, mid), ids, length, &shared);
+        if (ft_codes_lacking(text)) {
+            ask_for_halves(r, from, to, STEPS_AHEAD);
+            ask_for_children(r, level, from, to);
             return from;
         }
-        const uint64_t leaf = first_leaf(t, level, v->first_child + mid);
-        const uint64_t position =
-            leaf < t->leaves ? ft_leaf_position(t->suffixes, t->shape, leaf * FT_LEAF_RANKS) : t->text->count;
-        size_t shared = 0;
-        const int sign = ft_codes_compare(t->text, position, ids, length, &shared);
-        if (ft_codes_lacking(t->text))
-            return from;
         if (shared > d->shared) {
             d->shared = shared;
-            d->shared_leaf = leaf;
+            d->shared_level = level;
+            d->shared_child = r->v->first_child + mid;
         }
         if (sign < 0 || (upper && sign == 0))
             from = mid + 1;
@@ -254,8 +280,10 @@ void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t 
     const node v = node_at(t, level, d->leaf);
     unsigned open;
     unsigned entries = count_below(t, &v, ids, length, upper, &open);
-    if (entries < open)
-        entries = look_at_texts(t, level, &v, entries, open, ids, length, upper, d);
+    if (entries < open) {
+        const cut_run run = cut_run_of(t, &v, entries, open);
+        entries = look_at_texts(&run, level, ids, length, upper, d);
+    }
     const uint64_t below = level ? t->count[level - 1] : t->leaves,
                    number = v.first_child + (entries ? entries - 1 : 0);
     d->leaf = number < below ? number : below - 1;

@@ -7,7 +7,8 @@
  * those of each node's first leaf in the nodes of the level above, up to one root.
  *
  * A separator longer than FT_TREE_CODES, or that of equal suffixes, which does not
- * exist, is cut: a pattern that goes on behind it has to be compared with the text. */
+ * exist, is cut: a pattern that goes on behind it has to be compared with the text, at
+ * the position that stands beside a cut separator. */
 #ifndef FT_TREE_H
 #define FT_TREE_H
 #include "base/ft_buffer.h"
@@ -29,6 +30,7 @@ typedef struct ft_separator {
     uint32_t codes[FT_TREE_CODES];
     unsigned char length;
     unsigned char cut;
+    uint64_t position; /* of the suffix that it is cut from; 0 where it is not cut */
 } ft_separator;
 
 /* The separator before a leaf whose first suffix is `first`; it carries what that
@@ -42,12 +44,12 @@ typedef struct ft_tree_level ft_tree_level;
 typedef struct ft_tree_builder {
     ft_code (*put)(void *context, const void *bytes, size_t n, ft_status *st);
     void *context;
-    unsigned code_bits;
+    unsigned code_bits, pointer_bits;
     uint64_t leaves; /* so far */
     ft_tree_level *level[FT_TREE_LEVELS_MAX];
 } ft_tree_builder;
 
-void ft_tree_builder_init(ft_tree_builder *b, unsigned code_bits,
+void ft_tree_builder_init(ft_tree_builder *b, const ft_leaf_shape *shape,
                           ft_code (*put)(void *context, const void *bytes, size_t n, ft_status *st), void *context);
 void ft_tree_builder_release(ft_tree_builder *b);
 /* The separator of the next leaf; that of leaf 0 is taken as empty. */
@@ -62,10 +64,9 @@ typedef struct ft_tree {
     unsigned levels, code_bits;
     uint64_t leaves;
     uint64_t start[FT_TREE_LEVELS_MAX], count[FT_TREE_LEVELS_MAX]; /* of each level, in nodes */
-    /* For cut separators: of the first suffix of each leaf. */
-    const unsigned char *suffixes;
+    const unsigned char *suffixes;                                 /* the leaves, to ask for them early */
     const ft_leaf_shape *shape;
-    const ft_codes *text;
+    const ft_codes *text; /* for cut separators */
 } ft_tree;
 
 /* Checks what the section says of itself against the number of leaves, and the upper
@@ -78,10 +79,11 @@ typedef struct ft_descent {
     /* Codes that the next leaf's first suffix shares with the one before it: no fewer,
      * no more. 0 and UINT_MAX where the next leaf's separator stands in another node. */
     unsigned next_least, next_most;
-    /* Most tokens that a text looked at on the way shares with the pattern, and the leaf
-     * that begins with that text; 0 when none was looked at. */
+    /* Most tokens that a text looked at on the way shares with the pattern, and the child
+     * of a node of which level begins with that text; 0 when none was looked at. */
     size_t shared;
-    uint64_t shared_leaf;
+    uint64_t shared_child;
+    unsigned shared_level;
 } ft_descent;
 
 /* Last leaf whose separator is not above ids[0..length): the first suffix that is not
@@ -98,6 +100,8 @@ static inline ft_descent ft_tree_top(void)
     return (ft_descent){.next_most = UINT_MAX};
 }
 void ft_tree_step(const ft_tree *t, unsigned level, const uint32_t *ids, size_t length, int upper, ft_descent *d);
+/* The first leaf below a child of a node of `level`; while rehearsing, see ft_codes_lacking. */
+uint64_t ft_tree_first_leaf(const ft_tree *t, unsigned level, uint64_t child);
 static inline const unsigned char *ft_tree_node(const ft_tree *t, unsigned level, uint64_t number)
 {
     return t->nodes + (t->start[level] + number) * FT_TREE_NODE;

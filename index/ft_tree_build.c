@@ -8,7 +8,7 @@ enum { ENTRIES_MAX = FT_TREE_NODE / 9 };
 /* The node that is being filled, and above level 0 the finished ones. */
 struct ft_tree_level {
     ft_separator entry[ENTRIES_MAX];
-    unsigned entries, common;
+    unsigned entries, common, cuts;
     unsigned tail_codes;            /* of all entries, with this many codes in common */
     uint64_t first_child, children; /* children: of all nodes so far, this one included */
     uint64_t nodes;                 /* finished */
@@ -19,6 +19,7 @@ void ft_separator_make(ft_separator *out, ft_ranked first, const ft_codes *text)
 {
     const unsigned shared = ft_ranked_shared(first);
     *out = (ft_separator){.cut = shared >= FT_TREE_CODES};
+    out->position = out->cut ? ft_ranked_position(first) : 0;
     const unsigned most = out->cut ? FT_TREE_CODES : shared + 1;
     while (out->length < most) {
         const uint32_t code = ft_codes_get(text, ft_ranked_position(first) + out->length);
@@ -28,10 +29,11 @@ void ft_separator_make(ft_separator *out, ft_ranked first, const ft_codes *text)
     }
 }
 
-void ft_tree_builder_init(ft_tree_builder *b, unsigned code_bits,
+void ft_tree_builder_init(ft_tree_builder *b, const ft_leaf_shape *shape,
                           ft_code (*put)(void *context, const void *bytes, size_t n, ft_status *st), void *context)
 {
-    *b = (ft_tree_builder){.put = put, .context = context, .code_bits = code_bits};
+    *b = (ft_tree_builder){
+        .put = put, .context = context, .code_bits = shape->code_bits, .pointer_bits = shape->pointer_bits};
 }
 
 void ft_tree_builder_release(ft_tree_builder *b)
@@ -58,15 +60,10 @@ static unsigned tail_of(const ft_separator *s, unsigned before)
     return s->length > before ? s->length - before : 0;
 }
 
-static unsigned node_bytes(unsigned common, unsigned entries, unsigned tails, unsigned bits)
-{
-    return ft_tree_node_info_at(common, entries) + entries + (tails * bits + 7) / 8;
-}
-
 /* 1 when the entry found room. */
-static int take(ft_tree_level *v, const ft_separator *s, unsigned bits)
+static int take(ft_tree_level *v, const ft_separator *s, const ft_tree_builder *b)
 {
-    const unsigned per_head = ft_tree_per_head(bits);
+    const unsigned per_head = ft_tree_per_head(b->code_bits), cuts = v->cuts + s->cut;
     unsigned common = v->entries ? common_codes(&v->entry[0], s, v->common) : s->length;
     if (common < FT_TREE_CODES && common > FT_TREE_CODES - per_head)
         common = FT_TREE_CODES - per_head;
@@ -77,25 +74,38 @@ static int take(ft_tree_level *v, const ft_separator *s, unsigned bits)
             tails += tail_of(&v->entry[i], common + per_head);
     }
     tails += tail_of(s, common + per_head);
-    if (v->entries == ENTRIES_MAX || node_bytes(common, v->entries + 1, tails, bits) > FT_TREE_NODE)
+    if (v->entries == ENTRIES_MAX ||
+        ft_tree_node_tails_at(common, v->entries + 1, cuts, b->pointer_bits) + (tails * b->code_bits + 7) / 8 >
+            FT_TREE_NODE)
         return 0;
     v->entry[v->entries++] = *s;
     v->common = common;
+    v->cuts = cuts;
     v->tail_codes = tails;
     return 1;
 }
 
-static void encode(const ft_tree_level *v, unsigned bits, unsigned char out[FT_TREE_NODE])
+/* Sets bits [*bit, *bit + bits), which are 0. */
+static void put_bits(unsigned char *to, size_t *bit, uint64_t value, unsigned bits)
 {
-    const unsigned per_head = ft_tree_per_head(bits), before = v->common + per_head;
-    const ft_tree_node_head head = {
-        .first_child = v->first_child, .count = (uint16_t)v->entries, .common = (uint16_t)v->common};
+    for (unsigned j = 0; j < bits; j++, ++*bit)
+        to[*bit / 8] |= (unsigned char)((value >> j & 1) << *bit % 8);
+}
+
+static void encode(const ft_tree_level *v, const ft_tree_builder *b, unsigned char out[FT_TREE_NODE])
+{
+    const unsigned bits = b->code_bits, per_head = ft_tree_per_head(bits), before = v->common + per_head;
+    const ft_tree_node_head head = {.first_child = v->first_child,
+                                    .count = (uint16_t)v->entries,
+                                    .common = (uint16_t)v->common,
+                                    .cuts = (uint16_t)v->cuts};
     memset(out, 0, FT_TREE_NODE);
     memcpy(out, &head, sizeof(head));
     memcpy(out + sizeof(head), v->entry[0].codes, v->common * sizeof(v->entry[0].codes[0]));
     unsigned char *heads = out + ft_tree_node_heads_at(v->common);
-    unsigned char *info = out + ft_tree_node_info_at(v->common, v->entries), *tails = info + v->entries;
-    size_t bit = 0;
+    unsigned char *info = out + ft_tree_node_info_at(v->common, v->entries), *positions = info + v->entries,
+                  *tails = out + ft_tree_node_tails_at(v->common, v->entries, v->cuts, b->pointer_bits);
+    size_t position_bit = 0, tail_bit = 0;
     for (unsigned i = 0; i < v->entries; i++) {
         const ft_separator *s = &v->entry[i];
         uint64_t number = 0;
@@ -103,9 +113,10 @@ static void encode(const ft_tree_level *v, unsigned bits, unsigned char out[FT_T
             number = number << bits | (k < s->length ? s->codes[k] : 0);
         memcpy(heads + (size_t)i * 8, &number, sizeof(number));
         info[i] = (unsigned char)(s->length | (s->cut ? FT_TREE_CUT : 0));
+        if (s->cut)
+            put_bits(positions, &position_bit, s->position, b->pointer_bits);
         for (unsigned k = before; k < s->length; k++)
-            for (unsigned j = 0; j < bits; j++, bit++)
-                tails[bit / 8] |= (unsigned char)((s->codes[k] >> j & 1) << bit % 8);
+            put_bits(tails, &tail_bit, s->codes[k], bits);
     }
 }
 
@@ -117,14 +128,14 @@ static ft_code finish_node(ft_tree_builder *b, unsigned level, ft_status *st)
 {
     ft_tree_level *v = b->level[level];
     unsigned char bytes[FT_TREE_NODE];
-    encode(v, b->code_bits, bytes);
+    encode(v, b, bytes);
     ft_code rc =
         level ? ft_buffer_append(&v->finished, bytes, sizeof(bytes), st) : b->put(b->context, bytes, sizeof(bytes), st);
     v->nodes++;
     if (!rc)
         rc = add(b, level + 1, &v->entry[0], st);
     v->first_child = v->children;
-    v->entries = v->common = v->tail_codes = 0;
+    v->entries = v->common = v->cuts = v->tail_codes = 0;
     return rc;
 }
 
@@ -137,11 +148,11 @@ static ft_code add(ft_tree_builder *b, unsigned level, const ft_separator *s, ft
     ft_tree_level *v = b->level[level];
     if (!v)
         return ft_fail(st, FT_ERR_MEM, "the index's tree: out of memory");
-    if (!take(v, s, b->code_bits)) {
+    if (!take(v, s, b)) {
         ft_code rc = finish_node(b, level, st);
         if (rc)
             return rc;
-        (void)take(v, s, b->code_bits); /* an empty node has room */
+        (void)take(v, s, b); /* an empty node has room */
     }
     v->children++;
     return FT_OK;
@@ -165,7 +176,7 @@ ft_code ft_tree_builder_finish(ft_tree_builder *b, uint64_t *bytes, ft_status *s
     for (;; level++) {
         ft_tree_level *v = b->level[level];
         if (v->nodes == 0) {
-            encode(v, b->code_bits, last.page);
+            encode(v, b, last.page);
             rc = level ? ft_buffer_append(&v->finished, last.page, FT_TREE_NODE, st)
                        : b->put(b->context, last.page, FT_TREE_NODE, st);
             v->nodes = 1;

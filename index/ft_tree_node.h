@@ -1,11 +1,12 @@
 /* ft_tree_node: the bytes of the tree's nodes and of the table behind them, for what
  * writes them (ft_tree_build.c) and what searches them (ft_tree.c). Internal to index/.
  *
- *   0   first child (u64), entries (u16), c (u16), zero (u32)
+ *   0   first child (u64), entries (u16), c (u16), cut entries (u16), zero (u16)
  *   16  c codes (u32 each) that all separators of the node share; zeros to a multiple of 8
  *       heads: for each entry the next 64 / W codes, at most 16, as one u64, the first
  *       one highest, zeros behind the separator's end
  *       for each entry its length in codes (bits 0..4) and whether it is cut (bit 7)
+ *       for each cut entry the position of its suffix, P bits, lowest bit first; zeros to a byte
  *       the codes behind the heads, W bits each, lowest bit first
  *
  * A cut separator goes on behind what is kept of it, so it must fill its head: c is at
@@ -19,8 +20,7 @@ enum { FT_TREE_LENGTH = 0x1F, FT_TREE_CUT = 0x80 };
 
 typedef struct ft_tree_node_head {
     uint64_t first_child; /* a leaf's number on level 0, else that of a node in the level below */
-    uint16_t count, common;
-    uint32_t zero;
+    uint16_t count, common, cuts, zero;
 } ft_tree_node_head;
 static_assert(sizeof(ft_tree_node_head) == 16, "part of the format");
 
@@ -43,5 +43,10 @@ static inline unsigned ft_tree_node_heads_at(unsigned common)
 static inline unsigned ft_tree_node_info_at(unsigned common, unsigned count)
 {
     return ft_tree_node_heads_at(common) + count * 8;
+}
+
+static inline unsigned ft_tree_node_tails_at(unsigned common, unsigned count, unsigned cuts, unsigned pointer_bits)
+{
+    return ft_tree_node_info_at(common, count) + count + (cuts * pointer_bits + 7) / 8;
 }
 #endif

@@ -253,8 +253,8 @@ static void a_manifest_that_lies_is_refused(void **state)
         {"\"segment-000001/ids\"", "\"/etc/passwd\"", "'/etc/passwd' is not a name"},
         {"\"segment-000001/removed-ranks-000002\"", "\"segment-000001/../../x\"", "is not a name"},
         {"\"segment-000001/ids\"", "\"a/../../b\"", "is not a name"},
-        {"\"version\":2", "\"version\":3", "version 3"},
-        {"\"version\":2", "\"version\":\"two\"", "must be an integer"},
+        {"\"version\":3", "\"version\":2", "version 2"},
+        {"\"version\":3", "\"version\":\"two\"", "must be an integer"},
         {"flextrace-index", "something-else", "not the manifest"},
         {"\"removed_documents\":8", "\"removed_documents\":7", "root"},
         {"\"removed\":2", "\"removed\":0", "more is removed"},
@@ -271,7 +271,7 @@ static void a_manifest_that_lies_is_refused(void **state)
             fail_msg("%s: %s: %s", lies[i][1], ft_code_name(rc), st.msg);
     }
     ft_status st = {0};
-    assert_ok(open_with_manifest("\"version\":2", "\"version\":2", &st), st);
+    assert_ok(open_with_manifest("\"version\":3", "\"version\":3", &st), st);
 }
 
 static void a_failing_allocation_while_opening_is_reported(void **state)

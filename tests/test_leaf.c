@@ -261,7 +261,8 @@ static void check_tree(const ft_separator *s, size_t leaves, unsigned bits, ft_r
     ft_section_writer w;
     uint64_t bytes;
     assert_ok(ft_section_writer_open(&w, ft_test_folder(), FT_SECTION_TREE, 0, FT_SECTION_BLOCK, &st), st);
-    ft_tree_builder_init(&b, bits, put, &w);
+    const ft_leaf_shape shape = ft_leaf_shape_of(bits, 30);
+    ft_tree_builder_init(&b, &shape, put, &w);
     for (size_t i = 0; i < leaves; i++)
         assert_ok(ft_tree_builder_add(&b, &s[i], &st), st);
     assert_ok(ft_tree_builder_finish(&b, &bytes, &st), st);
@@ -270,7 +271,6 @@ static void check_tree(const ft_separator *s, size_t leaves, unsigned bits, ft_r
     ft_section section;
     ft_tree tree;
     const ft_codes text = {NULL, bits, leaves * FT_LEAF_RANKS, NULL};
-    const ft_leaf_shape shape = ft_leaf_shape_of(bits, 30);
     assert_ok(ft_section_open(&section, ft_test_folder(), FT_SECTION_TREE, 0, &st), st);
     assert_ok(ft_tree_open(&tree, &section, NULL, &shape, &text, &st), st);
     assert_in_range(tree.levels, levels, FT_TREE_LEVELS_MAX);
