@@ -4,7 +4,7 @@
 #include "index/ft_tree_node.h"
 
 enum {
-    STEPS_AHEAD = 4,       /* of halving, whose texts are asked for together */
+    STEPS_AHEAD = 4,       /* of halving, whose texts are asked for together; then one more: a node holds 2^9 at most */
     CHILDREN_BYTES = 16384 /* most that is asked for before it is known which child it is */
 };
 
@@ -256,7 +256,7 @@ static unsigned look_at_texts(const cut_run *r, unsigned level, const uint32_t *
         size_t shared = 0;
         const int sign = ft_codes_compare(text, position_at(r, mid), ids, length, &shared);
         if (ft_codes_lacking(text)) {
-            ask_for_halves(r, from, to, STEPS_AHEAD);
+            ask_for_halves(r, from, to, to - from == r->to - r->from ? STEPS_AHEAD : STEPS_AHEAD + 1);
             ask_for_children(r, level, from, to);
             return from;
         }
