@@ -47,6 +47,33 @@ static void an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tel
     ft_train_data_close(d);
 }
 
+/* Documents of 40 windows each: eight windows in a row are of at least six of the nine. */
+static void a_steps_windows_are_of_different_documents(void **state)
+{
+    (void)state;
+    enum { LONG = 9, WINDOWS = 40, IN_A_ROW = 8, APART = 6 };
+    static int32_t tokens[LONG * WINDOWS * LENGTH];
+    uint64_t starts[LONG + 1];
+    for (size_t i = 0; i < LONG * WINDOWS * LENGTH; i++)
+        tokens[i] = i % (WINDOWS * LENGTH) == WINDOWS * LENGTH - 1 ? END : (int32_t)(1 + i / (WINDOWS * LENGTH));
+    for (uint64_t i = 0; i <= LONG; i++)
+        starts[i] = i * WINDOWS * LENGTH;
+    ft_train_data *d;
+    ft_status st = {0};
+    assert_ok(ft_train_data_of_ids(&d, tokens, starts, LONG, &st), st);
+    int32_t ids[LENGTH], labels[LENGTH];
+    uint32_t begin[LENGTH];
+    for (uint64_t step = 0; step < 2 * LONG * WINDOWS / IN_A_ROW; step++) {
+        unsigned seen = 0;
+        for (uint64_t w = 0; w < IN_A_ROW; w++) {
+            assert_ok(ft_train_data_window(d, 7, step * IN_A_ROW + w, LENGTH, ids, labels, begin, &st), st);
+            seen |= 1u << ids[0];
+        }
+        assert_in_range(__builtin_popcount(seen), APART, IN_A_ROW);
+    }
+    ft_train_data_close(d);
+}
+
 static void an_example_holds_one_document_alone(void **state)
 {
     (void)state;
@@ -445,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells),
+        cmocka_unit_test(a_steps_windows_are_of_different_documents),
         cmocka_unit_test(an_example_holds_one_document_alone),
         cmocka_unit_test(a_killed_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_killed_private_run_draws_what_it_would_have_drawn),

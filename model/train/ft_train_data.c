@@ -294,6 +294,23 @@ static size_t document_at(const ft_train_data *d, uint64_t at)
     return low;
 }
 
+/* Where in the stream the i-th window of an epoch lies, of `windows`: each once. */
+static uint64_t place_of(uint64_t i, uint64_t windows)
+{
+    __extension__ typedef unsigned __int128 uint128;
+    uint64_t stride = (uint64_t)((double)windows * 0.6180339887498949);
+    for (;; stride++) {
+        uint64_t a = windows, b = stride;
+        while (b) {
+            const uint64_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return (uint64_t)((uint128)i * stride % windows);
+    }
+}
+
 ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, size_t length, int32_t *ids,
                              int32_t *labels, uint32_t *begin, ft_status *st)
 {
@@ -303,7 +320,7 @@ ft_code ft_train_data_window(ft_train_data *d, uint64_t seed, uint64_t window, s
                        "the corpus has %llu tokens, fewer than one window of %zu; use a shorter --length",
                        (unsigned long long)d->starts[d->documents], length);
     put_in_order(d, seed, window / each);
-    uint64_t at = window % each * length;
+    uint64_t at = place_of(window % each, each) * length;
     for (size_t i = 0, doc = document_at(d, at); i < length; doc++) {
         const uint64_t first = d->starts[d->order[doc]], end = d->ordinal[doc + 1];
         const size_t start = i;
@@ -321,7 +338,7 @@ void ft_train_data_domains(ft_train_data *d, uint64_t seed, uint64_t window, siz
 {
     const uint64_t each = d->starts[d->documents] / length;
     put_in_order(d, seed, window / each);
-    uint64_t at = window % each * length;
+    uint64_t at = place_of(window % each, each) * length;
     for (size_t i = 0, doc = document_at(d, at); i < length; i++, at++) {
         while (at >= d->ordinal[doc + 1])
             doc++;

@@ -1,7 +1,9 @@
 /* ft_train_data: a corpus as training windows.
  *
  * Packed windows  the documents, each ended by end-of-text, in an order that is a function
- *         of seed and epoch, make one stream; window w is its next `length` tokens.
+ *         of seed and epoch, make one stream, which is cut into windows of `length` tokens. They
+ *         are taken in strides of the golden ratio, so that those of a step, and of steps that
+ *         follow each other, are of different documents however long these are.
  *         Labels are the next tokens; the token that ends a document has none. Attention stays
  *         within documents (`begin`), and within the window.
  * Examples        for differential privacy: example e is at most `length` tokens of one
