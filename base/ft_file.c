@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -250,6 +251,24 @@ ft_code ft_folder_make(const char *path, ft_status *st)
     if (!rc && !ft_path_is_folder(path))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: exists and is not a folder", path);
     free(partial);
+    return rc;
+}
+
+ft_code ft_folder_lock(const char *path, const char *work, int *fd, ft_status *st)
+{
+    *fd = -1;
+    ft_code rc = ft_folder_make(path, st);
+    if (rc)
+        return rc;
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) == 0)
+        return FT_OK;
+    rc = ft_fail(st, FT_ERR_IO,
+                 *fd >= 0 && errno == EWOULDBLOCK ? "%s: another %s is at work there" : "%s: cannot lock it for %s",
+                 path, work);
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
     return rc;
 }
 

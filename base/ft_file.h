@@ -58,6 +58,9 @@ void ft_file_writer_abandon(ft_file_writer *w); /* removes the temporary file; c
 
 /* Makes the folder, and its parents, where missing. */
 FT_CHECKED ft_code ft_folder_make(const char *path, ft_status *st);
+/* Makes it, and takes it for this process until *fd is closed; `work` says in the error what another process is doing
+ * there. *fd: -1 on failure. */
+FT_CHECKED ft_code ft_folder_lock(const char *path, const char *work, int *fd, ft_status *st);
 /* Removes a folder with all in it; a missing one is success. Does not follow links. */
 FT_CHECKED ft_code ft_folder_remove(const char *path, ft_status *st);
 /* fsync on a folder, so that a rename in it survives a power cut. */

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -573,19 +572,6 @@ static ft_code convert_file(work *w, const char *source, const char *out, ft_sta
     return rc;
 }
 
-/* One process at a time works in a folder. */
-static ft_code lock_folder(const char *folder, int *fd, ft_status *st)
-{
-    ft_code rc = ft_folder_make(folder, st);
-    if (rc)
-        return rc;
-    *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*fd < 0 || flock(*fd, LOCK_EX | LOCK_NB) != 0)
-        rc = ft_fail(st, FT_ERR_IO, "%s: %s", folder,
-                     *fd >= 0 && errno == EWOULDBLOCK ? "another conversion is at work there" : strerror(errno));
-    return rc;
-}
-
 /* Removes what other conversions left in it. */
 static ft_code clean_folder(const work *w, const char *folder, ft_status *st)
 {
@@ -636,7 +622,7 @@ static ft_code convert_folder(work *w, const char *source, const char *out, ft_s
     if (!rc)
         rc = ft_convert_plan_make(&w->plan, m->files, w->o, &m->config, NULL, st);
     if (!rc)
-        rc = lock_folder(partial, &lock, st);
+        rc = ft_folder_lock(partial, "conversion", &lock, st);
     if (!rc)
         rc = clean_folder(w, partial, st);
     if (!rc)

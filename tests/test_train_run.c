@@ -97,6 +97,38 @@ static void an_example_holds_one_document_alone(void **state)
     ft_train_data_close(d);
 }
 
+static int run_it_again(void *context, const ft_train_metrics *m)
+{
+    const ft_train_options *o = context;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t = m->step == 2 ? trainer(FT_TRAIN_EXPERT) : NULL;
+    if (t) {
+        assert_int_equal(ft_train_run(t, o, &report, &st), FT_ERR_IO);
+        assert_non_null(strstr(st.msg, "another run is at work there"));
+        ft_trainer_close(t);
+    }
+    return 0;
+}
+
+static void a_second_run_in_the_same_folder_is_refused(void **state)
+{
+    (void)state;
+    ft_train_options o = usual, other;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    o.folder = ft_test_path("twice");
+    o.data = some_data(NULL);
+    other = o;
+    o.on_step = run_it_again;
+    o.context = &other;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_int_equal(report.steps_done, 7);
+    ft_trainer_close(t);
+    ft_train_data_close(o.data);
+}
+
 static int kill_at_five(void *context, const ft_train_metrics *m)
 {
     (void)context;
@@ -474,6 +506,7 @@ int main(void)
         cmocka_unit_test(an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells),
         cmocka_unit_test(a_steps_windows_are_of_different_documents),
         cmocka_unit_test(an_example_holds_one_document_alone),
+        cmocka_unit_test(a_second_run_in_the_same_folder_is_refused),
         cmocka_unit_test(a_killed_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_killed_private_run_draws_what_it_would_have_drawn),
         cmocka_unit_test(a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again),

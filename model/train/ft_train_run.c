@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static double now(void)
 {
@@ -302,7 +303,7 @@ static ft_code check(const ft_train_options *o, ft_status *st)
     if (o->steps == 0 || o->batch == 0 || o->micro == 0 || o->micro > o->batch || o->length < 2)
         return ft_fail(st, FT_ERR_ARG,
                        "training needs steps, a batch, parts no larger than it, and two tokens a sequence");
-    return ft_folder_make(o->folder, st);
+    return FT_OK;
 }
 
 ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *out, ft_status *st)
@@ -310,7 +311,10 @@ ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *
     ft_run r = {.t = t, .o = o};
     uint64_t end = 0;
     memset(out, 0, sizeof(*out));
+    int lock = -1;
     ft_code rc = check(o, st);
+    if (!rc)
+        rc = ft_folder_lock(o->folder, "run", &lock, st);
     if (rc)
         return rc;
     char *text = describe(&r);
@@ -331,6 +335,7 @@ ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *
     if (!rc && o->dp_clip > 0)
         rc = ft_run_spent(&r, out, st);
     ft_run_close_ledgers(&r);
+    close(lock);
     free(text);
     free(r.checkpoint);
     free(r.metrics);
