@@ -36,11 +36,11 @@ static work work_of(const ft_attention *a, float *scratch)
     const size_t T = panels(a->length), D = panels(a->head_dim);
     work w = {.stride = T + GAP};
     uint32_t *at = (uint32_t *)scratch;
-    w.keys_across = (ft_packed){.units = at, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16};
-    w.values_across = (ft_packed){.units = at + T * D, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16};
-    w.keys = w.values = (ft_packed){.units = at + 2 * T * D, .k = a->length, .n = a->head_dim, .bfloat16 = a->bfloat16};
-    w.q = (ft_packed){.units = at + 3 * T * D, .n = a->head_dim, .bfloat16 = a->bfloat16};
-    w.d_o = (ft_packed){.units = at + 3 * T * D + FT_ATTENTION_BLOCK * D, .n = a->head_dim, .bfloat16 = a->bfloat16};
+    w.keys_across = (ft_packed){.units = at, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16, .vectors = 1};
+    w.values_across = (ft_packed){.units = at + T * D, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16, .vectors = 1};
+    w.keys = w.values = (ft_packed){.units = at + 2 * T * D, .k = a->length, .n = a->head_dim, .bfloat16 = a->bfloat16, .vectors = 1};
+    w.q = (ft_packed){.units = at + 3 * T * D, .n = a->head_dim, .bfloat16 = a->bfloat16, .vectors = 1};
+    w.d_o = (ft_packed){.units = at + 3 * T * D + FT_ATTENTION_BLOCK * D, .n = a->head_dim, .bfloat16 = a->bfloat16, .vectors = 1};
     w.p = scratch + 3 * T * D + 2 * FT_ATTENTION_BLOCK * D;
     w.dp = w.p + FT_ATTENTION_BLOCK * w.stride;
     return w;
