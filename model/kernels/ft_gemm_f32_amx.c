@@ -75,6 +75,10 @@ static void turn_columns(uint32_t *out, const float *x, size_t stride, size_t co
     __m512i plane[PARTS][SIDE];
     for (size_t r = 0; r < SIDE; r++) {
         const parts u = of_rows(x, stride, r, left, columns);
+        if (left >= 2 * DEEP) { /* rows lie far apart: no prefetcher of the processor sees the next stretch's */
+            __builtin_prefetch(x + (r + DEEP) * stride, 0, 3);
+            __builtin_prefetch(x + (r + DEEP + SIDE) * stride, 0, 3);
+        }
         for (int i = 0; i < PARTS; i++)
             plane[i][r] = u.of[i];
     }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Rows whose logits a thread makes, turns into gradients and carries back while they are in its cache. */
-enum { ROWS = 48 };
+enum { ROWS = 64 };
 
 typedef struct head_chunk {
     ft_pass *pass;
