@@ -50,7 +50,8 @@ static inline __attribute__((always_inline)) parts of_row(const float *x, size_t
 }
 
 /* Of row i of the stretch's first half and of its second, where there are `left` rows in all; n of their elements. */
-static inline __attribute__((always_inline)) parts of_rows(const float *x, size_t stride, size_t i, size_t left, size_t n)
+static inline __attribute__((always_inline)) parts of_rows(const float *x, size_t stride, size_t i, size_t left,
+                                                           size_t n)
 {
     const __mmask16 low = i < left ? first(n) : 0, high = i + SIDE < left ? first(n) : 0;
     return split(_mm512_maskz_loadu_ps(low, x + i * stride), _mm512_maskz_loadu_ps(high, x + (i + SIDE) * stride));

@@ -92,7 +92,7 @@ static size_t panel_units(size_t k, form as)
     return steps_of(k, as) * (as == PARTS ? FT_PARTS : FT_PANEL);
 }
 
-/* k is done in equal parts of at most STEPS steps, or DEPTH stretches, as far as sums of EACH steps leave them equal. */
+/* k is done in equal parts of at most STEPS steps, or DEEP columns, as far as multiples of EACH leave them equal. */
 static size_t part_of(size_t k, form as)
 {
     const size_t each = as == PARTS ? FT_STRETCH : as == PAIRS ? 2 * EACH : EACH;
@@ -269,7 +269,8 @@ typedef struct cut {
 
 static cut cut_of(const ft_gemm *g)
 {
-    cut c = {.rows = g->m >= MANY || form_of_product(g) != FLOATS ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
+    cut c = {
+        .rows = g->m >= MANY || form_of_product(g) != FLOATS ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
     if (g->m == 0 || g->n == 0)
         return (cut){.rows = 1, .columns = 1, .across = 1};
     if (g->m * g->n * g->k <= SMALL)
