@@ -154,7 +154,10 @@ static double step(bench *b)
     double loss = 0;
     ft_parameters_zero(ft_trainer_parameters(b->t));
     for (size_t i = 0; i < b->sequences; i += b->micro) {
-        const ft_batch part = {b->ids + i * b->length, b->labels + i * b->length, NULL, b->micro, b->length};
+        const ft_batch part = {.ids = b->ids + i * b->length,
+                               .labels = b->labels + i * b->length,
+                               .sequences = b->micro,
+                               .length = b->length};
         ft_losses l;
         const double share = (double)b->micro / (double)b->sequences;
         if (ft_trainer_gradient(b->t, &part, share, &l, &st))

@@ -157,6 +157,127 @@ static void bfloat16_is_rounded_to_the_nearest_even_by_every_family(void **state
         }
 }
 
+/* --- Float32 in parts ----------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+enum { PART_ROWS = 70, PART_COLUMNS = 67, PART_DEPTH = 101 };
+
+static void parts_product(float *out, size_t out_stride, const float *a, const float *b, int how, size_t m, size_t n,
+                          size_t k, int add)
+{
+    static float at[PART_ROWS * PART_DEPTH], bt[PART_COLUMNS * PART_DEPTH];
+    static uint32_t left[3 * 4 * FT_PARTS], right[3 * 4 * FT_PARTS];
+    const size_t stretches = (k + FT_STRETCH - 1) / FT_STRETCH;
+    for (size_t i = 0; i < m * k; i++)
+        at[i % k * m + i / k] = a[i];
+    for (size_t i = 0; i < k * n; i++)
+        bt[i % n * k + i / n] = b[i];
+    memset(left, 0x7f, sizeof(left)); /* what packing does not write is no number */
+    memset(right, 0x7f, sizeof(right));
+    ft_gemm_left_amx(left, how & 1 ? at : a, how & 1 ? m : k, how & 1, m, k);
+    for (size_t c = 0; c < n; c += FT_PANEL)
+        ft_gemm_right_amx(right + c / FT_PANEL * stretches * FT_PARTS, how & 2 ? bt + c * k : b + c, how & 2 ? k : n,
+                          how >> 1, k, n - c < FT_PANEL ? n - c : FT_PANEL);
+    const ft_gemm_tile t = {.a = left,
+                            .a_row = stretches * FT_PARTS,
+                            .b = right,
+                            .b_panel = stretches * FT_PARTS,
+                            .m = m,
+                            .n = n,
+                            .steps = stretches,
+                            .out = out,
+                            .out_stride = out_stride,
+                            .add = add};
+    ft_gemm_parts_amx(&t);
+}
+
+/* Numbers of up to 12 bits, which take two parts, and sums below 2^24, which are exact. Behind each row stand numbers
+ * that must stay. */
+static void check_parts(int how, size_t m, size_t n, size_t k, int add)
+{
+    static float a[PART_ROWS * PART_DEPTH], b[PART_COLUMNS * PART_DEPTH], out[PART_ROWS][PART_COLUMNS + GUARD];
+    ft_random r;
+    ft_random_init(&r, SEED + m * 1000 + n * 10 + k);
+    for (size_t i = 0; i < m * k; i++)
+        a[i] = (float)ft_random_below(&r, 4097) - 2048;
+    for (size_t i = 0; i < k * n; i++)
+        b[i] = (float)ft_random_below(&r, 129) - 64;
+    for (size_t i = 0; i < PART_ROWS; i++)
+        for (size_t c = 0; c < PART_COLUMNS + GUARD; c++)
+            out[i][c] = (float)(i + c);
+    parts_product(out[0], PART_COLUMNS + GUARD, a, b, how, m, n, k, add);
+    for (size_t i = 0; i < PART_ROWS; i++)
+        for (size_t c = 0; c < PART_COLUMNS + GUARD; c++) {
+            float want = (float)(i + c);
+            for (size_t j = 0; i < m && c < n && j < k; j++)
+                want = (j || add ? want : 0) + a[i * k + j] * b[j * n + c];
+            if (out[i][c] != want)
+                fail_msg("layout %d, add %d, [%zu, %zu] x %zu: element %zu, %zu is %g, not %g", how, add, m, n, k, i, c,
+                         (double)out[i][c], (double)want);
+        }
+}
+#endif
+
+static void products_of_parts_are_exact_in_every_layout(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    static const size_t widths[] = {1, 15, 16, 17, 31, 32, 33, 64, 67}, depths[] = {1, 15, 16, 17, 32, 33, 64, 101};
+    if (!(ft_cpu_isa() & FT_ISA_AMX)) {
+        print_message("not run here: amx\n");
+        return;
+    }
+    for (size_t m = 1; m <= PART_ROWS; m++)
+        for (size_t w = 0; w < sizeof(widths) / sizeof(*widths); w++)
+            for (int how = 0; how < 8; how++)
+                check_parts(how & 3, m, widths[w], depths[(m + w) % 8], how >> 2);
+#endif
+}
+
+/* Six products of parts lose at most 2^-24 of a product. A stretch's 16 + 1 additions and the six that bring it to the
+ * sum round by 2^-24 of what they add up; but these errors are independent, and the sum ends nearer to the true one
+ * than float32's chain of fused multiply-adds does. */
+static void products_of_parts_are_nearer_than_a_chain_of_float32(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    enum { N = 64, K = 101 };
+    static float a[N * K], b[K * N], out[N * N];
+    double error = 0, chain_error = 0;
+    if (!(ft_cpu_isa() & FT_ISA_AMX)) {
+        print_message("not run here: amx\n");
+        return;
+    }
+    ft_random r;
+    ft_random_init(&r, SEED);
+    for (size_t i = 0; i < N * K; i++) {
+        a[i] = (float)((2 * ft_random_unit(&r) - 1) * exp2((double)ft_random_below(&r, 8)));
+        b[i] = (float)((2 * ft_random_unit(&r) - 1) * exp2((double)ft_random_below(&r, 8) - 90));
+    }
+    parts_product(out, N, a, b, 0, N, N, K, 0);
+    for (size_t i = 0; i < N * N; i++) {
+        double sum = 0, size = 0;
+        float chain = 0;
+        for (size_t k = 0; k < K; k++) {
+            const float x = a[i / N * K + k], y = b[k * N + i % N];
+            sum += (double)x * (double)y;
+            size += fabs((double)x * (double)y);
+            chain = fmaf(x, y, chain);
+        }
+        const double e = ((double)out[i] - sum) / size, c = ((double)chain - sum) / size;
+        assert_true(fabs(e) <= (1 + 17 + 6 * 4) * 0x1p-24);
+        error += e * e;
+        chain_error += c * c;
+    }
+    assert_true(error < chain_error);
+    a[5] = INFINITY; /* the first row's; what is not finite must not be lost */
+    b[7] = NAN;      /* the eighth column's */
+    parts_product(out, N, a, b, 0, N, N, K, 0);
+    for (size_t i = 0; i < N * N; i++)
+        assert_true(isfinite(out[i]) == (i >= N && i % N != 7));
+#endif
+}
+
 /* --- Products --------------------------------------------------------------------------------- */
 
 static float *random_floats(size_t n, uint64_t seed)
@@ -444,6 +565,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_of_every_family_and_layout_give_the_exact_product),
         cmocka_unit_test(bfloat16_is_rounded_to_the_nearest_even_by_every_family),
+        cmocka_unit_test(products_of_parts_are_exact_in_every_layout),
+        cmocka_unit_test(products_of_parts_are_nearer_than_a_chain_of_float32),
         cmocka_unit_test(no_cut_of_a_product_leaves_a_trace_in_its_bits),
         cmocka_unit_test(gradients_in_bfloat16_are_near_those_in_float32_on_any_number_of_threads),
         cmocka_unit_test(a_short_run_in_bfloat16_ends_within_two_percent_of_float32),

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Behind a row of scores: rows then do not fall on the same few places of a cache. */
-enum { GAP = 16 };
+enum { GAP = 16, LINE = 16 };
 
 static size_t panels(size_t n)
 {
@@ -25,23 +25,35 @@ typedef struct work {
     size_t stride;
 } work;
 
+/* Of an operand [D, T], or of one [T, D]. */
+static size_t operand_units(size_t length, size_t head_dim)
+{
+    const size_t plain = panels(length) * panels(head_dim), units = ft_packed_units(head_dim, length, 0);
+    return ((plain > units ? plain : units) + LINE - 1) / LINE * LINE;
+}
+
 size_t ft_attention_scratch(size_t length, size_t head_dim)
 {
     const size_t T = panels(length), D = panels(head_dim);
-    return 3 * T * D + 2 * FT_ATTENTION_BLOCK * D + 2 * FT_ATTENTION_BLOCK * (T + GAP);
+    return 3 * operand_units(length, head_dim) + 2 * FT_ATTENTION_BLOCK * D + 2 * FT_ATTENTION_BLOCK * (T + GAP);
 }
 
+/* The matrix unit makes scores, whose left operand is a block of queries; what has scores as its left operand would
+ * spend more on packing them than on multiplying. */
 static work work_of(const ft_attention *a, float *scratch)
 {
-    const size_t T = panels(a->length), D = panels(a->head_dim);
-    work w = {.stride = T + GAP};
+    const size_t D = panels(a->head_dim), each = operand_units(a->length, a->head_dim);
+    const ft_packed across = {.k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16};
+    const ft_packed along = {.n = a->head_dim, .bfloat16 = a->bfloat16, .vectors = 1};
+    work w = {across, across, along, along, along, along, .stride = panels(a->length) + GAP};
     uint32_t *at = (uint32_t *)scratch;
-    w.keys_across = (ft_packed){.units = at, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16};
-    w.values_across = (ft_packed){.units = at + T * D, .k = a->head_dim, .n = a->length, .bfloat16 = a->bfloat16};
-    w.keys = w.values = (ft_packed){.units = at + 2 * T * D, .k = a->length, .n = a->head_dim, .bfloat16 = a->bfloat16};
-    w.q = (ft_packed){.units = at + 3 * T * D, .n = a->head_dim, .bfloat16 = a->bfloat16};
-    w.d_o = (ft_packed){.units = at + 3 * T * D + FT_ATTENTION_BLOCK * D, .n = a->head_dim, .bfloat16 = a->bfloat16};
-    w.p = scratch + 3 * T * D + 2 * FT_ATTENTION_BLOCK * D;
+    w.keys_across.units = at;
+    w.values_across.units = at + each;
+    w.keys.units = w.values.units = at + 2 * each;
+    w.keys.k = w.values.k = a->length;
+    w.q.units = at + 3 * each;
+    w.d_o.units = w.q.units + FT_ATTENTION_BLOCK * D;
+    w.p = scratch + 3 * each + 2 * FT_ATTENTION_BLOCK * D;
     w.dp = w.p + FT_ATTENTION_BLOCK * w.stride;
     return w;
 }

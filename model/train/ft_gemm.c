@@ -9,14 +9,20 @@
 /* Rows that are a multiple of ALIAS floats apart fall on the same few places of a cache. */
 enum { ALIAS = 512 };
 
-/* A panel of STEPS fits the first-level cache, BLOCK rows of STEPS the second-level one. */
+/* A panel of STEPS fits the first-level cache, BLOCK rows of STEPS the second-level one; so do both operands' parts. */
 enum { STEPS = 192, EACH = 16, BLOCK = 96, PIECE = 48, MANY = 1024, COLUMNS = 128, SMALL = 1 << 16 };
+enum { DEPTH = 12, DEEP = DEPTH * FT_STRETCH };
+
+/* What a product is made of: float32 in vectors, bfloat16, float32 in parts. */
+typedef enum form { FLOATS, PAIRS, PARTS, FORMS } form;
 
 typedef struct kernels {
-    ft_gemm_tile_fn *tile[2]; /* float32, bfloat16 */
+    ft_gemm_tile_fn *tile[FORMS]; /* PARTS: NULL where the processor cannot */
     ft_gemm_pairs_fn *pairs;
     ft_gemm_weave_fn *weave;
     ft_gemm_turn_fn *turn; /* NULL: bfloat16 tiles read a left operand in either order */
+    ft_gemm_left_fn *left;
+    ft_gemm_right_fn *right;
 } kernels;
 
 static kernels chosen;
@@ -25,19 +31,32 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void choose(void)
 {
     const unsigned isa = ft_cpu_isa();
+    kernels *k = &chosen;
     (void)isa;
-    chosen = (kernels){{ft_gemm_f32_scalar, ft_gemm_bf16_scalar}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
+    *k = (kernels){.tile = {ft_gemm_f32_scalar, ft_gemm_bf16_scalar, NULL},
+                   .pairs = ft_gemm_pairs_scalar,
+                   .weave = ft_gemm_weave_scalar};
 #if defined(__x86_64__)
-    if (isa & FT_ISA_AVX2)
-        chosen = (kernels){{ft_gemm_f32_avx2, ft_gemm_bf16_avx2}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
-    if (isa & FT_ISA_AVX512)
-        chosen = (kernels){{ft_gemm_f32_avx512, ft_gemm_bf16_avx512}, ft_gemm_pairs_scalar, ft_gemm_weave_scalar, NULL};
-    if (isa & FT_ISA_AVX512_DOT)
-        chosen = (kernels){
-            {ft_gemm_f32_avx512, ft_gemm_bf16_avx512dot}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot, NULL};
-    if (isa & FT_ISA_AMX)
-        chosen = (kernels){
-            {ft_gemm_f32_avx512, ft_gemm_bf16_amx}, ft_gemm_pairs_avx512dot, ft_gemm_weave_avx512dot, ft_gemm_turn_amx};
+    if (isa & FT_ISA_AVX2) {
+        k->tile[FLOATS] = ft_gemm_f32_avx2;
+        k->tile[PAIRS] = ft_gemm_bf16_avx2;
+    }
+    if (isa & FT_ISA_AVX512) {
+        k->tile[FLOATS] = ft_gemm_f32_avx512;
+        k->tile[PAIRS] = ft_gemm_bf16_avx512;
+    }
+    if (isa & FT_ISA_AVX512_DOT) {
+        k->tile[PAIRS] = ft_gemm_bf16_avx512dot;
+        k->pairs = ft_gemm_pairs_avx512dot;
+        k->weave = ft_gemm_weave_avx512dot;
+    }
+    if (isa & FT_ISA_AMX) {
+        k->tile[PAIRS] = ft_gemm_bf16_amx;
+        k->tile[PARTS] = ft_gemm_parts_amx;
+        k->turn = ft_gemm_turn_amx;
+        k->left = ft_gemm_left_amx;
+        k->right = ft_gemm_right_amx;
+    }
 #endif
 }
 
@@ -47,22 +66,38 @@ static const kernels *use(void)
     return &chosen;
 }
 
-typedef struct room {
-    _Alignas(64) uint32_t b[STEPS * FT_PANEL];
-    _Alignas(64) uint32_t a[STEPS * BLOCK];
-    _Alignas(64) uint32_t turned[STEPS * BLOCK];
-} room;
-
-static size_t steps_of(size_t k, int bfloat16)
+static form form_of(int bfloat16, int vectors)
 {
-    return bfloat16 ? (k + 1) / 2 : k;
+    return bfloat16 ? PAIRS : use()->tile[PARTS] && !vectors ? PARTS : FLOATS;
 }
 
-/* Steps are done in equal parts of at most STEPS, as far as sums of EACH leave them equal. */
-static size_t part_of(size_t steps)
+typedef union room {
+    struct {
+        _Alignas(64) uint32_t b[STEPS * FT_PANEL], a[STEPS * BLOCK], turned[STEPS * BLOCK];
+    } steps;
+    struct {
+        _Alignas(64) uint32_t b[DEPTH * FT_PARTS], a[DEPTH * FT_PARTS * BLOCK / FT_LEFT_ROWS];
+    } parts;
+} room;
+
+/* What a kernel counts as steps, of k columns. */
+static size_t steps_of(size_t k, form as)
 {
-    const size_t parts = (steps + STEPS - 1) / STEPS;
-    return parts ? ((steps + parts - 1) / parts + EACH - 1) / EACH * EACH : 0;
+    return as == PAIRS ? (k + 1) / 2 : as == PARTS ? (k + FT_STRETCH - 1) / FT_STRETCH : k;
+}
+
+/* Units of a panel of k columns. */
+static size_t panel_units(size_t k, form as)
+{
+    return steps_of(k, as) * (as == PARTS ? FT_PARTS : FT_PANEL);
+}
+
+/* k is done in equal parts of at most STEPS steps, or DEEP columns, as far as multiples of EACH leave them equal. */
+static size_t part_of(size_t k, form as)
+{
+    const size_t each = as == PARTS ? FT_STRETCH : as == PAIRS ? 2 * EACH : EACH;
+    const size_t most = as == PARTS ? DEEP : as == PAIRS ? 2 * STEPS : STEPS, parts = (k + most - 1) / most;
+    return parts ? ((k + parts - 1) / parts + each - 1) / each * each : 0;
 }
 
 /* --- Packing ------------------------------------------------------------------------- */
@@ -84,7 +119,7 @@ static void pack_rows(uint32_t *out, size_t stride, const float *x, size_t x_str
 {
     enum { AHEAD = 8, LINE = 16 };
     const kernels *f = use();
-    const size_t steps = steps_of(k, bfloat16), per = bfloat16 ? 2 : 1;
+    const size_t steps = steps_of(k, bfloat16 ? PAIRS : FLOATS), per = bfloat16 ? 2 : 1;
     for (size_t s = 0; s < steps; s++, out += stride) {
         /* Rows lie far apart: no prefetcher of the processor sees the next one. */
         for (size_t row = s * per; row < (s + 1) * per && row + AHEAD < k; row++)
@@ -106,7 +141,7 @@ static void pack_columns(uint32_t *out, const float *x, size_t x_stride, size_t 
     enum { AT_ONCE = 8 };
     uint32_t rows[AT_ONCE][STEPS];
     const kernels *f = use();
-    const size_t steps = steps_of(k, bfloat16);
+    const size_t steps = steps_of(k, bfloat16 ? PAIRS : FLOATS);
     for (size_t j = 0; j < FT_PANEL; j += AT_ONCE) {
         for (size_t c = 0; c < AT_ONCE; c++)
             if (j + c >= width)
@@ -121,68 +156,73 @@ static void pack_columns(uint32_t *out, const float *x, size_t x_stride, size_t 
     }
 }
 
-static void pack_panel(uint32_t *out, const float *b, size_t stride, int transposed, size_t k, size_t width,
-                       int bfloat16)
+static void pack_panel(uint32_t *out, const float *b, size_t stride, int transposed, size_t k, size_t width, form as)
 {
-    if (transposed)
-        pack_columns(out, b, stride, k, width, bfloat16);
+    if (as == PARTS)
+        use()->right(out, b, stride, transposed, k, width);
+    else if (transposed)
+        pack_columns(out, b, stride, k, width, as == PAIRS);
     else
-        pack_rows(out, FT_PANEL, b, stride, k, width, bfloat16);
+        pack_rows(out, FT_PANEL, b, stride, k, width, as == PAIRS);
 }
 
-/* The left operand of a tile, [m <= BLOCK, k], in place where it can stay there. */
-static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, int transposed, size_t k, int bfloat16)
+/* The left operand of a tile, [m <= BLOCK, k <= part_of], in place where it can stay there. */
+static void set_left(ft_gemm_tile *t, room *r, const float *a, size_t stride, int transposed, size_t k, form as)
 {
-    if (transposed) {
-        pack_rows(r->a, t->m, a, stride, k, t->m, bfloat16);
-        t->a = r->a;
+    uint32_t *own = r->steps.a;
+    t->a = own;
+    t->a_row = STEPS;
+    t->a_step = 1;
+    if (as == PARTS) {
+        use()->left(r->parts.a, a, stride, transposed, t->m, k);
+        t->a = r->parts.a;
+        t->a_row = t->steps * FT_PARTS;
+    } else if (transposed) {
+        pack_rows(own, t->m, a, stride, k, t->m, as == PAIRS);
         t->a_row = 1;
         t->a_step = t->m;
-        if (bfloat16 && use()->turn) {
-            use()->turn(r->turned, STEPS, r->a, t->m, t->steps, t->m);
-            t->a = r->turned;
+        if (as == PAIRS && use()->turn) {
+            use()->turn(r->steps.turned, STEPS, own, t->m, t->steps, t->m);
+            t->a = r->steps.turned;
             t->a_row = STEPS;
             t->a_step = 1;
         }
-    } else if (bfloat16) {
+    } else if (as == PAIRS) {
         for (size_t i = 0; i < t->m; i++)
-            use()->pairs(r->a + i * STEPS, a + i * stride, k);
-        t->a = r->a;
-        t->a_row = STEPS;
-        t->a_step = 1;
+            use()->pairs(own + i * STEPS, a + i * stride, k);
     } else if (stride % ALIAS == 0) {
         for (size_t i = 0; i < t->m; i++)
-            copy(r->a + i * STEPS, a + i * stride, k);
-        t->a = r->a;
-        t->a_row = STEPS;
-        t->a_step = 1;
+            copy(own + i * STEPS, a + i * stride, k);
     } else {
         t->a = (const uint32_t *)a;
         t->a_row = stride;
-        t->a_step = 1;
     }
 }
 
 /* --- Products that pack as they go -------------------------------------------------------- */
 
+static form form_of_product(const ft_gemm *g)
+{
+    return form_of(g->bfloat16, 0);
+}
+
 /* Whether b's rows can be read where they stand. */
 static int stands(const ft_gemm *g)
 {
-    return !g->transpose_b && !g->bfloat16 && g->b_stride % (2 * ALIAS) != 0;
+    return !g->transpose_b && form_of_product(g) == FLOATS && g->b_stride % (2 * ALIAS) != 0;
 }
 
-/* Columns j … end - 1 of tile t, whose left operand is set, from row i on: steps from s on, k of them. */
-static void across(const ft_gemm *g, ft_gemm_tile *t, size_t i, size_t j, size_t end, size_t s, size_t k, room *r)
+/* Columns j … end - 1 of tile t, whose left operand is set, from row i on: k columns of it, from `from` on. */
+static void across(const ft_gemm *g, ft_gemm_tile *t, size_t i, size_t j, size_t end, size_t from, size_t k, room *r)
 {
-    const size_t from = g->bfloat16 ? 2 * s : s;
+    const form as = form_of_product(g);
     t->out = g->out + i * g->out_stride + j;
+    t->b_step = FT_PANEL;
     if (g->packed) {
-        const size_t all = steps_of(g->k, g->bfloat16);
         t->n = end - j;
-        t->b = g->packed->units + j * all + s * FT_PANEL;
-        t->b_panel = all * FT_PANEL;
-        t->b_step = FT_PANEL;
-        use()->tile[g->bfloat16 != 0](t);
+        t->b_panel = panel_units(g->k, as);
+        t->b = g->packed->units + j / FT_PANEL * t->b_panel + panel_units(from, as);
+        use()->tile[as](t);
         return;
     }
     const size_t whole = stands(g) ? (end - j) / FT_PANEL * FT_PANEL : 0;
@@ -191,32 +231,34 @@ static void across(const ft_gemm *g, ft_gemm_tile *t, size_t i, size_t j, size_t
         t->b = (const uint32_t *)(g->b + from * g->b_stride + j);
         t->b_panel = FT_PANEL;
         t->b_step = g->b_stride;
-        use()->tile[0](t);
+        use()->tile[as](t);
     }
-    t->b = r->b;
+    uint32_t *own = as == PARTS ? r->parts.b : r->steps.b;
+    t->b = own;
     t->b_step = FT_PANEL;
     for (size_t c = j + whole; c < end; c += FT_PANEL) {
         const float *b = g->b + (g->transpose_b ? c * g->b_stride + from : from * g->b_stride + c);
         t->n = end - c < FT_PANEL ? end - c : FT_PANEL;
-        pack_panel(r->b, b, g->b_stride, g->transpose_b, k, t->n, g->bfloat16);
+        pack_panel(own, b, g->b_stride, g->transpose_b, k, t->n, as);
         t->out = g->out + i * g->out_stride + c;
-        use()->tile[g->bfloat16 != 0](t);
+        use()->tile[as](t);
     }
 }
 
 /* Rows i … i + m - 1 (m <= BLOCK), columns j … end - 1. */
 static void block(const ft_gemm *g, size_t i, size_t m, size_t j, size_t end, room *r)
 {
-    const size_t per = g->bfloat16 ? 2 : 1, steps = steps_of(g->k, g->bfloat16), part = part_of(steps);
-    for (size_t s = 0; s < steps; s += part) {
-        const size_t k = s * per, most = part * per, left = g->k - k < most ? g->k - k : most;
-        ft_gemm_tile t = {.m = m, .steps = steps_of(left, g->bfloat16), .out_stride = g->out_stride};
-        t.add = g->add || s;
+    const form as = form_of_product(g);
+    const size_t part = part_of(g->k, as);
+    for (size_t k = 0; k < g->k; k += part) {
+        const size_t left = g->k - k < part ? g->k - k : part;
+        ft_gemm_tile t = {.m = m, .steps = steps_of(left, as), .out_stride = g->out_stride};
+        t.add = g->add || k;
         set_left(&t, r, g->a + (g->transpose_a ? k * g->a_stride + i : i * g->a_stride + k), g->a_stride,
-                 g->transpose_a, left, g->bfloat16);
-        across(g, &t, i, j, end, s, left, r);
+                 g->transpose_a, left, as);
+        across(g, &t, i, j, end, k, left, r);
     }
-    for (size_t row = i; !g->add && !steps && row < i + m; row++)
+    for (size_t row = i; !g->add && !g->k && row < i + m; row++)
         memset(g->out + row * g->out_stride + j, 0, (end - j) * sizeof(*g->out));
 }
 
@@ -227,7 +269,8 @@ typedef struct cut {
 
 static cut cut_of(const ft_gemm *g)
 {
-    cut c = {.rows = g->m >= MANY || g->bfloat16 ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
+    cut c = {
+        .rows = g->m >= MANY || form_of_product(g) != FLOATS ? BLOCK : PIECE, .columns = g->n, .across = 1, .count = 1};
     if (g->m == 0 || g->n == 0)
         return (cut){.rows = 1, .columns = 1, .across = 1};
     if (g->m * g->n * g->k <= SMALL)
@@ -301,71 +344,88 @@ size_t ft_packed_panels(size_t n)
     return (n + FT_PANEL - 1) / FT_PANEL;
 }
 
+static form form_of_packed(const ft_packed *p)
+{
+    return form_of(p->bfloat16, p->vectors);
+}
+
+int ft_gemm_repacks(int bfloat16)
+{
+    return form_of(bfloat16, 0) != FLOATS;
+}
+
 size_t ft_packed_units(size_t k, size_t n, int bfloat16)
 {
-    return ft_packed_panels(n) * FT_PANEL * steps_of(k, bfloat16);
+    return ft_packed_panels(n) * panel_units(k, form_of(bfloat16, 0));
 }
 
 void ft_packed_fill(const ft_packed *p, size_t panel, const float *b, size_t stride, int transposed)
 {
-    const size_t per = p->bfloat16 ? 2 : 1, steps = steps_of(p->k, p->bfloat16), part = part_of(steps);
-    const size_t c = panel * FT_PANEL, width = p->n - c < FT_PANEL ? p->n - c : FT_PANEL;
-    uint32_t *out = p->units + c * steps;
-    for (size_t s = 0; s < steps; s += part) {
-        const size_t k = s * per, left = p->k - k < part * per ? p->k - k : part * per;
-        pack_panel(out + s * FT_PANEL, b + (transposed ? c * stride + k : k * stride + c), stride, transposed, left,
-                   width, p->bfloat16);
+    const form as = form_of_packed(p);
+    const size_t part = part_of(p->k, as), c = panel * FT_PANEL, width = p->n - c < FT_PANEL ? p->n - c : FT_PANEL;
+    uint32_t *out = p->units + panel * panel_units(p->k, as);
+    for (size_t k = 0; k < p->k; k += part) {
+        const size_t left = p->k - k < part ? p->k - k : part;
+        pack_panel(out + panel_units(k, as), b + (transposed ? c * stride + k : k * stride + c), stride, transposed,
+                   left, width, as);
     }
+}
+
+void ft_packed_multiply_all(const ft_packed_product *list, size_t count, const float *a, size_t a_stride, size_t m)
+{
+    const ft_packed *p = list->p;
+    const form as = form_of_packed(p);
+    const size_t part = part_of(p->k, as);
+    room r;
+    for (size_t i = 0; i < m; i += BLOCK)
+        for (size_t k = 0; k < p->k; k += part) {
+            const size_t left = p->k - k < part ? p->k - k : part;
+            ft_gemm_tile t = {.m = m - i < BLOCK ? m - i : BLOCK, .steps = steps_of(left, as), .b_step = FT_PANEL};
+            set_left(&t, &r, a + i * a_stride + k, a_stride, 0, left, as);
+            t.b_panel = panel_units(p->k, as);
+            for (size_t n = 0; n < count; n++) {
+                t.n = list[n].p->n;
+                t.b = list[n].p->units + panel_units(k, as);
+                t.out = list[n].out + i * list[n].out_stride;
+                t.out_stride = list[n].out_stride;
+                t.add = list[n].add || k;
+                use()->tile[as](&t);
+            }
+        }
 }
 
 void ft_packed_multiply(const ft_packed *p, const float *a, size_t a_stride, size_t m, float *out, size_t out_stride,
                         int add)
 {
-    const size_t per = p->bfloat16 ? 2 : 1, steps = steps_of(p->k, p->bfloat16), part = part_of(steps);
-    room r;
-    for (size_t i = 0; i < m; i += BLOCK)
-        for (size_t s = 0; s < steps; s += part) {
-            const size_t k = s * per, left = p->k - k < part * per ? p->k - k : part * per;
-            ft_gemm_tile t = {.m = m - i < BLOCK ? m - i : BLOCK,
-                              .n = p->n,
-                              .steps = steps_of(left, p->bfloat16),
-                              .b = p->units + s * FT_PANEL,
-                              .b_panel = steps * FT_PANEL,
-                              .b_step = FT_PANEL,
-                              .out = out + i * out_stride,
-                              .out_stride = out_stride,
-                              .add = add || s};
-            set_left(&t, &r, a + i * a_stride + k, a_stride, 0, left, p->bfloat16);
-            use()->tile[p->bfloat16 != 0](&t);
-        }
+    ft_packed_multiply_all(&(ft_packed_product){p, out, out_stride, add}, 1, a, a_stride, m);
 }
 
 void ft_packed_part(const ft_packed *p, size_t first, size_t count, size_t column, size_t columns, const float *a,
                     size_t a_stride, int transpose_a, size_t m, float *out, size_t out_stride, int add)
 {
-    const size_t per = p->bfloat16 ? 2 : 1, all = steps_of(p->k, p->bfloat16), steps = steps_of(count, p->bfloat16);
-    const size_t part = part_of(steps), across = transpose_a ? 1 : a_stride, along = transpose_a ? a_stride : 1;
-    /* Float32 that stands is read where it is, all rows at once; else BLOCK of them are packed. */
-    const size_t most = p->bfloat16 ? BLOCK : m;
+    const form as = form_of_packed(p);
+    const size_t part = part_of(count, as), across = transpose_a ? 1 : a_stride, along = transpose_a ? a_stride : 1;
+    /* Floats are read where they are, all rows at once; else BLOCK of them are packed. */
+    const size_t most = as == FLOATS ? m : BLOCK;
     room r;
     for (size_t i = 0; i < m; i += most)
-        for (size_t s = 0; s < steps; s += part) {
-            const size_t left = count - s * per < part * per ? count - s * per : part * per;
-            const float *from = a + i * across + s * per * along;
+        for (size_t k = 0; k < count; k += part) {
+            const size_t left = count - k < part ? count - k : part;
+            const float *from = a + i * across + k * along;
             ft_gemm_tile t = {.a = (const uint32_t *)from,
                               .a_row = across,
                               .a_step = along,
-                              .b = p->units + column * all + (first / per + s) * FT_PANEL,
-                              .b_panel = all * FT_PANEL,
+                              .b_panel = panel_units(p->k, as),
                               .b_step = FT_PANEL,
                               .m = m - i < most ? m - i : most,
                               .n = columns,
-                              .steps = steps_of(left, p->bfloat16),
+                              .steps = steps_of(left, as),
                               .out = out + i * out_stride,
                               .out_stride = out_stride,
-                              .add = add || s};
-            if (p->bfloat16)
-                set_left(&t, &r, from, a_stride, transpose_a, left, 1);
-            use()->tile[p->bfloat16 != 0](&t);
+                              .add = add || k};
+            t.b = p->units + column / FT_PANEL * t.b_panel + panel_units(first + k, as);
+            if (as != FLOATS)
+                set_left(&t, &r, from, a_stride, transpose_a, left, as);
+            use()->tile[as](&t);
         }
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Rows whose logits a thread makes, turns into gradients and carries back while they are in its cache. */
-enum { ROWS = 48 };
+enum { ROWS = 64 };
 
 typedef struct head_chunk {
     ft_pass *pass;
@@ -53,8 +53,9 @@ static void weights(const head_chunk *h)
         h->pass->squares[h->at / t->length] += ft_linear_ghost(t->s.logits, V, x, h->rows, H, V, t->s.ghost);
         return;
     }
-    ft_packed in = {.units = t->s.inputs, .k = h->rows, .n = H, .bfloat16 = 1};
-    if (h->pass->bfloat16)
+    ft_packed in = {.units = t->s.inputs, .k = h->rows, .n = H, .bfloat16 = h->pass->bfloat16};
+    const int once = ft_gemm_repacks(h->pass->bfloat16);
+    if (once)
         ft_pack_all(t->pool, &(ft_pack){.to = &in, .from = x, .stride = H}, 1);
     ft_gemm_run(t->pool, &(ft_gemm){.transpose_a = 1,
                                     .bfloat16 = h->pass->bfloat16,
@@ -66,7 +67,7 @@ static void weights(const head_chunk *h)
                                     .a_stride = V,
                                     .b = x,
                                     .b_stride = H,
-                                    .packed = h->pass->bfloat16 ? &in : NULL,
+                                    .packed = once ? &in : NULL,
                                     .out = t->p.head->grad,
                                     .out_stride = H});
 }

@@ -35,7 +35,7 @@ typedef struct ft_train_scratch {
     size_t partial_stride;
     double *column;   /* [partial_stride] */
     uint32_t *packed; /* a layer's weights, or the head's, as products read them */
-    uint32_t *inputs; /* a layer's inputs of products, for its weights' gradients; NULL without bfloat16 */
+    uint32_t *inputs; /* a layer's inputs of products, for its weights' gradients; NULL where none is packed */
 } ft_train_scratch;
 
 /* A layer's weights as right operands, for the pass forward (transposed) or back. */

@@ -56,7 +56,7 @@ typedef struct products {
     ft_pass *pass;
     ft_gemm list[5 + 3 * FT_MAX_EXPERTS];
     size_t count;
-    ft_packed inputs[2 + 2 * FT_MAX_EXPERTS]; /* with bfloat16: rounded once for all tasks */
+    ft_packed inputs[2 + 2 * FT_MAX_EXPERTS]; /* where tasks would repack them: packed once for all */
     ft_pack packs[2 + 2 * FT_MAX_EXPERTS];
     size_t packed, used; /* of inputs, of their memory */
 } products;
@@ -65,20 +65,22 @@ size_t ft_layer_input_units(const ft_trainer *t)
 {
     const ft_model_config *c = &t->p.config;
     const size_t N = t->tokens, R = N * t->top_k, Q = c->heads * c->head_dim;
-    return ft_packed_units(N, c->hidden, 1) + ft_packed_units(N, Q, 1) +
-           ft_packed_units(R + 2 * t->experts, c->hidden, 1) + ft_packed_units(R + 2 * t->experts, c->intermediate, 1);
+    const size_t rows = R + FT_PACKED_DEEP * t->experts;
+    const int bfloat16 = !ft_gemm_repacks(0);      /* float32 takes more, and may be asked for in any run */
+    return ft_packed_units(N, c->hidden, bfloat16) + ft_packed_units(N, Q, bfloat16) +
+           ft_packed_units(rows, c->hidden, bfloat16) + ft_packed_units(rows, c->intermediate, bfloat16);
 }
 
 /* Rows [n, in] as a right operand, which may have been asked for before. */
-static const ft_packed *input(products *all, const float *x, size_t n, size_t in)
+static const ft_packed *input(products *all, const float *x, size_t n, size_t in, int bfloat16)
 {
     for (size_t i = 0; i < all->packed; i++)
         if (all->packs[i].from == x && all->inputs[i].k == n)
             return &all->inputs[i];
     ft_packed *p = &all->inputs[all->packed];
-    *p = (ft_packed){.units = all->pass->t->s.inputs + all->used, .k = n, .n = in, .bfloat16 = 1};
+    *p = (ft_packed){.units = all->pass->t->s.inputs + all->used, .k = n, .n = in, .bfloat16 = bfloat16};
     all->packs[all->packed++] = (ft_pack){.to = p, .from = x, .stride = in};
-    all->used += ft_packed_units(n, in, 1);
+    all->used += ft_packed_units(n, in, bfloat16);
     return p;
 }
 
@@ -114,6 +116,7 @@ static void want(products *all, ft_parameter *p, const float *dy, const float *x
     }
     if (n == 0)
         return;
+    const int once = ft_gemm_repacks(bfloat16) && p != pass->p->router; /* its rows are one task */
     all->list[all->count++] = (ft_gemm){.transpose_a = 1,
                                         .bfloat16 = bfloat16,
                                         .add = 1,
@@ -124,7 +127,7 @@ static void want(products *all, ft_parameter *p, const float *dy, const float *x
                                         .a_stride = stride,
                                         .b = x + at * in,
                                         .b_stride = in,
-                                        .packed = bfloat16 ? input(all, x + at * in, n, in) : NULL,
+                                        .packed = once ? input(all, x + at * in, n, in, bfloat16) : NULL,
                                         .out = p->grad + p->first,
                                         .out_stride = in};
 }

@@ -143,9 +143,10 @@ static void attention_in(ft_pass *pass, const ft_rows *rows)
     const size_t half = c->head_dim / 2, Q = c->heads * c->head_dim, KV = c->kv_heads * c->head_dim, H = c->hidden;
     const size_t from = rows->from, n = rows->to - from;
     const float *x = t->x[pass->layer] + from * H;
-    ft_packed_multiply(&t->packed.q, x, H, n, a->q_raw + from * Q, Q, 0);
-    ft_packed_multiply(&t->packed.k, x, H, n, a->k_raw + from * KV, KV, 0);
-    ft_packed_multiply(&t->packed.v, x, H, n, a->v + from * KV, KV, 0);
+    const ft_packed_product products[3] = {{&t->packed.q, a->q_raw + from * Q, Q, 0},
+                                           {&t->packed.k, a->k_raw + from * KV, KV, 0},
+                                           {&t->packed.v, a->v + from * KV, KV, 0}};
+    ft_packed_multiply_all(products, 3, x, H, n);
     ft_norm_forward(a->q + from * Q, a->inv_q + from, a->q_raw + from * Q, pass->p->q_norm->value, NULL, n, Q,
                     c->rms_norm_eps);
     ft_norm_forward(a->k + from * KV, a->inv_k + from, a->k_raw + from * KV, pass->p->k_norm->value, NULL, n, KV,
@@ -248,8 +249,8 @@ static void expert(ft_pass *pass, const ft_rows *rows)
     const ft_packed *w = t->packed.experts + 3 * rows->expert;
     for (size_t r = 0; r < n && !t->plain; r++)
         memcpy(own + r * H, a->mid + a->token_of[from + r] * H, H * sizeof(float));
-    ft_packed_multiply(&w[0], x, H, n, a->gate + from * I, I, 0);
-    ft_packed_multiply(&w[1], x, H, n, a->up + from * I, I, 0);
+    const ft_packed_product products[2] = {{&w[0], a->gate + from * I, I, 0}, {&w[1], a->up + from * I, I, 0}};
+    ft_packed_multiply_all(products, 2, x, H, n);
     ft_swiglu_forward(act, a->gate + from * I, a->up + from * I, n * I);
     ft_packed_multiply(&w[2], act, I, n, a->y + from * H, H, 0);
 }

@@ -16,22 +16,27 @@ typedef struct allocator {
     size_t bytes;
 } allocator;
 
+/* Kernels read and write whole lines of the cache, where arrays begin at one. */
+enum { LINE = 64 };
+
 /* An array of rows * cols elements that the trainer owns; NULL once something has failed. */
 static void *take(allocator *a, size_t rows, size_t cols, size_t element)
 {
-    size_t n;
+    size_t n, bytes;
     if (!a->rc)
         a->rc = ft_size_mul(rows, cols, &n, a->st);
-    if (!a->rc && a->counts) {
-        size_t bytes;
+    if (!a->rc)
         a->rc = ft_size_mul(n, element, &bytes, a->st);
-        a->bytes += a->rc ? 0 : bytes;
+    if (!a->rc)
+        a->rc = ft_size_add(bytes, LINE, &bytes, a->st);
+    if (!a->rc && a->counts) {
+        a->bytes += bytes;
         return NULL;
     }
     if (!a->rc)
         a->rc =
             ft_array_grow((void **)&a->t->blocks, &a->t->block_capacity, a->t->block_count + 1, sizeof(void *), a->st);
-    void *p = a->rc ? NULL : ft_alloc_array(n, element);
+    char *p = a->rc ? NULL : ft_alloc_array(bytes, 1);
     if (!a->rc && !p)
         a->rc = ft_fail(a->st, FT_ERR_MEM,
                         "no memory for the activations of %zu sequences of %zu tokens; --memory fits them to what there "
@@ -39,7 +44,7 @@ static void *take(allocator *a, size_t rows, size_t cols, size_t element)
                         a->t->sequences, a->t->length);
     if (p)
         a->t->blocks[a->t->block_count++] = p;
-    return p;
+    return p ? p + (LINE - (uintptr_t)p % LINE) : NULL;
 }
 
 static float *floats(allocator *a, size_t rows, size_t cols)
@@ -114,7 +119,7 @@ static void take_scratch(allocator *al, ft_train_scratch *s)
     s->partial = floats(al, 2 * blocks, s->partial_stride);
     s->column = take(al, s->partial_stride, 1, sizeof(double));
     s->packed = take(al, layer > head ? layer : head, 1, sizeof(uint32_t));
-    s->inputs = t->options.bfloat16 ? take(al, ft_layer_input_units(t), 1, sizeof(uint32_t)) : NULL;
+    s->inputs = t->options.bfloat16 || ft_gemm_repacks(0) ? take(al, ft_layer_input_units(t), 1, sizeof(uint32_t)) : NULL;
 }
 
 static void fill_turns(ft_trainer *t)
