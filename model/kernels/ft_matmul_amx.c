@@ -49,7 +49,7 @@ static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
                .claimed = straight && !p->from ? n : 0};
     if (!straight && p->from)
         move_sums(p, out, n, rows, 0);
-    multiply(p, &g, t, n);
+    multiply(p, &g, t, n, NULL);
     if (!straight)
         move_sums(p, out, n, rows, 1);
 }

@@ -28,15 +28,18 @@ typedef struct half {
 typedef struct panel {
     const ft_matmul *m;
     size_t row_bytes;
-    size_t columns;                    /* of a part */
-    size_t from, to, blocks;           /* columns of this part */
-    half now[2], next[2];              /* next.w NULL: nothing to fetch */
-    size_t fetched, line, fetch;       /* of next: rows, and lines of the row that comes; lines a step */
-    size_t kept;                       /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
+    size_t columns;              /* of a part */
+    size_t from, to, blocks;     /* columns of this part */
+    half now[2], next[2];        /* next.w NULL: nothing to fetch */
+    size_t fetched, line, fetch; /* of next: rows, and lines of the row that comes; lines a step */
+    size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
     _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][16 pairs][32 rows] */
     _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
     _Alignas(64) float sums[AT_ONCE * AT_ONCE];
 } panel;
+
+/* What a step does besides: vectors have time while the unit works. */
+typedef void besides_fn(panel *p);
 
 /* 32 tokens or fewer. Tiles as in step_of. */
 typedef struct group {
@@ -117,7 +120,8 @@ static inline void fetch_from(panel *p, half first, half second)
  * tiles' rows these are as many as they, else the last tokens are followed by zeros. */
 static inline void load_shapes(size_t tokens)
 {
-    const size_t first = tokens < SIDE ? tokens : SIDE, second = tokens > SIDE && tokens < AT_ONCE ? tokens - SIDE : SIDE;
+    const size_t first = tokens < SIDE ? tokens : SIDE,
+                 second = tokens > SIDE && tokens < AT_ONCE ? tokens - SIDE : SIDE;
     tiles c = {0};
     for (int i = 0; i < 2; i++) {
         shape(&c, i, first, SIDE);
@@ -161,7 +165,7 @@ static inline void find_tokens(panel *p, group *g, size_t t, size_t n)
 
 /* The panel by g's tokens: one tile of them, or two. What is not turned yet is turned meanwhile, one
  * block ahead: a tile's load waits until what was stored has left the processor's own buffers. */
-FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, int two)
+FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, int two, besides_fn *besides)
 {
     const size_t lower = g->half * g->x_step, below = g->half * g->out_step;
     char *out = (char *)g->out;
@@ -196,6 +200,8 @@ FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, 
             step_of(x, g->x_step, lower, w, PAIRED * sizeof(*w), two);
             if (fetching)
                 fetch_next(p);
+            if (besides)
+                besides(p);
         }
     _tile_stored(0, out, g->out_step);
     _tile_stored(1, out + LINE_BYTES, g->out_step);
@@ -208,22 +214,22 @@ FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, 
 
 /* Sums of tokens t ... t + n - 1 into g's out; the first tokens' go along with turning. Where these are all, memory is
  * what they wait for. */
-static inline void multiply(panel *p, group *g, size_t t, size_t n)
+FT_INLINE void multiply(panel *p, group *g, size_t t, size_t n, besides_fn *besides)
 {
     const int two = n > SIDE, all = n == p->m->tokens;
     g->half = n < SIDE && all ? n : SIDE;
     find_tokens(p, g, t, n);
     written();
     if (all && two)
-        multiply_by(p, g, 1, 1, 1);
+        multiply_by(p, g, 1, 1, 1, besides);
     else if (all)
-        multiply_by(p, g, 1, 1, 0);
+        multiply_by(p, g, 1, 1, 0, besides);
     else if (t == 0)
-        multiply_by(p, g, 1, 0, 1);
+        multiply_by(p, g, 1, 0, 1, besides);
     else if (two)
-        multiply_by(p, g, 0, 1, 1);
+        multiply_by(p, g, 0, 1, 1, besides);
     else
-        multiply_by(p, g, 0, 1, 0);
+        multiply_by(p, g, 0, 1, 0, besides);
 }
 
 /* Parts of the columns so large that all tokens' stay in the cache. */
