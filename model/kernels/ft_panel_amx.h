@@ -31,7 +31,7 @@ typedef struct panel {
     size_t columns;              /* of a part */
     size_t from, to, blocks;     /* columns of this part */
     half now[2], next[2];        /* next.w NULL: nothing to fetch */
-    size_t fetched, line, fetch; /* of next: rows, and lines of the row that comes; lines a step */
+    size_t fetched, line, fetch; /* of each half: rows, and lines of the row that comes; lines a step */
     size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
     _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][16 pairs][32 rows] */
     _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
@@ -85,25 +85,18 @@ FT_INLINE void turn_line(panel *p, size_t block, size_t line)
     }
 }
 
-/* To the first line of the next row that is there. */
-static void fetch_row(panel *p)
-{
-    const half *h = &p->next[p->fetched / SIDE];
-    p->line = 0;
-    p->fetched++;
-    if (p->fetched % SIDE == h->rows % SIDE)
-        p->fetched = h == p->next && p->next[1].rows ? SIDE : AT_ONCE;
-    if (p->fetched == AT_ONCE)
-        p->next[0].w = NULL;
-}
-
-/* Some lines of the rows that come next, in the order in which they lie, which memory likes best. */
+/* Some lines of the rows that come next, in the order in which they lie, from both halves: memory gives more to two
+ * streams than to one. Fetching a row that is not there does no harm. */
 FT_INLINE void fetch_next(panel *p)
 {
     for (size_t i = 0; i < p->fetch && p->next[0].w; i++) {
-        __builtin_prefetch(row_of(p, &p->next[p->fetched / SIDE], p->fetched % SIDE) + p->line * LINE_BYTES, 0, 2);
-        if (++p->line == p->blocks * LINES)
-            fetch_row(p);
+        __builtin_prefetch(row_of(p, &p->next[0], p->fetched) + p->line * LINE_BYTES, 0, 2);
+        __builtin_prefetch(row_of(p, &p->next[1], p->fetched) + p->line * LINE_BYTES, 0, 2);
+        if (++p->line < p->blocks * LINES)
+            continue;
+        p->line = 0;
+        if (++p->fetched == p->next[0].rows)
+            p->next[0].w = NULL;
     }
 }
 
@@ -243,7 +236,7 @@ static inline void begin_product(panel *p, const ft_matmul *m)
     p->m = m;
     p->row_bytes = m->w_stride * sizeof(uint16_t);
     p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
-    p->fetch = others ? (PAIRED + others - 1) / others : PAIRED;
+    p->fetch = others ? (SIDE + others - 1) / others : SIDE;
     load_shapes(m->tokens);
 }
 
