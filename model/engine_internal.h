@@ -13,7 +13,7 @@
 enum {
     FT_BATCH_TOKENS = 256, /* that a pass takes; bits do not depend on it */
     FT_TILE_ROWS = 16,     /* queries that read keys and values together: some tokens' heads of one group */
-    FT_PIECE_ROWS = 32,    /* rows of a matrix are dealt out in multiples of this */
+    FT_PIECE_ROWS = 32,    /* rows of a matrix are dealt out in multiples of this, or of FT_GATED_ROWS */
     FT_MAX_PRODUCTS = FT_MAX_EXPERTS + 4,
 };
 
@@ -36,7 +36,8 @@ typedef struct ft_inputs {
     size_t stride[FT_INPUT_TYPES]; /* bytes */
 } ft_inputs;
 
-/* out[t] = w x[t]; with `up` silu(w x[t]) * (up x[t]); with `places` row t goes to places[t]. */
+/* out[t] = w x[t]; with `up` silu(w x[t]) * (up x[t]); with `places` row t goes to places[t]; with `ready` a gated
+ * product's row t goes there, prepared (ft_gated.h). */
 typedef struct ft_product {
     ft_matrix w, up;              /* up.data NULL: none */
     const char *x, *up_x;         /* rows as w and up read them */
@@ -46,8 +47,10 @@ typedef struct ft_product {
     float *out;
     size_t out_stride;
     float *const *places;
-    /* How it is dealt out: pieces of FT_PIECE_ROWS rows, numbered through all products. */
-    size_t first_piece, pieces;
+    char *ready;
+    size_t ready_step; /* bytes */
+    /* How it is dealt out: pieces of some rows, numbered through all products. */
+    size_t piece_rows, first_piece, pieces;
     uint64_t cost_before, piece_cost;
 } ft_product;
 
@@ -79,8 +82,9 @@ typedef struct ft_scratch {
     float *scores;                              /* [members, score_rows, score_stride] */
     float *heads;     /* [members, 2, score_rows, D] queries of a tile, and what attention makes of them */
     uint32_t *depths; /* [members, score_rows] positions that a row sees of a page */
-    float *blocks;    /* [members, block_floats] */
-    size_t score_rows, score_stride, block_floats;
+    float *blocks;    /* [members, block_stride] */
+    size_t score_rows, score_stride;
+    size_t block_floats, block_stride; /* that are used at a time between two products; that a member has */
 } ft_scratch;
 
 /* Which types of input the products of a layer read: bit 1 << ft_input_type. */
@@ -95,6 +99,7 @@ typedef struct ft_pass {
     size_t tokens, tiles, wanted;
     size_t layer;
     size_t first_pair[FT_MAX_EXPERTS + 1];
+    size_t floats; /* pairs whose gated products are floats, which have to be prepared */
     ft_products work;
     _Alignas(64) atomic_size_t next_tile; /* of attention: tile * kv_heads + head */
 } ft_pass;
@@ -145,9 +150,9 @@ void ft_pass_place(ft_pass *p, size_t t); /* a token's query and key, normed and
 void ft_pass_attend(ft_pass *p, unsigned member);
 void ft_pass_route(ft_pass *p, size_t t); /* the experts of a token */
 void ft_pass_group(void *pass);           /* serial: pairs by expert, and their gate and up laid out */
-int ft_pass_gathers(const ft_pass *p); /* then ft_pass_gather is a step before the first products */
+int ft_pass_gathers(const ft_pass *p);    /* then ft_pass_gather is a step before the first products */
 void ft_pass_gather(ft_pass *p, unsigned member);
-int ft_pass_prepares_pairs(const ft_pass *p);
+int ft_pass_prepares_pairs(const ft_pass *p); /* then ft_pass_prepare_pairs is a step behind them */
 void ft_pass_prepare_pairs(ft_pass *p, unsigned member);
 void ft_pass_deal_down(void *pass);         /* serial */
 void ft_pass_combine(ft_pass *p, size_t t); /* sub = the experts' outputs by their weights */
@@ -158,8 +163,8 @@ void ft_products_clear(ft_products *p);
 ft_product *ft_products_add(ft_products *p, const ft_engine *e, const ft_matrix *w, const ft_inputs *in,
                             const uint32_t *index, size_t tokens, float *out, size_t out_stride);
 /* As that, gated: out[t] = silu(gate x[t]) * (up x[t]). */
-void ft_products_add_gated(ft_products *p, const ft_engine *e, const ft_expert *expert, const ft_inputs *in,
-                           const uint32_t *index, size_t tokens, float *out, size_t out_stride);
+ft_product *ft_products_add_gated(ft_products *p, const ft_engine *e, const ft_expert *expert, const ft_inputs *in,
+                                  const uint32_t *index, size_t tokens, float *out, size_t out_stride);
 /* After the last one: numbers the pieces. */
 void ft_products_deal(ft_products *p);
 /* Works on pieces until none is left. */

@@ -116,60 +116,91 @@ static void group_pairs(ft_pass *p)
         }
 }
 
-/* --- Tokens of an expert side by side ------------------------------------------------------- */
+/* --- First products ------------------------------------------------------------------------- */
 
-/* Where a family's products like them so. They take what will hold the input of the experts' down
- * products, which is made when these copies have been read. */
+static size_t pairs_of(const ft_pass *p, size_t expert)
+{
+    return p->first_pair[expert + 1] - p->first_pair[expert];
+}
+
+/* Whether an expert's first products go straight into the input of its last one. */
+static int is_gated(const ft_pass *p, size_t expert)
+{
+    const ft_layer_inputs *in = &p->e->inputs[p->layer];
+    const unsigned bf16 = 1u << FT_INPUT_BF16;
+    return p->e->kernels.gated && in->ffn == bf16 && in->down == bf16 && pairs_of(p, expert) >= FT_GATED_TOKENS;
+}
+
+/* Whether the tokens of such an expert are laid side by side, as a family's products like them. They take the room of
+ * the floats that it does without. */
+static int is_gathered(const ft_pass *p, size_t expert)
+{
+    const ft_engine *e = p->e;
+    const size_t n = pairs_of(p, expert);
+    return is_gated(p, expert) && e->kernels.dense && n > e->kernels.dense && n < p->tokens &&
+           e->scratch.hidden_in.stride[FT_INPUT_BF16] <= e->model->config.intermediate * sizeof(float);
+}
+
 int ft_pass_gathers(const ft_pass *p)
 {
-    enum { BF16 = FT_INPUT_BF16 };
-    const ft_engine *e = p->e;
-    const ft_layer_inputs *in = &e->inputs[p->layer];
-    const ft_scratch *z = &e->scratch;
-    return e->kernels.dense && p->tokens > e->kernels.dense && e->model->config.experts &&
-           in->ffn == 1u << BF16 && in->down == 1u << BF16 && z->hidden_in.stride[BF16] <= z->gate_in.stride[BF16];
+    for (size_t x = 0; x < p->e->experts; x++)
+        if (is_gathered(p, x))
+            return 1;
+    return 0;
+}
+
+static char *gathered_of(const ft_pass *p, size_t expert)
+{
+    return (char *)(p->e->scratch.gate + p->first_pair[expert] * p->e->model->config.intermediate);
 }
 
 void ft_pass_gather(ft_pass *p, unsigned member)
 {
     const ft_scratch *z = &p->e->scratch;
-    const size_t bytes = z->hidden_in.stride[FT_INPUT_BF16], step = z->gate_in.stride[FT_INPUT_BF16];
-    const size_t pairs = p->first_pair[p->e->experts], end = ft_team_part(&p->team, pairs, member + 1);
-    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++)
-        memcpy(z->gate_in.rows[FT_INPUT_BF16] + i * step, z->hidden_in.rows[FT_INPUT_BF16] + z->pair_token[i] * bytes,
-               bytes);
+    const size_t bytes = z->hidden_in.stride[FT_INPUT_BF16], pairs = p->first_pair[p->e->experts],
+                 end = ft_team_part(&p->team, pairs, member + 1);
+    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++) {
+        const size_t x = z->pair_expert[i];
+        if (is_gathered(p, x))
+            memcpy(gathered_of(p, x) + (i - p->first_pair[x]) * bytes,
+                   z->hidden_in.rows[FT_INPUT_BF16] + z->pair_token[i] * bytes, bytes);
+    }
 }
 
-/* The input of an expert's first products, whose pairs begin at `at`; `*index` as a product has it. */
-static ft_inputs input_of_pairs(const ft_pass *p, size_t at, const uint32_t **index)
+static void add_first_products(ft_pass *p, size_t expert)
 {
-    const ft_scratch *z = &p->e->scratch;
-    *index = ft_pass_gathers(p) ? NULL : z->pair_token + at;
-    ft_inputs in = *index ? z->hidden_in : z->gate_in;
-    if (!*index)
-        in.rows[FT_INPUT_BF16] += at * in.stride[FT_INPUT_BF16];
-    return in;
+    const ft_engine *e = p->e;
+    const ft_scratch *z = &e->scratch;
+    const size_t I = e->model->config.intermediate, at = p->first_pair[expert], n = pairs_of(p, expert);
+    const int gathered = is_gathered(p, expert), in_order = gathered || n == p->tokens;
+    ft_inputs in = z->hidden_in;
+    if (gathered)
+        in.rows[FT_INPUT_BF16] = gathered_of(p, expert);
+    ft_product *one = ft_products_add_gated(&p->work, e, &e->model->layers[p->layer].experts[expert], &in,
+                                            in_order ? NULL : z->pair_token + at, n, z->gate + at * I, I);
+    if (is_gated(p, expert)) {
+        one->ready_step = z->gate_in.stride[FT_INPUT_BF16];
+        one->ready = z->gate_in.rows[FT_INPUT_BF16] + at * one->ready_step;
+    } else
+        p->floats += n;
 }
 
 void ft_pass_group(void *pass)
 {
     ft_pass *p = pass;
     const ft_engine *e = p->e;
-    ft_scratch *z = &p->e->scratch;
-    const size_t I = e->model->config.intermediate;
     group_pairs(p);
     ft_products_clear(&p->work);
-    for (size_t x = 0; x < e->experts; x++) {
-        const size_t at = p->first_pair[x], n = p->first_pair[x + 1] - at;
-        if (!n)
-            continue;
-        ft_model_expert_want(e->model, p->layer, x);
-        const uint32_t *index;
-        const ft_inputs in = input_of_pairs(p, at, &index);
-        ft_products_add_gated(&p->work, e, &e->model->layers[p->layer].experts[x], &in, index, n, z->gate + at * I, I);
-    }
+    p->floats = 0;
+    for (size_t x = 0; x < e->experts; x++)
+        if (pairs_of(p, x)) {
+            ft_model_expert_want(e->model, p->layer, x);
+            add_first_products(p, x);
+        }
     ft_products_deal(&p->work);
 }
+
+/* --- Last products -------------------------------------------------------------------------- */
 
 static const ft_matrix *down_of(const ft_pass *p, size_t expert)
 {
@@ -178,7 +209,7 @@ static const ft_matrix *down_of(const ft_pass *p, size_t expert)
 
 int ft_pass_prepares_pairs(const ft_pass *p)
 {
-    return (p->e->inputs[p->layer].down & ~(1u << FT_INPUT_F32)) != 0;
+    return p->floats && (p->e->inputs[p->layer].down & ~(1u << FT_INPUT_F32)) != 0;
 }
 
 void ft_pass_prepare_pairs(ft_pass *p, unsigned member)
@@ -186,9 +217,11 @@ void ft_pass_prepare_pairs(ft_pass *p, unsigned member)
     ft_engine *e = p->e;
     const size_t I = e->model->config.intermediate, pairs = p->first_pair[e->experts];
     const size_t end = ft_team_part(&p->team, pairs, member + 1);
-    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++)
-        ft_inputs_prepare(e, &e->scratch.gate_in, ft_input_bit(e, down_of(p, e->scratch.pair_expert[i])), i,
-                          e->scratch.gate + i * I, I);
+    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++) {
+        const size_t x = e->scratch.pair_expert[i];
+        if (!is_gated(p, x))
+            ft_inputs_prepare(e, &e->scratch.gate_in, ft_input_bit(e, down_of(p, x)), i, e->scratch.gate + i * I, I);
+    }
 }
 
 void ft_pass_deal_down(void *pass)

@@ -43,14 +43,15 @@ ft_product *ft_products_add(ft_products *p, const ft_engine *e, const ft_matrix 
     return one;
 }
 
-void ft_products_add_gated(ft_products *p, const ft_engine *e, const ft_expert *expert, const ft_inputs *in,
-                           const uint32_t *index, size_t tokens, float *out, size_t out_stride)
+ft_product *ft_products_add_gated(ft_products *p, const ft_engine *e, const ft_expert *expert, const ft_inputs *in,
+                                  const uint32_t *index, size_t tokens, float *out, size_t out_stride)
 {
     ft_product *one = ft_products_add(p, e, &expert->gate, in, index, tokens, out, out_stride);
     const ft_input_type type = ft_input_of(expert->up.type, e->compute);
     one->up = expert->up;
     one->up_x = in->rows[type];
     one->up_x_stride = in->stride[type];
+    return one;
 }
 
 void ft_products_deal(ft_products *p)
@@ -60,10 +61,11 @@ void ft_products_deal(ft_products *p)
     for (size_t i = 0; i < p->count; i++) {
         ft_product *one = &p->list[i];
         one->first_piece = p->pieces;
-        one->pieces = (one->w.rows + FT_PIECE_ROWS - 1) / FT_PIECE_ROWS;
+        one->piece_rows = one->ready ? FT_GATED_ROWS : FT_PIECE_ROWS;
+        one->pieces = (one->w.rows + one->piece_rows - 1) / one->piece_rows;
         one->cost_before = p->cost;
         /* Weights are read whatever the tokens: a lone token costs as much as a few. */
-        one->piece_cost = (uint64_t)FT_PIECE_ROWS * one->w.cols * (4 + one->tokens) * (one->up.data ? 2 : 1);
+        one->piece_cost = (uint64_t)one->piece_rows * one->w.cols * (4 + one->tokens) * (one->up.data ? 2 : 1);
         p->pieces += one->pieces;
         p->cost += one->pieces * one->piece_cost;
     }
@@ -128,9 +130,32 @@ static void multiply(const ft_engine *e, const ft_product *one, int up, size_t r
     ft_kernels_matmul(&e->kernels, w->type, e->compute)(&m);
 }
 
+/* Both products of a gated one, and what comes behind them, at once. */
+static void run_gated(const ft_engine *e, const ft_product *one, size_t row, size_t rows, float *room)
+{
+    const ft_matrix gate = ft_matrix_rows(&one->w, row, rows), up = ft_matrix_rows(&one->up, row, rows);
+    const ft_gated g = {.gate = {.w = gate.data,
+                                 .w_stride = gate.cols,
+                                 .rows = rows,
+                                 .cols = gate.cols,
+                                 .x = one->x,
+                                 .x_stride = one->x_stride,
+                                 .index = one->index,
+                                 .tokens = one->tokens,
+                                 .out = room},
+                        .up = up.data,
+                        .out = one->ready + row * sizeof(uint16_t),
+                        .out_step = one->ready_step};
+    e->kernels.gated(&g);
+}
+
 /* Rows row … row + rows - 1 of one product, as many at a time as the block has room for. */
 static void run_rows(const ft_engine *e, const ft_product *one, size_t row, size_t rows, float *block)
 {
+    if (one->ready) {
+        run_gated(e, one, row, rows, block);
+        return;
+    }
     if (!one->up.data && !one->places) {
         multiply(e, one, 0, row, rows, one->out + row, one->out_stride, 0, 0);
         return;
@@ -155,7 +180,7 @@ static void run_rows(const ft_engine *e, const ft_product *one, size_t row, size
 void ft_products_run(ft_pass *pass, unsigned member)
 {
     ft_products *p = &pass->work;
-    float *block = pass->e->scratch.blocks + member * pass->e->scratch.block_floats;
+    float *block = pass->e->scratch.blocks + member * pass->e->scratch.block_stride;
     uint64_t at = atomic_load_explicit(&p->next, memory_order_relaxed);
     while (at < p->pieces) {
         const size_t end = end_of_share(p, at, pass->team.size);
@@ -164,8 +189,8 @@ void ft_products_run(ft_pass *pass, unsigned member)
         for (size_t i = product_of(p, at); at < end; i++) {
             const ft_product *one = &p->list[i];
             const size_t last = one->first_piece + one->pieces < end ? one->first_piece + one->pieces : end;
-            const size_t row = (at - one->first_piece) * FT_PIECE_ROWS,
-                         until = (last - one->first_piece) * FT_PIECE_ROWS;
+            const size_t row = (at - one->first_piece) * one->piece_rows,
+                         until = (last - one->first_piece) * one->piece_rows;
             run_rows(pass->e, one, row, (until < one->w.rows ? until : one->w.rows) - row, block);
             at = last;
         }

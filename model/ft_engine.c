@@ -10,6 +10,11 @@
 
 enum { LEAST_BLOCK = 1 << 14 /* floats of a member's block: 64 KiB stay in its cache */ };
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
@@ -144,7 +149,8 @@ static ft_code make_scratch(ft_engine *e, ft_status *st)
     z->score_rows = e->tile * group;
     z->score_stride =
         (smaller(e->max_tokens, e->kv.pages * FT_KV_PAGE) + FT_KV_PAGE - 1) / FT_KV_PAGE * FT_KV_PAGE + 16;
-    z->block_floats = T * FT_PIECE_ROWS > LEAST_BLOCK ? T * FT_PIECE_ROWS : LEAST_BLOCK;
+    z->block_floats = larger(T * FT_PIECE_ROWS, LEAST_BLOCK);
+    z->block_stride = larger(z->block_floats, e->kernels.gated ? ft_gated_room(T) : 0);
     z->tokens = room(T, 1, sizeof(*z->tokens));
     z->tiles = room(T, 1, sizeof(*z->tiles));
     z->wanted = room(T, 1, sizeof(*z->wanted));
@@ -167,7 +173,7 @@ static ft_code make_scratch(ft_engine *e, ft_status *st)
     z->scores = floats(M * z->score_rows, z->score_stride);
     z->heads = floats(2 * M * z->score_rows, c->head_dim);
     z->depths = room(M, z->score_rows, sizeof(*z->depths));
-    z->blocks = floats(M, z->block_floats);
+    z->blocks = floats(M, z->block_stride);
     const int inputs = make_inputs(&z->hidden_in, all.qkv, T, H, z->x) &
                        make_inputs(&z->attention_in, all.o, T, Q, z->attention) &
                        make_inputs(&z->gate_in, all.down, P, c->intermediate, z->gate);

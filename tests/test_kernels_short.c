@@ -492,6 +492,79 @@ static void bfloat16_products_of_tiny_numbers_have_the_same_bits_in_any_company(
     }
 }
 
+/* --- Gated products --------------------------------------------------------------------------- */
+
+enum { GATED_ROWS = 520, GATED_COLS = 3000, GATED_TOKENS = 203 };
+
+typedef struct gated {
+    uint16_t gate[GATED_ROWS * GATED_COLS], up[GATED_ROWS * GATED_COLS];
+    _Alignas(64) char x[GATED_TOKENS * (GATED_COLS * 2 + 512)];
+    _Alignas(64) float sums[2][GATED_TOKENS * GATED_ROWS];
+    _Alignas(64) float room[(GATED_TOKENS + 31) / 32 * 32 * 2 * FT_GATED_ROWS];
+    _Alignas(64) char want[GATED_TOKENS * (GATED_ROWS * 2 + 576)], got[GATED_TOKENS * (GATED_ROWS * 2 + 576)];
+} gated;
+
+/* Rows of what a gated product gives are what its parts give, one after the other. */
+static void check_gated(const ft_kernels *k, gated *z, size_t rows, size_t cols, size_t tokens, const uint32_t *index)
+{
+    ft_matmul_fn *fn = ft_kernels_matmul(k, FT_WEIGHT_BF16, FT_COMPUTE_BFLOAT16);
+    const size_t step = ft_input_bytes(FT_INPUT_BF16, rows), blocks = (rows + FT_INPUT_BLOCK - 1) / FT_INPUT_BLOCK;
+    ft_matmul m = {.w = z->gate,
+                   .w_stride = cols,
+                   .rows = rows,
+                   .cols = cols,
+                   .x = z->x,
+                   .x_stride = ft_input_bytes(FT_INPUT_BF16, cols),
+                   .index = index,
+                   .tokens = tokens,
+                   .out = z->sums[0],
+                   .out_stride = rows};
+    fn(&m);
+    m.w = z->up;
+    m.out = z->sums[1];
+    fn(&m);
+    for (size_t t = 0; t < tokens; t++) {
+        k->silu(z->sums[0] + t * rows, z->sums[1] + t * rows, rows);
+        k->prepare[FT_INPUT_BF16](z->want + t * step, z->sums[0] + t * rows, rows);
+    }
+    m.w = z->gate;
+    m.out = z->room;
+    memset(z->got, 0xff, sizeof(z->got));
+    k->gated(&(ft_gated){.gate = m, .up = z->up, .out = z->got, .out_step = step});
+    for (size_t t = 0; t < tokens; t++)
+        assert_memory_equal(z->got + t * step, z->want + t * step, blocks * FT_INPUT_BLOCK * sizeof(uint16_t));
+}
+
+static void a_gated_product_has_the_bits_of_its_parts(void **state)
+{
+    (void)state;
+    static const size_t rows[] = {1, 31, 256, 300, GATED_ROWS}, cols[] = {40, 256, 1000, GATED_COLS},
+                        tokens[] = {1, 5, 8, 16, 17, 31, 32, 33, 48, 50, 64, GATED_TOKENS};
+    static gated z;
+    static float x[GATED_COLS];
+    uint32_t index[GATED_TOKENS];
+    ft_random r;
+    ft_kernels k;
+    ft_random_init(&r, SEED);
+    for (size_t i = 0; i < GATED_ROWS * GATED_COLS; i++) {
+        z.gate[i] = ft_bf16_of((float)(2 * ft_random_unit(&r) - 1));
+        z.up[i] = ft_bf16_of((float)(2 * ft_random_unit(&r) - 1));
+    }
+    for (size_t t = 0; t < GATED_TOKENS; t++)
+        index[t] = (uint32_t)(GATED_TOKENS - 1 - t);
+    for (size_t f = 0; f < FAMILIES; f++)
+        for (size_t c = 0; c < sizeof(cols) / sizeof(*cols) && has_family(f, &k) && k.gated; c++) {
+            for (size_t t = 0; t < GATED_TOKENS; t++) {
+                for (size_t i = 0; i < cols[c]; i++)
+                    x[i] = (float)(2 * ft_random_unit(&r) - 1);
+                k.prepare[FT_INPUT_BF16](z.x + t * ft_input_bytes(FT_INPUT_BF16, cols[c]), x, cols[c]);
+            }
+            for (size_t n = 0; n < sizeof(rows) / sizeof(*rows); n++)
+                for (size_t t = 0; t < sizeof(tokens) / sizeof(*tokens); t++)
+                    check_gated(&k, &z, rows[n], cols[c], tokens[t], t % 2 ? index : NULL);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +577,7 @@ int main(void)
         cmocka_unit_test(a_short_page_gives_what_its_widened_numbers_give),
         cmocka_unit_test(bfloat16_products_are_the_formula_whatever_is_computed_with_them),
         cmocka_unit_test(bfloat16_products_of_tiny_numbers_have_the_same_bits_in_any_company),
+        cmocka_unit_test(a_gated_product_has_the_bits_of_its_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #ifndef FT_KERNELS_H
 #define FT_KERNELS_H
 #include "model/kernels/ft_add_scaled.h"
+#include "model/kernels/ft_gated.h"
 #include "model/kernels/ft_matmul.h"
 #include "model/kernels/ft_narrow.h"
 #include "model/kernels/ft_page.h"
@@ -16,6 +17,7 @@
 
 typedef struct ft_kernels {
     ft_matmul_fn *matmul[FT_COMPUTE_TYPES][FT_WEIGHT_TYPES]; /* reads what ft_input_of says */
+    ft_gated_fn *gated; /* of bfloat16 weights and inputs; NULL: one step after the other */
     ft_prepare_fn *prepare[FT_INPUT_TYPES];
     size_t dense; /* products of bfloat16 of more tokens than this read them best in equal steps, without an index; 0: never */
     ft_narrow_fn *narrow[FT_KV_TYPES];

@@ -12,7 +12,9 @@
  *         where the row holds an infinity, a NaN or something beyond 2^100, so that
  *         its products show it.
  *
- * Each row begins at a multiple of ft_input_bytes: whole cache lines. */
+ * Each row begins at a multiple of ft_input_bytes: whole cache lines, of bfloat16 an odd
+ * number of them, so that the same columns of many rows do not fall into the same few
+ * sets of a cache. */
 #ifndef FT_PREPARE_H
 #define FT_PREPARE_H
 #include "model/kernels/ft_float.h"
@@ -38,7 +40,8 @@ static inline size_t ft_input_bytes(ft_input_type type, size_t cols)
     const size_t bytes = type == FT_INPUT_F32    ? cols * sizeof(float)
                          : type == FT_INPUT_BF16 ? (cols + FT_INPUT_BLOCK - 1) / FT_INPUT_BLOCK * (FT_INPUT_BLOCK * sizeof(uint16_t))
                                                  : (cols + FT_GROUP - 1) / FT_GROUP * sizeof(ft_group) + sizeof(float);
-    return (bytes + 63) / 64 * 64;
+    const size_t lines = (bytes + 63) / 64;
+    return (type == FT_INPUT_BF16 ? lines | 1 : lines) * 64;
 }
 
 /* The exponent of a group's scale, biased as in a float, from the bits of its largest

@@ -1,0 +1,113 @@
+/* ft_gated.h on the processor's matrix unit (AMX), see ft_panel_amx.h.
+ *
+ * A panel is 16 rows of each matrix: those whose outputs lie side by side in a prepared row (ft_matmul_amx.h). Panel n
+ * of a block of 256 has its columns 2 n and 2 n + 1 of each of the block's 8 lines (n even: pair n / 2, odd: pair
+ * n / 2 + 8), which are half of one of its steps. */
+#include "model/kernels/ft_gated.h"
+
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
+#include "model/kernels/ft_panel_amx.h"
+
+#include "model/kernels/ft_lanes_silu.h"
+
+enum { PANELS = BLOCK / SIDE };
+
+/* Tokens whose sums are there. */
+typedef struct ending {
+    const float *sums;
+    char *out;
+    size_t out_step, tokens; /* that are left */
+    tail there;              /* rows */
+} ending;
+
+typedef struct gated_panel {
+    panel p;
+    ending ending;
+    _Alignas(64) float sums[2][AT_ONCE * AT_ONCE];
+} gated_panel;
+
+/* The rows of panel n of the block at `row`, from column `from` on. */
+static void set_halves(half *h, const panel *p, const void *up, size_t row, size_t from, size_t n)
+{
+    const size_t first = n / 2 * 2 + n % 2 * SIDE, left = p->m->rows - row;
+    const size_t at = (row + first) * p->row_bytes + from * sizeof(uint16_t);
+    h[0] = (half){(const char *)p->m->w + at, DEEP * p->row_bytes, 0};
+    for (size_t i = 0; i < SIDE; i++)
+        h[0].rows += first + i / 2 * DEEP + i % 2 < left;
+    h[1] = h[0];
+    h[1].w = (const char *)up + at;
+}
+
+/* What comes after panel n: the next one, the next part's or the next block's first. */
+static void find_next(panel *p, const void *up, size_t row, size_t n)
+{
+    half next[2] = {{0}};
+    if (n + 1 < PANELS)
+        set_halves(next, p, up, row, p->from, n + 1);
+    else if (p->to < p->m->cols)
+        set_halves(next, p, up, row, p->to, 0);
+    else if (row + BLOCK < p->m->rows)
+        set_halves(next, p, up, row + BLOCK, 0, 0);
+    fetch_from(p, next[0], next[1]);
+}
+
+/* From a token's 16 sums of gate and 16 of up to its 16 columns of a step: one of some tokens a step, while the unit
+ * works on those that follow. */
+FT_INLINE void end_token(panel *p)
+{
+    ending *e = &((gated_panel *)p)->ending;
+    if (!e->tokens)
+        return;
+    const lanes gated = lanes_gated(lanes_load(e->sums), lanes_load(e->sums + SIDE));
+    lanes_store_half((uint16_t *)(void *)e->out, _mm512_maskz_mov_ps(e->there, gated), 1);
+    e->tokens--;
+    e->sums += AT_ONCE;
+    e->out += e->out_step;
+}
+
+static void end_tokens(gated_panel *p)
+{
+    while (p->ending.tokens)
+        end_token(&p->p);
+}
+
+/* Panel n of the block at `row`. Where columns come in parts, sums wait for the last one in the room: [panels][groups].
+ */
+static void panel_tokens(gated_panel *p, const ft_gated *g, size_t row, size_t n)
+{
+    const ft_matmul *m = p->p.m;
+    const int whole = p->p.columns >= m->cols, last = p->p.to == m->cols;
+    char *out = g->out + row * sizeof(uint16_t) + n * LINE_BYTES / 2;
+    for (size_t t = 0, count; t < m->tokens; t += count) {
+        count = m->tokens - t < AT_ONCE ? m->tokens - t : AT_ONCE;
+        const size_t number = n * ((m->tokens + AT_ONCE - 1) / AT_ONCE) + t / AT_ONCE;
+        group some = {.out = whole ? p->sums[number % 2] : m->out + number * AT_ONCE * AT_ONCE,
+                      .out_step = AT_ONCE * sizeof(float)};
+        multiply(&p->p, &some, t, count, end_token);
+        end_tokens(p);
+        if (last)
+            p->ending = (ending){some.out, out + t * g->out_step, g->out_step, count, tail_of(p->p.now[0].rows)};
+    }
+}
+
+void ft_gated_bf16_amx(const ft_gated *g)
+{
+    const ft_matmul *m = &g->gate;
+    gated_panel p;
+    if (!m->tokens)
+        return;
+    p.ending.tokens = 0;
+    begin_product(&p.p, m);
+    for (size_t row = 0; row < m->rows; row += BLOCK)
+        for (size_t from = 0; from < m->cols; from = p.p.to) {
+            begin_part(&p.p, from);
+            for (size_t n = 0; n < PANELS; n++) {
+                set_halves(p.p.now, &p.p, g->up, row, from, n);
+                find_next(&p.p, g->up, row, n);
+                panel_tokens(&p, g, row, n);
+            }
+        }
+    end_tokens(&p);
+    _tile_release();
+}
+#endif

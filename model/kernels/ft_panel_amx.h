@@ -1,0 +1,250 @@
+/* ft_panel_amx: 32 rows of weights by all tokens on the matrix unit, whose sums ft_amx.h describes and their order
+ * ft_matmul_amx.h.
+ *
+ * Tokens are the first operand, as they lie. Weights are turned, 32 rows at a time for all tokens: line by line, so
+ * that a tile's rows are the pairs that its step takes. The unit works on a block of columns while the next one is
+ * turned, and on all tokens but the first 32 while the next rows come from memory. */
+#ifndef FT_PANEL_AMX_H
+#define FT_PANEL_AMX_H
+#include "model/kernels/ft_matmul_amx.h"
+#include "model/kernels/ft_simd_avx512.h"
+
+#include <string.h>
+
+enum {
+    TOKENS_BYTES = 1 << 20,    /* of tokens that all rows meet: half of a second-level cache */
+    MOST_COLUMNS = 4096,       /* at a time */
+    AT_ONCE = 2 * SIDE,        /* tokens, and rows, of sums that the unit holds */
+    STEP_PAIRS = SIDE * PAIRED /* of two tiles side by side */
+};
+
+/* Half of a panel: 16 rows of weights, or as many as there are. */
+typedef struct half {
+    const char *w; /* of the part's first column */
+    size_t two;    /* bytes from two rows, which lie behind one another, to the next two */
+    size_t rows;
+} half;
+
+typedef struct panel {
+    const ft_matmul *m;
+    size_t row_bytes;
+    size_t columns;              /* of a part */
+    size_t from, to, blocks;     /* columns of this part */
+    half now[2], next[2];        /* next.w NULL: nothing to fetch */
+    size_t fetched, line, fetch; /* of each half: rows, and lines of the row that comes; lines a step */
+    size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
+    _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][16 pairs][32 rows] */
+    _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
+    _Alignas(64) float sums[AT_ONCE * AT_ONCE];
+} panel;
+
+/* What a step does besides: vectors have time while the unit works. */
+typedef void besides_fn(panel *p);
+
+/* 32 tokens or fewer. Tiles as in step_of. */
+typedef struct group {
+    const char *x; /* their columns */
+    size_t x_step; /* bytes */
+    size_t half;   /* tokens of the first tile */
+    float *out;
+    size_t out_step; /* bytes */
+    size_t claimed;  /* rows of out to fetch before they are written */
+} group;
+
+/* --- Weights ---------------------------------------------------------------------------------- */
+
+static inline const char *row_of(const panel *p, const half *h, size_t i)
+{
+    return h->w + i / 2 * h->two + i % 2 * p->row_bytes;
+}
+
+/* Rows that are not there and columns beyond the last are 0. */
+static __attribute__((noinline)) void turn_some(const panel *p, const half *h, size_t k, uint32_t *out)
+{
+    const size_t left = p->to - p->from > k ? p->to - p->from - k : 0;
+    const __mmask32 there = left < DEEP ? (__mmask32)((1ull << left) - 1) : 0xffffffffu;
+    __m512i in[SIDE];
+    for (size_t i = 0; i < SIDE; i++)
+        in[i] = i < h->rows && there ? _mm512_maskz_loadu_epi16(there, row_of(p, h, i) + k * sizeof(uint16_t))
+                                     : _mm512_setzero_si512();
+    turn_halves(out, STEP_PAIRS, LINES * PAIRED, in);
+}
+
+/* One line of all rows. */
+FT_INLINE void turn_line(panel *p, size_t block, size_t line)
+{
+    const size_t k = block * BLOCK + line * DEEP;
+    uint32_t *out = p->turned + block * LINES * STEP_PAIRS + line * PAIRED;
+    FT_UNROLL
+    for (size_t i = 0; i < 2; i++, out += SIDE) {
+        const half *h = &p->now[i];
+        if (h->rows == SIDE && p->from + k + DEEP <= p->to)
+            turn_rows(out, STEP_PAIRS, LINES * PAIRED, h->w + k * sizeof(uint16_t), h->two, p->row_bytes);
+        else
+            turn_some(p, h, k, out);
+    }
+}
+
+/* Some lines of the rows that come next, in the order in which they lie, from both halves: memory gives more to two
+ * streams than to one. Fetching a row that is not there does no harm. */
+FT_INLINE void fetch_next(panel *p)
+{
+    for (size_t i = 0; i < p->fetch && p->next[0].w; i++) {
+        __builtin_prefetch(row_of(p, &p->next[0], p->fetched) + p->line * LINE_BYTES, 0, 2);
+        __builtin_prefetch(row_of(p, &p->next[1], p->fetched) + p->line * LINE_BYTES, 0, 2);
+        if (++p->line < p->blocks * LINES)
+            continue;
+        p->line = 0;
+        if (++p->fetched == p->next[0].rows)
+            p->next[0].w = NULL;
+    }
+}
+
+static inline void fetch_from(panel *p, half first, half second)
+{
+    p->next[0] = first;
+    p->next[1] = second;
+    p->fetched = p->line = 0;
+}
+
+/* --- Tokens ----------------------------------------------------------------------------------- */
+
+/* Tiles keep their shapes: the processor does nothing else until it has new ones. Where tokens are fewer than two
+ * tiles' rows these are as many as they, else the last tokens are followed by zeros. */
+static inline void load_shapes(size_t tokens)
+{
+    const size_t first = tokens < SIDE ? tokens : SIDE,
+                 second = tokens > SIDE && tokens < AT_ONCE ? tokens - SIDE : SIDE;
+    tiles c = {0};
+    for (int i = 0; i < 2; i++) {
+        shape(&c, i, first, SIDE);
+        shape(&c, 2 + i, second, SIDE);
+        shape(&c, 6 + i, SIDE, SIDE);
+    }
+    shape(&c, 4, first, SIDE);
+    shape(&c, 5, second, SIDE);
+    written();
+    _tile_loadconfig(&c);
+}
+
+/* Whether what lies in rows of tokens t ... t + n - 1 is all that their tiles hold. */
+static inline int fills_tiles(const panel *p, size_t n)
+{
+    return n == AT_ONCE || p->m->tokens < AT_ONCE;
+}
+
+/* Where the columns of tokens t ... t + n - 1 lie. */
+static inline void find_tokens(panel *p, group *g, size_t t, size_t n)
+{
+    const size_t bytes = p->blocks * BLOCK * sizeof(uint16_t);
+    if (!p->m->index && fills_tiles(p, n)) {
+        g->x_step = p->m->x_stride;
+        g->x = (const char *)ft_matmul_x(p->m, t) + p->from * sizeof(uint16_t);
+        return;
+    }
+    char *x = (char *)p->gathered;
+    g->x = x;
+    g->x_step = bytes + LINE_BYTES;
+    if (p->kept == t)
+        return;
+    p->kept = t;
+    for (size_t i = 0; i < n; i++, x += g->x_step)
+        memcpy(x, (const uint16_t *)ft_matmul_x(p->m, t + i) + p->from, bytes);
+    for (size_t i = n; i % SIDE && !fills_tiles(p, n); i++, x += g->x_step)
+        memset(x, 0, bytes);
+}
+
+/* --- Products --------------------------------------------------------------------------------- */
+
+/* The panel by g's tokens: one tile of them, or two. What is not turned yet is turned meanwhile, one
+ * block ahead: a tile's load waits until what was stored has left the processor's own buffers. */
+FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, int two, besides_fn *besides)
+{
+    const size_t lower = g->half * g->x_step, below = g->half * g->out_step;
+    char *out = (char *)g->out;
+    _tile_zero(0);
+    _tile_zero(1);
+    if (two) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    if (p->from) {
+        _tile_loadd(0, out, g->out_step);
+        _tile_loadd(1, out + LINE_BYTES, g->out_step);
+        if (two) {
+            _tile_loadd(2, out + below, g->out_step);
+            _tile_loadd(3, out + below + LINE_BYTES, g->out_step);
+        }
+    }
+    const char *x = g->x;
+    const uint32_t *w = p->turned;
+    size_t claimed = 0;
+    for (size_t line = 0; line < LINES && turning; line++)
+        turn_line(p, 0, line);
+    for (size_t block = 0; block < p->blocks; block++)
+        for (size_t s = 0; s < LINES; s++, x += LINE_BYTES, w += STEP_PAIRS) {
+            if (turning && block + 1 < p->blocks)
+                turn_line(p, block + 1, s);
+            if (claimed < g->claimed) {
+                __builtin_prefetch(out + claimed * g->out_step, 1, 3);
+                __builtin_prefetch(out + claimed++ * g->out_step + LINE_BYTES, 1, 3);
+            }
+            written();
+            step_of(x, g->x_step, lower, w, PAIRED * sizeof(*w), two);
+            if (fetching)
+                fetch_next(p);
+            if (besides)
+                besides(p);
+        }
+    _tile_stored(0, out, g->out_step);
+    _tile_stored(1, out + LINE_BYTES, g->out_step);
+    if (two) {
+        _tile_stored(2, out + below, g->out_step);
+        _tile_stored(3, out + below + LINE_BYTES, g->out_step);
+    }
+    written();
+}
+
+/* Sums of tokens t ... t + n - 1 into g's out; the first tokens' go along with turning. Where these are all, memory is
+ * what they wait for. */
+FT_INLINE void multiply(panel *p, group *g, size_t t, size_t n, besides_fn *besides)
+{
+    const int two = n > SIDE, all = n == p->m->tokens;
+    g->half = n < SIDE && all ? n : SIDE;
+    find_tokens(p, g, t, n);
+    written();
+    if (all && two)
+        multiply_by(p, g, 1, 1, 1, besides);
+    else if (all)
+        multiply_by(p, g, 1, 1, 0, besides);
+    else if (t == 0)
+        multiply_by(p, g, 1, 0, 1, besides);
+    else if (two)
+        multiply_by(p, g, 0, 1, 1, besides);
+    else
+        multiply_by(p, g, 0, 1, 0, besides);
+}
+
+/* Parts of the columns so large that all tokens' stay in the cache. */
+static inline void begin_product(panel *p, const ft_matmul *m)
+{
+    const size_t fit = TOKENS_BYTES / sizeof(uint16_t) / m->tokens / BLOCK * BLOCK;
+    const size_t most = fit < BLOCK          ? BLOCK
+                        : fit < MOST_COLUMNS ? fit
+                                             : MOST_COLUMNS,
+                 parts = (m->cols + most - 1) / most, others = (m->tokens - 1) / AT_ONCE;
+    p->m = m;
+    p->row_bytes = m->w_stride * sizeof(uint16_t);
+    p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
+    p->fetch = others ? (SIDE + others - 1) / others : SIDE;
+    load_shapes(m->tokens);
+}
+
+static inline void begin_part(panel *p, size_t from)
+{
+    p->from = from;
+    p->to = p->m->cols - from < p->columns ? p->m->cols : from + p->columns;
+    p->blocks = (p->to - from + BLOCK - 1) / BLOCK;
+    p->kept = SIZE_MAX;
+}
+#endif
