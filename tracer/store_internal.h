@@ -63,6 +63,7 @@ typedef struct store_journal {
     int off;      /* commits are synced by LMDB */
     int failed;   /* an error after which nothing is written any more */
     int recovered;
+    uint64_t dirty; /* bytes in data.mdb, about, that nobody asked the system to write */
     ft_buffer record;
     journal_end end; /* of the transaction at hand */
 } store_journal;
