@@ -47,6 +47,7 @@ typedef struct ft_prompt {
     ft_token_score *scores; /* [count], from 1 on; NULL until somebody needs them. The job's worker's */
 } ft_prompt;
 
+enum { FT_MAX_NONCE = 128 };
 typedef struct ft_completion_request {
     ft_prompt *prompts;
     size_t prompt_count, n;
@@ -65,6 +66,7 @@ typedef struct ft_completion_request {
     int64_t logprobs, prompt_logprobs; /* how many of the best; -1: none */
     uint64_t without;
     int trace, store, receipt;
+    char nonce[FT_MAX_NONCE + 1]; /* goes into trace and receipt as it came; "": none */
     ft_causal_wish causal;
     ft_routing_wish routing;
 } ft_completion_request;

@@ -21,9 +21,11 @@ ft_code ft_output_prompt_text(const ft_job *job, const ft_item *item, ft_buffer 
 
 static json_t *envelope(const ft_job *job, const char *object, json_t *choices)
 {
+    char fingerprint[16];
+    ft_server_fingerprint(job->server, fingerprint);
     return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", job->id, "object", object, "created", (json_int_t)job->created,
                      "model", ft_federation_name(job->server->federation), "system_fingerprint",
-                     job->server->fingerprint, "choices", choices);
+                     fingerprint, "choices", choices);
 }
 
 /* What vLLM puts beside a choice's text. */

@@ -285,7 +285,8 @@ ft_code ft_item_trace(ft_job *job, ft_item *item, ft_status *st)
     if (json_object_set_new(t, "model", json_string(ft_federation_name(job->server->federation))) ||
         json_object_set_new(t, "key", json_string(job->key)) ||
         json_object_set_new(t, "finish_reason", json_string(ft_output_finish(item))) ||
-        json_object_set_new(t, "parameters", parameters_json(job, item)))
+        json_object_set_new(t, "parameters", parameters_json(job, item)) ||
+        (job->r.nonce[0] && json_object_set_new(t, "nonce", json_string(job->r.nonce))))
         return ft_fail(st, FT_ERR_MEM, "trace: out of memory");
     return job->r.store && job->server->store ? store(job, item, st) : FT_OK;
 }

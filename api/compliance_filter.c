@@ -1,5 +1,6 @@
 /* A filter and a page out of a URL, and the log of who asked. */
 #include "api/compliance_internal.h"
+#include "tracer/ft_evidence.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -45,6 +46,17 @@ static int read_share(ft_request *q, double *out)
     return 0;
 }
 
+static int check_verdict(ft_request *q, const char *name)
+{
+    int known = !name;
+    for (int v = FT_VERDICT_NONE; !known && v <= FT_VERDICT_VERBATIM; v++)
+        known = !strcmp(ft_verdict_name((ft_verdict)v), name);
+    if (!known)
+        ft_refuse(q, 400, "invalid-parameter", "verdict",
+                  "'verdict' must be \"verbatim\", \"influenced\", \"shared\", \"public\" or \"none\"");
+    return known;
+}
+
 int ft_filter_read(ft_request *q, ft_store_filter *out)
 {
     int64_t tokens = 0;
@@ -56,7 +68,7 @@ int ft_filter_read(ft_request *q, ft_store_filter *out)
     out->key = ft_request_query(q, "key");
     out->without = ft_request_query(q, "without");
     if (!read_time(q, "from", &out->from_ms) || !read_time(q, "to", &out->to_ms) || !read_share(q, &out->min_share) ||
-        !ft_request_query_int(q, "min_tokens", 0, INT32_MAX, &tokens))
+        !check_verdict(q, out->verdict) || !ft_request_query_int(q, "min_tokens", 0, INT32_MAX, &tokens))
         return 0;
     if (ft_request_query(q, "to") && !out->to_ms)
         out->to_ms = 1; /* 0 would be no end */

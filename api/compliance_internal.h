@@ -6,6 +6,7 @@
  *   route_export.c       all that fit, in one answer
  *   route_compliance.c   outputs, verbatim, experts, optouts, usage, access, verify
  *   route_takedowns.c    erasure; erasure_jobs.h: as jobs, route_jobs.c
+ *   route_optouts.c      opt-outs by order
  *   route_state.c        what was active when, what is kept
  *   route_routing.c      routing of one trace, and of many in numbers */
 #ifndef FT_COMPLIANCE_INTERNAL_H

@@ -307,6 +307,8 @@ static ft_code open_parts(ft_server *s, ft_status *st)
     if (!rc && ft_federation_store(s->federation))
         rc = ft_store_open_with(&s->store, ft_federation_store(s->federation), &keep, st);
     if (!rc)
+        rc = ft_server_read_optouts(s, st);
+    if (!rc)
         rc = ft_keyring_open(&s->keys, s->federation, st);
     if (!rc && s->model)
         rc = make_fingerprint(s, &engine, st);
@@ -343,6 +345,7 @@ static void free_server(ft_server *s)
     pthread_mutex_destroy(&s->jobs_lock);
     pthread_mutex_destroy(&s->ready_lock);
     pthread_mutex_destroy(&s->matcher_lock);
+    pthread_mutex_destroy(&s->optout_lock);
     ft_text_matcher_free(s->matcher);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->work_waits);
@@ -374,6 +377,7 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     pthread_mutex_init(&s->jobs_lock, NULL);
     pthread_mutex_init(&s->ready_lock, NULL);
     pthread_mutex_init(&s->matcher_lock, NULL);
+    pthread_mutex_init(&s->optout_lock, NULL);
     pthread_cond_init(&s->work_waits, NULL);
     pthread_cond_init(&s->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);

@@ -199,6 +199,37 @@ static int is_json_type(const char *type)
            (n > 5 && !strncasecmp(type, "application/", 12) && !strncasecmp(type + n - 5, "+json", 5));
 }
 
+typedef struct parameters {
+    const ft_request *q;
+    const char *unknown, *twice;
+} parameters;
+
+static enum MHD_Result check_parameter(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    parameters *p = context;
+    (void)kind;
+    if (!ft_route_takes(p->q->route, name))
+        p->unknown = name;
+    else if (ft_request_query(p->q, name) != value) /* the first of that name */
+        p->twice = name;
+    return p->unknown || p->twice ? MHD_NO : MHD_YES;
+}
+
+/* A filter whose name is mistyped would let everything through, and who asked would not see it: so our own routes
+ * refuse what they do not read. */
+static void check_parameters(ft_request *q)
+{
+    parameters p = {q, NULL, NULL};
+    if (q->face != FT_FACE_OWN || q->route->flags & (FT_ROUTE_FILES | FT_ROUTE_ALWAYS))
+        return;
+    (void)MHD_get_connection_values(q->connection, MHD_GET_ARGUMENT_KIND, check_parameter, &p);
+    if (p.unknown)
+        ft_refuse(q, 400, "invalid-parameter", p.unknown, "'%.100s' is no parameter of %s; it has %s", p.unknown,
+                  q->path, q->route->query ? q->route->query : "none");
+    else if (p.twice)
+        ft_refuse(q, 400, "invalid-parameter", p.twice, "'%.100s' stands twice", p.twice);
+}
+
 /* What can be refused by the head of the request alone. */
 static void check_head(ft_request *q)
 {
@@ -225,6 +256,8 @@ static void check_head(ft_request *q)
     } else if (ft_request_has_body(q) && !is_json_type(ft_request_header(q, "Content-Type"))) {
         ft_refuse(q, 415, q->face == FT_FACE_OWN ? "unsupported-media-type" : NULL, NULL,
                   "the body must be JSON, sent with Content-Type: application/json");
+    } else {
+        check_parameters(q);
     }
 }
 

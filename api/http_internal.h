@@ -61,6 +61,9 @@ const ft_route *ft_routes(size_t *count);
 const ft_route *ft_route_find(const char *method, const char *path, char segment[2][256], char allowed[32],
                               ft_face *face);
 
+/* Whether it reads the URL's parameter of that name. */
+int ft_route_takes(const ft_route *r, const char *name);
+
 /* --- Work ------------------------------------------------------------------- */
 
 /* Something for a worker thread to run; embedded in what it works on. */
@@ -219,7 +222,9 @@ struct ft_server {
     ft_keyring keys;
     ft_work digest_work; /* reads the weights for receipts, where no store knows them */
     atomic_int digesting;
-    char fingerprint[16]; /* "fx-" and 12 hexadecimal digits */
+    char fingerprint[16]; /* "fx-" and 12 hexadecimal digits; ft_server_fingerprint gives the one in force */
+    atomic_ullong ordered_out;   /* bit e: expert e takes no part, by order */
+    pthread_mutex_t optout_lock; /* who changes the orders */
     int64_t created;      /* of the model, seconds since 1970 */
     char address[300];
     int loopback;
@@ -264,6 +269,11 @@ struct ft_server {
 /* The signed receipt of a stored trace (the server has a store and a signing key), appended.
  * FT_ERR_NOT_FOUND while the digests of the model that wrote it are not known. */
 FT_CHECKED ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_status *st);
+/* (route_optouts.c) Experts that take part in nothing: by federation.yaml, or by an order that was given since; their
+ * weights are read in the second case. At the start the orders come out of the store. */
+uint64_t ft_server_opted_out(const ft_server *s);
+FT_CHECKED ft_code ft_server_read_optouts(ft_server *s, ft_status *st);
+void ft_server_fingerprint(const ft_server *s, char out[16]);
 void ft_server_digest_later(ft_server *s); /* reads the model's digests, on a worker */
 
 double ft_seconds_now(void);                      /* monotonic */

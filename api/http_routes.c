@@ -41,8 +41,12 @@ static const ft_route routes[] = {
 
     {"GET", "/v1/owners", FT_FACE_OWN, 0, ft_route_owners, "Who takes part, with how much", NULL, NULL,
      NULL}, /* not quick: it counts the newest documents */
-    {"GET", "/v1/optouts", FT_FACE_OWN, FT_ROUTE_QUICK, ft_route_optouts,
+    {"GET", "/v1/optouts", FT_FACE_OWN, 0, ft_route_optouts,
      "Whose experts take part in nothing, whatever a request says", NULL, NULL, NULL},
+    {"POST", "/v1/optouts", FT_FACE_OWN, 0, ft_route_optout_new, "An order that an owner's expert takes no part", NULL,
+     "owner", NULL},
+    {"GET", "/v1/optouts/{}", FT_FACE_OWN, 0, ft_route_optout, "An owner's", NULL, NULL, NULL},
+    {"DELETE", "/v1/optouts/{}", FT_FACE_OWN, 0, ft_route_optout_withdraw, "Withdraws the order", NULL, NULL, NULL},
     {"GET", "/v1/demo", FT_FACE_OWN, 0, ft_route_demo, "What the page opens with", NULL, NULL, NULL},
     {"GET", "/v1/traces", FT_FACE_OWN, 0, ft_route_traces, "Stored traces, in pages", FILTER PAGE, NULL, NULL},
     {"POST", "/v1/traces", FT_FACE_OWN, 0, ft_route_trace_new, "The trace of a text from anywhere", NULL, NULL, NULL},
@@ -69,12 +73,12 @@ static const ft_route routes[] = {
     {"GET", "/v1/compliance/usage", FT_FACE_OWN, 0, ft_route_usage, "How an owner was used in a period",
      FILTER "documents format", NULL, CSV},
     {"GET", "/v1/compliance/access", FT_FACE_OWN, 0, ft_route_access, "Who asked what, out of the log",
-     FILTER "what limit after format", NULL, CSV},
+     "what key from to limit after format", NULL, CSV},
     {"GET", "/v1/compliance/export", FT_FACE_OWN, 0, ft_route_export, "Traces whole, in one stream",
      FILTER "limit after routing format", NULL, "application/x-ndjson application/json text/csv"},
     {"GET", "/v1/compliance/verify", FT_FACE_OWN, 0, ft_route_store_verify, "Whether store and log are as they were",
      NULL, NULL, NULL},
-    {"GET", "/v1/compliance/state", FT_FACE_OWN, 0, ft_route_state, "What was active at a time", "at", NULL, NULL},
+    {"GET", "/v1/compliance/state", FT_FACE_OWN, 0, ft_route_state, "What was active at a time", "at format", NULL, CSV},
     {"GET", "/v1/compliance/retention", FT_FACE_OWN, 0, ft_route_retention, "For how long traces are kept", NULL, NULL,
      NULL},
     {"PUT", "/v1/compliance/retention", FT_FACE_OWN, 0, ft_route_retention_set, "An order for how long; a legal hold",
@@ -86,7 +90,8 @@ static const ft_route routes[] = {
     {"DELETE", "/v1/jobs/{}", FT_FACE_OWN, 0, ft_route_job_cancel, "Cancels it", NULL, NULL, NULL},
     {"POST", "/v1/takedowns", FT_FACE_OWN, 0, ft_route_takedown_new, "Erases documents, and redacts traces of them",
      NULL, NULL, NULL},
-    {"GET", "/v1/takedowns", FT_FACE_OWN, 0, ft_route_takedowns, "Takedowns", FILTER "limit after format", NULL, CSV},
+    {"GET", "/v1/takedowns", FT_FACE_OWN, 0, ft_route_takedowns, "Takedowns",
+     "owner document key from to limit after format", NULL, CSV},
     {"GET", "/v1/takedowns/{}", FT_FACE_OWN, 0, ft_route_takedown, "One of them", NULL, NULL, NULL},
     {"GET", "/v1/takedowns/{}/certificate", FT_FACE_OWN, 0, ft_route_takedown_certificate, "Its certificate", NULL,
      NULL, NULL},
@@ -117,6 +122,15 @@ const ft_route *ft_routes(size_t *count)
 {
     *count = sizeof(routes) / sizeof(*routes);
     return routes;
+}
+
+int ft_route_takes(const ft_route *r, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *p = r->query ? r->query : ""; n && (p = strstr(p, name)) != NULL; p += n)
+        if ((p == r->query || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
+            return 1;
+    return 0;
 }
 
 static int fits(const char *pattern, const char *path, char segment[2][256])

@@ -234,10 +234,23 @@ static int is_given(const json_t *object, const char *field)
     return v && !json_is_null(v);
 }
 
+/* Who asked can tell by it that a receipt is of this request, and no older one. */
+static ft_code read_nonce(const json_t *object, ft_completion_request *out, ft_status *st)
+{
+    const char *nonce = NULL;
+    const ft_code rc = ft_json_get_string(object, "nonce", &nonce, st);
+    if (rc || !nonce)
+        return rc;
+    if (!*nonce || strlen(nonce) > FT_MAX_NONCE)
+        return ft_fail(st, FT_ERR_ARG, "'nonce' has 1 to %d bytes", FT_MAX_NONCE);
+    snprintf(out->nonce, sizeof(out->nonce), "%s", nonce);
+    return FT_OK;
+}
+
 static void read_flextrace(ft_reader *r, ft_completion_request *out)
 {
     const json_t *v = json_object_get(r->body, "flextrace");
-    out->without = ft_federation_opted_out(r->q->server->federation);
+    out->without = ft_server_opted_out(r->q->server);
     if (r->failed || !v || json_is_null(v))
         return;
     ft_status st = {0};
@@ -245,7 +258,7 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
     if (!json_is_object(v))
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");
     else if (ft_json_get_bool(v, "trace", &out->trace, &st) || ft_json_get_bool(v, "store", &out->store, &st) ||
-             ft_json_get_bool(v, "receipt", &out->receipt, &st) ||
+             ft_json_get_bool(v, "receipt", &out->receipt, &st) || read_nonce(v, out, &st) ||
              ft_causal_wish_read(r->q->server, v, &out->causal, &st) ||
              ft_experts_read(r->q->server, v, "without", &out->without, &st) ||
              ft_experts_read(r->q->server, v, "only", &only, &st))
@@ -264,7 +277,7 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
     }
     read_routing_wish(r, v, out);
     const int has_without = is_given(v, "without"), has_only = is_given(v, "only");
-    const uint64_t standing = ft_federation_opted_out(r->q->server->federation);
+    const uint64_t standing = ft_server_opted_out(r->q->server);
     if (!r->failed && only & standing) {
         ft_refuse(r->q, 403, "expert_opted_out", "flextrace",
                   "'flextrace.only': expert %d has opted out of this federation; leave it out of the list",
@@ -406,7 +419,8 @@ void ft_name_ignored(ft_request *q, const char *const *own)
                                          "return_routed_experts",
                                          "flextrace",
                                          NULL};
-    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt", "store", "causal", NULL};
+    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt",
+                                          "store",   "causal", "nonce", NULL};
     static const char *const of_stream[] = {"include_usage", NULL};
     ft_ignored ignored = {0};
     ft_ignored_add(&ignored, q->json, "", shared, own);

@@ -29,11 +29,12 @@ void ft_route_health_empty(ft_request *q)
 
 void ft_route_version(ft_request *q)
 {
-    const ft_server *s = q->server;
+    char fingerprint[16];
+    ft_server_fingerprint(q->server, fingerprint);
     ft_answer_json(q, 200,
                    json_pack("{s:s,s:s,s:s,s:s*}", "name", "flextrace", "version", FT_VERSION, "kernels",
                              ft_cpu_family_name(ft_cpu_isa()), "system_fingerprint",
-                             s->fingerprint[0] ? s->fingerprint : NULL));
+                             fingerprint[0] ? fingerprint : NULL));
 }
 
 /* --- /readyz ------------------------------------------------------------------ */
@@ -64,7 +65,7 @@ static void pass_one_token(void *context, ft_pool *pool)
 
 static ft_code check_model(ft_server *s, ft_status *st)
 {
-    probe p = {.scheduler = s->scheduler, .without = ft_federation_opted_out(s->federation), .model = s->model};
+    probe p = {.scheduler = s->scheduler, .without = ft_server_opted_out(s), .model = s->model};
     ft_code rc = ft_scheduler_call(s->scheduler, pass_one_token, &p, st);
     if (rc == FT_ERR_LIMIT) /* the queue is full, so the model is at work */
         return FT_OK;

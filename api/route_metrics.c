@@ -29,8 +29,10 @@ static void put(writer *w, const char *name, const char *type, const char *help,
 
 static void put_build(writer *w, const ft_server *s)
 {
+    char fingerprint[16];
+    ft_server_fingerprint(s, fingerprint);
     const char *labels[] = {"version",     FT_VERSION,     "kernels", ft_cpu_family_name(ft_cpu_isa()),
-                            "fingerprint", s->fingerprint, NULL};
+                            "fingerprint", fingerprint, NULL};
     w->rc = ft_metric_head(&w->out, "flextrace_build_info", "gauge", "What runs; always 1.", NULL);
     if (!w->rc)
         w->rc = ft_metric_sample(&w->out, "flextrace_build_info", labels, 1, NULL);
@@ -110,7 +112,7 @@ static void put_takedowns(writer *w, ft_server *s, const ft_trace_scope *scope)
 static void put_opt_outs(writer *w, const ft_server *s, const ft_trace_scope *scope)
 {
     static const char name[] = "flextrace_expert_opted_out";
-    const uint64_t out = ft_federation_opted_out(s->federation);
+    const uint64_t out = ft_server_opted_out(s);
     if (!w->rc)
         w->rc = ft_metric_head(&w->out, name, "gauge", "1: federation.yaml leaves the owner's expert out.", NULL);
     for (size_t i = 0; !w->rc && i < scope->owner_count; i++) {

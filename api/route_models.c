@@ -13,18 +13,18 @@ const ft_owner *ft_owner_of_expert(const ft_trace_scope *scope, int expert)
     return NULL;
 }
 
-static const char *state_of(const ft_federation *f, int expert)
+static const char *state_of(const ft_server *s, int expert)
 {
-    return expert >= 0 && ft_federation_opted_out(f) >> expert & 1 ? "opted_out" : "active";
+    return expert >= 0 && ft_server_opted_out(s) >> expert & 1 ? "opted_out" : "active";
 }
 
-static json_t *experts_json(const ft_federation *f, const ft_trace_scope *scope, size_t count)
+static json_t *experts_json(const ft_server *s, const ft_trace_scope *scope, size_t count)
 {
     json_t *list = json_array();
     for (size_t e = 0; e < count; e++) {
         const ft_owner *owner = ft_owner_of_expert(scope, (int)e);
         (void)json_array_append_new(list, json_pack("{s:i,s:s?,s:s}", "id", (int)e, "owner", owner ? owner->name : NULL,
-                                                    "state", state_of(f, (int)e)));
+                                                    "state", state_of(s, (int)e)));
     }
     return list;
 }
@@ -37,7 +37,7 @@ static json_t *model_json(ft_request *q)
                              (json_int_t)c->vocab, "n_params", (json_int_t)ft_model_get_sizes(s->model).parameters,
                              "n_experts", (json_int_t)c->experts, "experts_per_token", (json_int_t)c->top_k,
                              "chat_template", s->chat ? ft_chat_template_name(s->chat) : NULL, "experts",
-                             experts_json(s->federation, ft_request_scope(q), c->experts));
+                             experts_json(s, ft_request_scope(q), c->experts));
     return json_pack("{s:s,s:s,s:I,s:s,s:o}", "id", ft_federation_name(s->federation), "object", "model", "created",
                      (json_int_t)s->created, "owned_by", "flextrace", "meta", meta);
 }
@@ -78,7 +78,7 @@ void ft_route_owners(ft_request *q)
             list, json_pack("{s:s,s:s,s:o,s:i,s:I,s:I,s:s,s:s}", "name", o->name, "object", "owner", "expert",
                             o->expert >= 0 ? json_integer(o->expert) : json_null(), "colour", (int)i, "documents",
                             (json_int_t)documents, "tokens", (json_int_t)tokens, "description",
-                            o->description ? o->description : "", "state", state_of(q->server->federation, o->expert)));
+                            o->description ? o->description : "", "state", state_of(q->server, o->expert)));
     }
     const size_t n = json_array_size(list);
     ft_answer_json(q, 200,
@@ -86,27 +86,6 @@ void ft_route_owners(ft_request *q)
                              ft_federation_name(q->server->federation), "data", list, "first_id",
                              n ? scope->owners[0].name : NULL, "last_id", n ? scope->owners[n - 1].name : NULL,
                              "has_more", 0));
-}
-
-/* Standing ones: those that federation.yaml gives. What a request leaves out stands in its trace. */
-void ft_route_optouts(ft_request *q)
-{
-    const ft_trace_scope *scope = ft_request_scope(q);
-    const uint64_t out = ft_federation_opted_out(q->server->federation);
-    const char *first = NULL, *last = NULL;
-    json_t *list = json_array();
-    for (size_t i = 0; i < scope->owner_count; i++) {
-        const ft_owner *o = &scope->owners[i];
-        if (o->expert < 0 || !(out >> o->expert & 1))
-            continue;
-        (void)json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:i,s:s}", "id", o->name, "object", "optout", "owner",
-                                                    o->name, "expert", o->expert, "by", "federation.yaml"));
-        first = first ? first : o->name;
-        last = o->name;
-    }
-    ft_answer_json(q, 200,
-                   json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id", first, "last_id",
-                             last, "has_more", 0));
 }
 
 /* The text that the page opens with (example.txt beside federation.yaml). A first

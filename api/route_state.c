@@ -17,7 +17,7 @@ static json_t *experts_json(const ft_server *s, const ft_trace_scope *scope)
 {
     json_t *list = json_array();
     const size_t n = s->model ? ft_model_get_config(s->model)->experts : 0;
-    const uint64_t out = ft_federation_opted_out(s->federation);
+    const uint64_t out = ft_server_opted_out(s);
     for (size_t e = 0; e < n; e++) {
         const ft_owner *owner = ft_owner_of_expert(scope, (int)e);
         (void)json_array_append_new(list, json_pack("{s:i,s:s?,s:s}", "id", (int)e, "owner", owner ? owner->name : NULL,
@@ -56,13 +56,15 @@ static json_t *signing_key_json(const ft_server *s)
 static json_t *active_now(ft_server *s)
 {
     json_t *retention = NULL;
+    char fingerprint[16];
+    ft_server_fingerprint(s, fingerprint);
     (void)!ft_retention_json(s->federation, s->store, &retention, NULL);
     ft_snapshot *now = ft_federation_snapshot(s->federation);
     const ft_trace_scope *scope = ft_snapshot_scope(now);
     json_t *out = json_pack(
         "{s:b,s:s,s:s,s:s?,s:o,s:o,s:o,s:o,s:o?}", "serving", 1, "federation", ft_federation_name(s->federation),
-        "version", FT_VERSION, "system_fingerprint", s->fingerprint[0] ? s->fingerprint : NULL, "experts",
-        experts_json(s, scope), "opted_out", ft_trace_expert_names(scope, ft_federation_opted_out(s->federation)),
+        "version", FT_VERSION, "system_fingerprint", fingerprint[0] ? fingerprint : NULL, "experts",
+        experts_json(s, scope), "opted_out", ft_trace_expert_names(scope, ft_server_opted_out(s)),
         "indexes", indexes_json(scope), "signing_key", signing_key_json(s), "retention", retention);
     ft_snapshot_release(now);
     return out;

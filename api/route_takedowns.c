@@ -54,11 +54,15 @@ static void log_failure(ft_request *q, const ft_status *why)
 /* 0 after refusing. */
 static int read_order(ft_request *q, ft_erasure *e)
 {
-    const char *policy = "redact", *field = "owner";
+    static const char *const known[] = {"owner",      "documents", "text", "reason", "policy",
+                                        "min_tokens", "compact",   NULL};
+    const char *policy = "redact", *unknown = ft_unknown_field(q->json, known), *field = unknown ? unknown : "owner";
     int64_t min_tokens = 1;
     ft_status st = {0};
     *e = (ft_erasure){.compact = 1, .who = q->key};
-    ft_code rc = ft_json_get_string(q->json, "owner", &e->owner, &st);
+    ft_code rc = unknown ? ft_fail(&st, FT_ERR_ARG, "a takedown has no field '%.60s'", unknown) : FT_OK;
+    if (!rc)
+        rc = ft_json_get_string(q->json, "owner", &e->owner, &st);
     if (!rc && !e->owner)
         rc = ft_fail(&st, FT_ERR_ARG, "'owner' is required");
     if (!rc) {

@@ -215,7 +215,7 @@ static int read_order(ft_request *q, order *o)
     if (!rc) {
         field = "without";
         rc = ft_experts_read(s, q->json, "without", &o->without, &st);
-        o->without |= ft_federation_opted_out(s->federation);
+        o->without |= ft_server_opted_out(s);
         if (!rc && ft_experts_all_left_out(s, o->without))
             rc = ft_fail(&st, FT_ERR_ARG, "'without': no expert would be left; leave at least one in");
     }

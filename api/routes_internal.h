@@ -17,7 +17,8 @@ ft_handler ft_route_tokenize, ft_route_detokenize, ft_route_tokenizer_info;
 ft_handler ft_route_root, ft_route_page_file;
 int ft_page_has_kind(const char *path); /* "/app.js", "/x.css": it may be a file of the page */
 /* route_models.c */
-ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_optouts, ft_route_demo;
+ft_handler ft_route_models, ft_route_model, ft_route_owners, ft_route_demo;
+ft_handler ft_route_optouts, ft_route_optout, ft_route_optout_new, ft_route_optout_withdraw;
 /* completion_route.c */
 ft_handler ft_route_completions, ft_route_chat;
 /* route_traces.c */
@@ -80,6 +81,8 @@ typedef struct ft_ignored {
 void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefix, const char *const *known,
                     const char *const *also);
 void ft_ignored_answer(ft_request *q, const ft_ignored *ignored);
+/* The first field that is none of `known`, for orders, where a mistyped one must not be ignored; NULL: there is none. */
+const char *ft_unknown_field(const json_t *object, const char *const *known);
 
 /* A longer text is refused by what traces it: the answer would not fit. */
 enum { FT_MAX_TRACED_TOKENS = 65536 };

@@ -167,6 +167,18 @@ void ft_ignored_add(ft_ignored *ignored, const json_t *object, const char *prefi
     }
 }
 
+const char *ft_unknown_field(const json_t *object, const char *const *known)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        if (!is_among(key, known))
+            return key;
+    }
+    return NULL;
+}
+
 void ft_ignored_answer(ft_request *q, const ft_ignored *ignored)
 {
     if (ignored->list[0])

@@ -47,6 +47,42 @@ static void verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document(vo
     json_decref(list);
 }
 
+/* A filter that is not read would let everything through, and look like an answer. */
+static void a_parameter_that_is_not_known_or_stands_twice_is_refused_by_name(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *path, *name;
+    } wrong[] = {
+        {"/v1/compliance/outputs?ownr=scripture", "ownr"},
+        {"/v1/compliance/verbatim?owner=scripture&min_token=9", "min_token"},
+        {"/v1/compliance/experts?expert=1&share=0.5", "share"},
+        {"/v1/compliance/optouts?owner=scripture&since=2026-01-01", "since"},
+        {"/v1/compliance/usage?owner=scripture&until=2026-01-01", "until"},
+        {"/v1/compliance/access?owner=scripture", "owner"},
+        {"/v1/compliance/export?Owner=scripture", "Owner"},
+        {"/v1/compliance/state?time=2026-01-01", "time"},
+        {"/v1/traces?q=earth", "q"},
+        {"/v1/routing?own=scripture", "own"},
+        {"/v1/takedowns?verdict=none", "verdict"},
+        {"/v1/compliance/verify?deep=1", "deep"},
+        {"/v1/compliance/outputs?owner=scripture&owner=public", "owner"},
+        {"/v1/compliance/outputs?verdict=verbatm", "verdict"},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        json_t *problem = get(wrong[i].path, 400);
+        char quoted[40];
+        snprintf(quoted, sizeof(quoted), "'%s'", wrong[i].name);
+        assert_string_equal(text_at(problem, "type"), "urn:flextrace:problem:invalid-parameter");
+        if (!strstr(text_at(problem, "detail"), quoted))
+            fail_msg("%s: %s", wrong[i].path, text_at(problem, "detail"));
+        json_decref(problem);
+    }
+    json_decref(get("/v1/compliance/state?format=json", 200));
+    json_decref(get("/v1/compliance/outputs?verdict=none&owner=scripture&limit=1&order=asc", 200));
+}
+
 static void pages_follow_each_other_by_after(void **state)
 {
     (void)state;
@@ -216,8 +252,12 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     json_decref(ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[]}", 422));
     json_decref(
         ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"not there\"]}", 404));
+    static const char mistyped[] = "{\"owner\":\"scripture\",\"documents\":[\"gen-1\"],\"polcy\":\"list\"}";
+    json_t *problem = ft_http_json(at, "POST", "/v1/takedowns", mistyped, 422); /* which would have redacted */
+    assert_non_null(strstr(text_at(problem, "detail"), "'polcy'"));
+    json_decref(problem);
     json_t *failed = get("/v1/compliance/access?what=erasure.failed&limit=100", 200);
-    assert_int_equal(rows_of(failed), 3);
+    assert_int_equal(rows_of(failed), 4);
     assert_string_equal(text_at(row_at(failed, 0), "owner"), "nobody");
     assert_string_equal(text_at(row_at(failed, 2), "owner"), "scripture");
     assert_string_equal(json_string_value(json_array_get(json_object_get(row_at(failed, 2), "first"), 0)), "not there");
@@ -392,6 +432,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document),
+        cmocka_unit_test(a_parameter_that_is_not_known_or_stands_twice_is_refused_by_name),
         cmocka_unit_test(pages_follow_each_other_by_after),
         cmocka_unit_test(csv_quotes_what_needs_it),
         cmocka_unit_test(experts_tell_their_share_and_opt_outs_are_proved_by_the_routing),

@@ -194,6 +194,33 @@ static void sign_again(const json_t *statement)
     ft_signer_close(s);
 }
 
+static void a_receipt_bears_the_nonce_of_its_request(void **state)
+{
+    (void)state;
+    need_server();
+    char made[40];
+    complete("In the", ",\"nonce\":\"of today: \u00e9\"", made);
+    fetch_receipt(made, "");
+    json_t *statement = statement_of(receipt_path);
+    assert_string_equal(text_at(json_object_get(statement, "predicate"), "nonce"), "of today: \xC3\xA9");
+    json_decref(statement);
+    run(0, "holds", "$FLEXTRACE receipt verify %s --key %s", receipt_path, public_path);
+    complete("In the", "", made);
+    fetch_receipt(made, "");
+    statement = statement_of(receipt_path);
+    assert_true(json_is_null(json_object_get(json_object_get(statement, "predicate"), "nonce")));
+    json_decref(statement);
+    static const char *const wrong[] = {"\"\"", "7", "\"\\u0000\"",
+                                        "\"01234567890123456789012345678901234567890123456789012345678901234567890123456"
+                                        "7890123456789012345678901234567890123456789012345678\""};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        char body[400];
+        snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"max_tokens\":1,\"flextrace\":{\"trace\":true,\"nonce\":%s}}",
+                 wrong[i]);
+        json_decref(ft_http_json(at, "POST", "/v1/completions", body, 400));
+    }
+}
+
 static json_t *span_of(const json_t *statement, size_t i)
 {
     return json_array_get(json_object_get(json_object_get(statement, "predicate"), "spans"), i);
@@ -456,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_receipt_verifies_and_its_spans_stand_in_the_owners_index),
         cmocka_unit_test(the_same_trace_gives_the_same_receipt),
         cmocka_unit_test(an_answer_brings_its_receipt_where_that_is_asked_for),
+        cmocka_unit_test(a_receipt_bears_the_nonce_of_its_request),
         cmocka_unit_test(a_claim_that_an_owners_index_refutes_is_told),
         cmocka_unit_test(an_owner_opens_its_documents_with_its_salt_alone),
         cmocka_unit_test(a_generation_is_replayed_bit_for_bit_on_any_number_of_threads),

@@ -199,6 +199,32 @@ static void what_is_not_a_store_of_ours_is_refused_in_one_line(void **state)
     assert_int_equal(ft_store_open(&s, ft_test_path("files/letter.txt"), 0, &st), FT_ERR_FORMAT);
 }
 
+/* LMDB begins a file with one write of two pages. */
+static void a_store_that_was_killed_while_it_was_made_is_made_anew(void **state)
+{
+    (void)state;
+    MDB_env *env;
+    assert_int_equal(ft_folder_make(ft_test_path("begun"), NULL), FT_OK);
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_open(env, ft_test_path("begun"), 0, 0644), 0);
+    mdb_env_close(env);
+    assert_int_equal(truncate(ft_test_path("begun/data.mdb"), 4096), 0);
+    ft_store *s = open_store(ft_test_path("begun"));
+    assert_int_equal(ft_store_check(s, NULL), FT_OK);
+    ft_store_close(s);
+    s = open_store(ft_test_path("begun"));
+    char id[FT_TRACE_ID];
+    json_t *trace = sample("x");
+    for (int i = 0; i < 2; i++) {
+        ft_trace_id_new(id);
+        assert_int_equal(ft_store_put(s, id, trace, NULL, NULL), FT_OK);
+    }
+    json_decref(trace);
+    ft_store_close(s);
+    assert_int_equal(truncate(ft_test_path("begun/data.mdb"), 4096), 0); /* one that held something */
+    assert_int_equal(ft_store_open(&s, ft_test_path("begun"), 0, NULL), FT_ERR_FORMAT);
+}
+
 static void a_store_of_a_newer_version_is_refused_with_the_remedy(void **state)
 {
     (void)state;
@@ -208,11 +234,11 @@ static void a_store_of_a_newer_version_is_refused_with_the_remedy(void **state)
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi dbi;
-    uint32_t version = 4;
+    uint32_t version = 5;
     char name[] = "schema";
     MDB_val key = {6, name}, value = {sizeof(version), &version};
     assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, 8), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 12), 0);
     assert_int_equal(mdb_env_open(env, folder, 0, 0644), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "meta", 0, &dbi), 0);
@@ -430,6 +456,7 @@ int main(void)
         cmocka_unit_test(ids_are_ordered_by_time_and_stamped_into_the_trace),
         cmocka_unit_test(traces_are_listed_newest_first_in_pages),
         cmocka_unit_test(what_is_not_a_store_of_ours_is_refused_in_one_line),
+        cmocka_unit_test(a_store_that_was_killed_while_it_was_made_is_made_anew),
         cmocka_unit_test(a_store_of_a_newer_version_is_refused_with_the_remedy),
         cmocka_unit_test(a_store_cut_anywhere_opens_or_is_refused_but_never_crashes),
         cmocka_unit_test(a_flipped_bit_in_a_trace_is_noticed),

@@ -58,7 +58,7 @@ ft_code store_fail(const ft_store *s, int error, const char *doing, ft_status *s
 
 static int is_ours(const char *name)
 {
-    static const char *const names[] = {".", "..", "lock.mdb", "lock", "compact"};
+    static const char *const names[] = {".", "..", "lock.mdb", "lock", "compact", "journal", "journal.new"};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (!strcmp(name, names[i]))
             return 1;
@@ -86,22 +86,9 @@ static ft_code check_folder(const ft_store *s, ft_status *st)
     return FT_OK;
 }
 
-/* Everybody who has the store open shares a lock on its file "lock"; who exchanges data.mdb has it alone. */
-static ft_code take_lock(ft_store *s, ft_status *st)
+static int lock_byte(const ft_store *s, int byte, int type, int wait)
 {
-    char *path = ft_path_join(s->folder, "lock");
-    if (!path)
-        return ft_fail(st, FT_ERR_MEM, "%s: no room for the store's handle", s->folder);
-    s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    free(path);
-    if (s->lock < 0 || store_lock(s, 0, 1))
-        return ft_fail(st, FT_ERR_IO, "%s/lock: %s", s->folder, strerror(errno));
-    return FT_OK;
-}
-
-int store_lock(const ft_store *s, int alone, int wait)
-{
-    struct flock how = {.l_type = alone ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    struct flock how = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
     int rc;
     do
         rc = fcntl(s->lock, wait ? F_OFD_SETLKW : F_OFD_SETLK, &how);
@@ -109,16 +96,62 @@ int store_lock(const ft_store *s, int alone, int wait)
     return rc;
 }
 
+int store_lock(const ft_store *s, int alone, int wait)
+{
+    return lock_byte(s, STORE_LOCK_USE, alone ? F_WRLCK : F_RDLCK, wait);
+}
+
+/* Everybody who has the store open shares a lock on its file "lock"; who exchanges data.mdb, or puts it in order, has it
+ * alone. *alone says that it is so now. One opens it after the other: of two who begin at once, each would take the
+ * other for one who has it open. */
+static ft_code take_lock(ft_store *s, int *alone, ft_status *st)
+{
+    char *path = ft_path_join(s->folder, "lock");
+    if (!path)
+        return ft_fail(st, FT_ERR_MEM, "%s: no room for the store's handle", s->folder);
+    s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    free(path);
+    int error = s->lock < 0 || lock_byte(s, STORE_LOCK_OPEN, F_WRLCK, 1);
+    *alone = !error && store_lock(s, 1, 0) == 0;
+    if (!error && !*alone) {
+        error = store_lock(s, 0, 1);
+        *alone = !error && store_lock(s, 1, 0) == 0; /* who had it alone may be gone */
+    }
+    return error ? ft_fail(st, FT_ERR_IO, "%s/lock: %s", s->folder, strerror(errno)) : FT_OK;
+}
+
+static ft_code share_lock(ft_store *s, ft_status *st)
+{
+    if (store_lock(s, 0, 1) || lock_byte(s, STORE_LOCK_OPEN, F_UNLCK, 1))
+        return ft_fail(st, FT_ERR_IO, "%s/lock: %s", s->folder, strerror(errno));
+    return FT_OK;
+}
+
 /* What a compaction that was killed left. */
 static ft_code clear_leftovers(const ft_store *s, ft_status *st)
 {
     char *path = ft_path_join(s->folder, "compact");
-    ft_code rc = path ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: no room for the store's handle", s->folder);
-    if (!rc && ft_path_exists(path) && store_lock(s, 1, 0) == 0) {
-        rc = ft_folder_remove(path, st);
-        if (store_lock(s, 0, 1) && !rc)
-            rc = ft_fail(st, FT_ERR_IO, "%s/lock: %s", s->folder, strerror(errno));
-    }
+    const ft_code rc =
+        path ? ft_folder_remove(path, st) : ft_fail(st, FT_ERR_MEM, "%s: no room for the store's handle", s->folder);
+    free(path);
+    return rc;
+}
+
+/* LMDB begins a file with two pages in one write, which a kill may cut: nothing was ever in such a file. */
+static ft_code clear_stillborn(const ft_store *s, ft_status *st)
+{
+    ft_map file = {0};
+    lmdb_meta m = {.transaction = 1};
+    char *path = ft_path_join(s->folder, "data.mdb");
+    if (!path)
+        return ft_fail(st, FT_ERR_MEM, "%s: no room for the store's handle", s->folder);
+    ft_code rc = ft_path_exists(path) ? ft_map_open(&file, path, st) : FT_OK;
+    if (file.bytes >= LMDB_PAGE_HEADER + sizeof(m))
+        memcpy(&m, file.data + LMDB_PAGE_HEADER, sizeof(m));
+    const int stillborn = m.magic == LMDB_MAGIC && !m.transaction && file.bytes < 2 * (uint64_t)m.trees[0].page_bytes;
+    ft_map_close(&file);
+    if (!rc && stillborn && unlink(path) != 0)
+        rc = ft_fail(st, FT_ERR_IO, "%s: %s", path, strerror(errno));
     free(path);
     return rc;
 }
@@ -217,7 +250,7 @@ static ft_code open_databases(ft_store *s, ft_status *st)
         MDB_dbi *to;
     } all[] = {{"traces", &s->traces}, {"routing", &s->routing}, {"summaries", &s->summaries},
                {"keys", &s->keys},     {"ledger", &s->ledger},   {"log", &s->log},
-               {"runs", &s->runs},     {"run keys", &s->run_keys}};
+               {"runs", &s->runs},     {"run keys", &s->run_keys}, {"journal", &s->journal_end}};
     MDB_txn *txn = NULL;
     int fresh, error = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (error)
@@ -229,6 +262,8 @@ static ft_code open_databases(ft_store *s, ft_status *st)
     for (size_t i = 0; !rc && i < sizeof(all) / sizeof(*all); i++)
         if ((error = mdb_dbi_open(txn, all[i].name, MDB_CREATE, all[i].to)) != 0)
             rc = store_fail(s, error, "open", st);
+    if (!rc && (error = journal_end_make(s, txn)) != 0)
+        rc = store_fail(s, error, "open", st);
     if (rc) {
         mdb_txn_abort(txn);
         return rc;
@@ -277,6 +312,7 @@ ft_code store_attach(ft_store *s, ft_status *st)
 
 void store_detach(ft_store *s)
 {
+    journal_unpin(s);
     if (s->env)
         mdb_env_close(s->env);
     s->env = NULL;
@@ -297,6 +333,7 @@ static ft_code make_handle(ft_store **out, const char *folder, const ft_store_op
     pthread_rwlock_init(&s->map, &fair);
     pthread_rwlockattr_destroy(&fair);
     pthread_mutex_init(&s->queue_lock, NULL);
+    pthread_mutex_init(&s->txn_lock, NULL);
     pthread_cond_init(&s->moved, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -307,6 +344,7 @@ static ft_code make_handle(ft_store **out, const char *folder, const ft_store_op
     s->folder = name;
     s->last = &s->first;
     s->lock = -1;
+    s->journal.fd = -1;
     if (options)
         s->options = *options;
     *out = s;
@@ -316,6 +354,7 @@ static ft_code make_handle(ft_store **out, const char *folder, const ft_store_op
 ft_code ft_store_open_with(ft_store **out, const char *folder, const ft_store_options *options, ft_status *st)
 {
     ft_store *s = NULL;
+    int alone = 0;
     *out = NULL;
     ft_code rc = make_handle(&s, folder, options, st);
     if (!rc)
@@ -323,11 +362,19 @@ ft_code ft_store_open_with(ft_store **out, const char *folder, const ft_store_op
     if (!rc)
         rc = check_folder(s, st);
     if (!rc)
-        rc = take_lock(s, st);
-    if (!rc)
+        rc = take_lock(s, &alone, st);
+    if (!rc && alone)
         rc = clear_leftovers(s, st);
+    if (!rc && alone)
+        rc = clear_stillborn(s, st);
+    if (!rc && alone)
+        rc = journal_recover(s, st);
     if (!rc)
         rc = store_attach(s, st);
+    if (!rc && s->journal.recovered)
+        rc = journal_replay(s, st);
+    if (!rc)
+        rc = share_lock(s, st);
     if (!rc && s->schema != SCHEMA_VERSION)
         rc = store_migrate(s, st);
     if (rc)
@@ -347,12 +394,14 @@ void ft_store_close(ft_store *s)
 {
     if (!s)
         return;
+    journal_close(s);
     store_detach(s);
     if (s->lock >= 0)
         close(s->lock);
     packers_free(s);
     batch_release(&s->batch);
     pthread_mutex_destroy(&s->packers_lock);
+    pthread_mutex_destroy(&s->txn_lock);
     pthread_cond_destroy(&s->moved);
     pthread_cond_destroy(&s->company);
     pthread_mutex_destroy(&s->queue_lock);
@@ -368,13 +417,22 @@ const char *ft_store_folder(const ft_store *s)
 
 /* --- Transactions, and the map's size -------------------------------------------- */
 
+/* LMDB wants no transaction of ours open meanwhile, the pin not either. */
+static int set_size(ft_store *s, uint64_t bytes)
+{
+    pthread_rwlock_wrlock(&s->map);
+    pthread_mutex_lock(&s->txn_lock);
+    journal_unpin(s);
+    const int error = mdb_env_set_mapsize(s->env, bytes);
+    pthread_mutex_unlock(&s->txn_lock);
+    pthread_rwlock_unlock(&s->map);
+    return error;
+}
+
 /* Another process may have made the file larger than our map. */
 static int adopt_size(ft_store *s)
 {
-    pthread_rwlock_wrlock(&s->map);
-    const int error = mdb_env_set_mapsize(s->env, 0);
-    pthread_rwlock_unlock(&s->map);
-    return error;
+    return set_size(s, 0);
 }
 
 ft_code store_read_begin(ft_store *s, MDB_txn **txn, const char *doing, ft_status *st)
@@ -403,13 +461,22 @@ void store_read_end(ft_store *s, MDB_txn *txn)
 
 int store_write_begin(ft_store *s, MDB_txn **txn)
 {
-    int error = s->env ? mdb_txn_begin(s->env, NULL, 0, txn) : MDB_PANIC;
-    while (error == MDB_MAP_RESIZED) {
-        error = adopt_size(s);
+    for (;;) {
+        pthread_mutex_lock(&s->txn_lock);
+        int error = s->env ? mdb_txn_begin(s->env, NULL, 0, txn) : MDB_PANIC;
         if (!error)
-            error = mdb_txn_begin(s->env, NULL, 0, txn);
+            return 0;
+        pthread_mutex_unlock(&s->txn_lock);
+        if (error == MDB_MAP_RESIZED)
+            error = adopt_size(s);
+        if (error)
+            return error;
     }
-    return error;
+}
+
+void store_write_end(ft_store *s)
+{
+    pthread_mutex_unlock(&s->txn_lock);
 }
 
 int store_grow(ft_store *s)
@@ -423,10 +490,7 @@ int store_grow(ft_store *s)
         return MDB_MAP_FULL;
     uint64_t next = now + (now < map_step_bytes ? now : map_step_bytes);
     next = next < most ? next : most;
-    pthread_rwlock_wrlock(&s->map);
-    error = mdb_env_set_mapsize(s->env, next);
-    pthread_rwlock_unlock(&s->map);
-    return error;
+    return set_size(s, next);
 }
 
 /* --- Ids ------------------------------------------------------------------------ */

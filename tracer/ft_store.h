@@ -1,7 +1,7 @@
 /* ft_store: traces kept in LMDB, found by time, owner, expert, document and key.
  *
  * Writing   callers hand their traces over and wait; whoever finds nobody at work writes all that
- *           wait in one transaction (group commit). A call returns when the file is synced.
+ *           wait in one transaction (group commit). A call returns when what it wrote is synced, in the journal.
  * Reading   out of snapshots, which wait for no writer. Long walks take a new snapshot now and then.
  * Lifetime  one open handle on a folder in a process; several processes may share it.
  * Threads   any number.

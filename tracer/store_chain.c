@@ -86,10 +86,10 @@ static int append(ft_store *s, MDB_txn *txn, MDB_dbi database, const char *name,
 }
 
 int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID],
-                  const ft_digest *digest)
+                  const ft_digest *digest, uint64_t time_ms)
 {
     chain_head head;
-    ledger_line line = {.time_ms = store_now_ms(), .kind = (uint64_t)kind};
+    ledger_line line = {.time_ms = time_ms, .kind = (uint64_t)kind};
     const int error = head_get(s, txn, ledger_head_key, &head);
     if (error)
         return error;
@@ -110,7 +110,7 @@ static void time_text(uint64_t ms, char out[32])
 }
 
 /* The line's own fields first, `text` (fields as JSON, without braces), the hash of the line before last. */
-int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n)
+int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n, uint64_t time_ms)
 {
     chain_head head;
     char when[32], hex[FT_DIGEST_HEX];
@@ -118,7 +118,7 @@ int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n)
     int error = head_get(s, txn, log_head_key, &head);
     if (error)
         return error;
-    time_text(store_now_ms(), when);
+    time_text(time_ms, when);
     ft_digest_hex(&head.last, hex);
     ft_code rc =
         ft_buffer_printf(&line, NULL, "{\"seq\":%llu,\"time\":\"%s\",", (unsigned long long)head.count + 1, when);

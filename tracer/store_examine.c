@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum {
-    PAGE_HEADER = 16,
+    PAGE_HEADER = LMDB_PAGE_HEADER,
     NODE_HEADER = 8,
     IS_BRANCH = 1,
     IS_LEAF = 2,
@@ -25,21 +25,6 @@ enum {
     INTEGER_KEYS = 8, /* MDB_INTEGERKEY of a database */
     MOST_DEPTH = 32
 };
-
-typedef struct tree {
-    uint32_t page_bytes;
-    uint16_t flags, depth;
-    uint64_t branches, leaves, overflow, entries, root;
-} tree;
-_Static_assert(sizeof(tree) == 48, "MDB_db");
-
-typedef struct meta {
-    uint32_t magic, version;
-    uint64_t address, map_bytes;
-    tree trees[2]; /* of free pages, and of names */
-    uint64_t last_page, transaction;
-} meta;
-_Static_assert(sizeof(meta) == 136, "MDB_meta");
 
 typedef struct examiner {
     const char *path;
@@ -143,7 +128,7 @@ typedef struct count {
     int any;
 } count;
 
-static ft_code walk_tree(examiner *x, const tree *t, int names);
+static ft_code walk_tree(examiner *x, const lmdb_tree *t, int names);
 
 /* Pages of one big value. */
 static ft_code check_big(examiner *x, uint64_t holder, const entry *e, count *c)
@@ -175,7 +160,7 @@ static ft_code check_free(examiner *x, uint64_t holder, const entry *e)
     return rc;
 }
 
-static ft_code walk_leaf(examiner *x, uint64_t number, unsigned n, const tree *t, int names, count *c)
+static ft_code walk_leaf(examiner *x, uint64_t number, unsigned n, const lmdb_tree *t, int names, count *c)
 {
     ft_code rc = FT_OK;
     for (unsigned i = 0; !rc && i < n; i++) {
@@ -195,7 +180,7 @@ static ft_code walk_leaf(examiner *x, uint64_t number, unsigned n, const tree *t
         if (!rc && (names != 0) != ((e.flags & IS_DATABASE) != 0))
             rc = bad(x, number, "a database where none belongs, or none where one does");
         if (!rc && names) {
-            tree inner;
+            lmdb_tree inner;
             if (e.data_bytes != sizeof(inner))
                 return bad(x, number, "a database's record has another length");
             memcpy(&inner, e.data, sizeof(inner));
@@ -207,7 +192,7 @@ static ft_code walk_leaf(examiner *x, uint64_t number, unsigned n, const tree *t
     return rc;
 }
 
-static ft_code walk_page(examiner *x, uint64_t number, unsigned depth, const tree *t, int names, count *c)
+static ft_code walk_page(examiner *x, uint64_t number, unsigned depth, const lmdb_tree *t, int names, count *c)
 {
     ft_code rc = use(x, number, 1, 1);
     if (rc)
@@ -239,7 +224,7 @@ static ft_code walk_page(examiner *x, uint64_t number, unsigned depth, const tre
     return rc;
 }
 
-static ft_code walk_tree(examiner *x, const tree *t, int names)
+static ft_code walk_tree(examiner *x, const lmdb_tree *t, int names)
 {
     count c = {0};
     if (t->root == UINT64_MAX)
@@ -256,16 +241,16 @@ static ft_code walk_tree(examiner *x, const tree *t, int names)
 /* --- The file ---------------------------------------------------------------------------------------------------- */
 
 /* The newer of the two pages that say where the trees are. */
-static ft_code read_metas(examiner *x, meta *out)
+static ft_code read_metas(examiner *x, lmdb_meta *out)
 {
-    meta m[2];
+    lmdb_meta m[2];
     x->page_bytes = 4096; /* until the first says its own */
     for (unsigned i = 0; i < 2; i++) {
         if (x->map.bytes < (i + 1) * (uint64_t)x->page_bytes)
             return bad(x, i, "the file ends before it");
         const unsigned char *page = page_at(x, i);
         memcpy(&m[i], page + PAGE_HEADER, sizeof(m[i]));
-        if (!(u16_at(page + 10) & IS_META) || m[i].magic != 0xBEEFC0DE || m[i].version != 1)
+        if (!(u16_at(page + 10) & IS_META) || m[i].magic != LMDB_MAGIC || m[i].version != 1)
             return bad(x, i, "it is not LMDB's first");
         const uint32_t size = m[i].trees[0].page_bytes;
         if (size < 512 || size > 32768 || (size & (size - 1)) || (i && size != x->page_bytes))
@@ -280,12 +265,15 @@ static ft_code read_metas(examiner *x, meta *out)
     return FT_OK;
 }
 
-static ft_code examine(examiner *x)
+/* One whose journal has records is taken for what they follow: the rest of it counts for nothing. */
+static ft_code examine(examiner *x, const char *folder)
 {
-    meta m;
+    lmdb_meta m;
     ft_code rc = read_metas(x, &m);
     if (rc)
         return rc;
+    if (journal_state(folder, &m))
+        x->last_page = m.last_page;
     x->seen = ft_alloc_array((size_t)(x->pages / 8 + 1), 1);
     if (!x->seen)
         return ft_fail(x->st, FT_ERR_MEM, "%s: no room to examine it", x->path);
@@ -296,13 +284,58 @@ static ft_code examine(examiner *x)
     return rc;
 }
 
+/* --- One entry ----------------------------------------------------------------------------------------------------- */
+
+/* The first entry of a leaf by that name (NULL: by any), where a tree is just a leaf. */
+static ft_code find_entry(const examiner *x, const lmdb_tree *t, const char *name, entry *out)
+{
+    if (t->depth != 1 || t->root < 2 || t->root >= x->pages)
+        return FT_ERR_FORMAT;
+    const unsigned char *page = page_at(x, t->root);
+    const unsigned lower = u16_at(page + 12);
+    if (u64_at(page) != t->root || !(u16_at(page + 10) & IS_LEAF) || lower < PAGE_HEADER || lower > x->page_bytes)
+        return FT_ERR_FORMAT;
+    for (unsigned i = 0; i < (lower - PAGE_HEADER) / 2; i++)
+        if (read_node(x, t->root, i, 0, out) == FT_OK && !(out->flags & IS_BIG) &&
+            (!name || (out->key_bytes == strlen(name) && !memcmp(out->key, name, out->key_bytes))))
+            return FT_OK;
+    return FT_ERR_FORMAT;
+}
+
+ft_code lmdb_newest_meta(const ft_map *data, lmdb_meta *out)
+{
+    examiner x = {.path = "", .map = *data};
+    return read_metas(&x, out);
+}
+
+ft_code lmdb_find_end(const ft_map *data, const lmdb_meta *m, journal_end *out)
+{
+    examiner x = {.path = "", .map = *data, .page_bytes = m->trees[0].page_bytes};
+    entry e;
+    lmdb_tree inner;
+    if (x.page_bytes < 512 || x.page_bytes > 32768)
+        return FT_ERR_FORMAT;
+    x.pages = data->bytes / x.page_bytes;
+    ft_code rc = find_entry(&x, &m->trees[1], "journal", &e);
+    if (rc || e.data_bytes != sizeof(inner))
+        return FT_ERR_FORMAT;
+    memcpy(&inner, e.data, sizeof(inner));
+    rc = find_entry(&x, &inner, NULL, &e);
+    if (rc || e.data_bytes != sizeof(*out))
+        return FT_ERR_FORMAT;
+    memcpy(out, e.data, sizeof(*out));
+    return FT_OK;
+}
+
+/* --- From outside --------------------------------------------------------------------------------------------------- */
+
 /* Holds the store's lock alone for as long, so that nobody writes. */
 static int lock_folder(const char *folder, int *fd)
 {
     char *path = ft_path_join(folder, "lock");
     *fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     free(path);
-    struct flock how = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct flock how = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = STORE_LOCK_USE, .l_len = 1};
     return *fd < 0 || fcntl(*fd, F_OFD_SETLK, &how) == 0;
 }
 
@@ -318,7 +351,7 @@ ft_code ft_store_examine(const char *folder, ft_status *st)
     ft_code rc = path ? ft_map_open(&x.map, path, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     x.path = path;
     if (!rc)
-        rc = examine(&x);
+        rc = examine(&x, folder);
     ft_map_close(&x.map);
     free(path);
     if (fd >= 0)

@@ -2,6 +2,8 @@
  *
  *   ft_store.c        opening, growing, ids, errors
  *   store_write.c     group commit: operations that wait, and who writes them
+ *   store_journal.c   one sync a commit
+ *   store_recover.c   after a loss of power or a kill
  *   store_notes.c     small facts by name
  *   store_read.c      traces and routing by id, lists, sizes
  *   store_pack.c      values: frames with checksums
@@ -18,13 +20,14 @@
  *   store_migrate.c   from earlier schemas */
 #ifndef FT_STORE_INTERNAL_H
 #define FT_STORE_INTERNAL_H
+#include "base/ft_file.h"
 #include "tracer/ft_store.h"
 
 #include <lmdb.h>
 #include <pthread.h>
 
 enum {
-    SCHEMA_VERSION = 3,
+    SCHEMA_VERSION = 4,
     ID_BYTES = FT_TRACE_ID - 1,
     STORE_ID = 16, /* an id's 128 bits: in keys of our own */
     STORE_KEY = 1 + 8 + 1 + STORE_ID,
@@ -46,9 +49,29 @@ typedef struct key_batch {
     int removed; /* traces were: runs may have to go */
 } key_batch;
 
+/* What LMDB says of the journal: where its records end. */
+typedef struct journal_end {
+    unsigned char id[16];    /* of this store, random */
+    unsigned char nonce[16]; /* of the generation that is meant */
+    uint64_t at;
+} journal_end;
+
+typedef struct store_journal {
+    int fd;       /* -1: not open */
+    MDB_txn *pin; /* a reader of the state that the records follow, or of an earlier one; NULL: none */
+    int used;     /* records were written since this handle settled it */
+    int off;      /* commits are synced by LMDB */
+    int failed;   /* an error after which nothing is written any more */
+    int recovered;
+    uint64_t dirty; /* bytes in data.mdb, about, that nobody asked the system to write */
+    ft_buffer record;
+    journal_end end; /* of the transaction at hand */
+} store_journal;
+
 struct ft_store {
     MDB_env *env;
     MDB_dbi meta, traces, routing, summaries, ledger, log;
+    MDB_dbi journal_end;    /* one entry */
     MDB_dbi runs, run_keys; /* the keys; */
     MDB_dbi keys;           /* and those that schema 2 wrote, until a compaction */
     char *folder;
@@ -58,6 +81,7 @@ struct ft_store {
 
     /* Readers share it for the length of a transaction; whoever changes the map's size, or the file, has it alone. */
     pthread_rwlock_t map;
+    pthread_mutex_t txn_lock; /* a transaction that writes is open, or the pin changes; taken after `map` */
 
     pthread_mutex_t queue_lock;
     pthread_cond_t moved;   /* an operation is done, or nobody writes any more */
@@ -69,7 +93,8 @@ struct ft_store {
     uint64_t last_took_ns; /* the last transaction */
     int writing;
 
-    key_batch batch; /* of whoever is writing */
+    key_batch batch;       /* of whoever is writing */
+    store_journal journal; /* likewise */
 
     pthread_mutex_t packers_lock;
     struct packer *packers; /* those that nobody uses */
@@ -85,13 +110,16 @@ ft_code store_attach(ft_store *s, ft_status *st);
 void store_detach(ft_store *s);
 /* The lock on the store's folder, shared or alone; 0, or -1 with errno. */
 int store_lock(const ft_store *s, int alone, int wait);
+enum { STORE_LOCK_USE, STORE_LOCK_OPEN }; /* bytes of the file "lock": who has the store open; who is opening it */
 /* A read transaction, with the map's lock shared until store_read_end. */
 ft_code store_read_begin(ft_store *s, MDB_txn **txn, const char *doing, ft_status *st);
 void store_read_end(ft_store *s, MDB_txn *txn);
 /* A larger map, while no transaction of ours is open; MDB_MAP_FULL at the ceiling. */
 int store_grow(ft_store *s);
-/* A write transaction; takes over the size that another process gave the map. */
+/* A write transaction; takes over the size that another process gave the map. store_write_end after its end, but not
+ * where it could not begin. */
 int store_write_begin(ft_store *s, MDB_txn **txn);
+void store_write_end(ft_store *s);
 
 ft_code store_check_id(const ft_store *s, const char *id, ft_code code, ft_status *st);
 void store_id_pack(const char *id, unsigned char out[STORE_ID]);
@@ -119,6 +147,7 @@ typedef struct store_op {
     const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes */
     size_t text_bytes;
     const char *note;  /* OP_NOTE: its key in "meta"; OP_LOG: the key that gets the line's number, or NULL */
+    uint64_t time_ms;  /* in ledger and log; 0: when it is written */
     int keep;          /* OP_NOTE: what is there already stays */
     int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
     ft_code rc;
@@ -128,12 +157,34 @@ typedef struct store_op {
 /* Hands `op` (and those `with` it) over and waits until they are synced. */
 ft_code store_commit(ft_store *s, store_op *op, ft_status *st);
 void store_op_release(store_op *op);
+/* The same without waiting or company, before anybody else has the handle. */
+FT_CHECKED ft_code store_write_now(ft_store *s, store_op *list, ft_status *st);
 /* Keeps everybody else from writing: from the moment it returns until it is given back. */
 void store_writer_take(ft_store *s);
 void store_writer_give(ft_store *s);
 /* One PUT made ready: `packed` stands for routing where that is NULL. */
 ft_code store_op_put(ft_store *s, store_op *op, const char *id, const json_t *trace, const ft_routing *routing,
                      const void *packed, size_t packed_bytes, ft_status *st);
+
+/* --- store_journal.c, store_recover.c ---------------------------------------------------------------- */
+
+/* Each gives an LMDB error, or 0. Where in the journal the transaction's record will stand, 0 where it has none; right
+ * after its begin. Then, in place of mdb_txn_commit: when it returns 0, the changes last. */
+int journal_begin(ft_store *s, MDB_txn *txn, const store_op *list, uint64_t *at);
+int journal_commit(ft_store *s, MDB_txn *txn, uint64_t at);
+/* Syncs data.mdb, so that no records are needed; begins a transaction for it. */
+int journal_settle(ft_store *s);
+/* The same, and no record's bytes stay in the file. */
+int journal_wipe(ft_store *s);
+int journal_lengthen(ft_store *s); /* as long as it should be */
+/* With the map's lock held alone, and that for transactions; or by whoever writes. */
+void journal_unpin(ft_store *s);
+void journal_close(ft_store *s); /* settles it where this handle used it */
+/* The database's one entry, where it is missing. */
+int journal_end_make(ft_store *s, MDB_txn *txn);
+/* With the folder held alone: before LMDB opens it, and, where that set journal.recovered, after. */
+FT_CHECKED ft_code journal_recover(ft_store *s, ft_status *st);
+FT_CHECKED ft_code journal_replay(ft_store *s, ft_status *st);
 
 /* --- store_pack.c -------------------------------------------------------------------------------- */
 
@@ -351,12 +402,37 @@ ft_digest chain_hash(const void *bytes, size_t n); /* BLAKE2b-256 */
 ft_digest trace_digest(MDB_val trace, MDB_val routing, MDB_val row);
 /* Each gives an LMDB error, or 0. */
 int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID],
-                  const ft_digest *digest);
-int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n);
+                  const ft_digest *digest, uint64_t time_ms);
+int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n, uint64_t time_ms);
 int chain_heads(ft_store *s, MDB_txn *txn, ft_store_heads *out);
 void chain_number(uint64_t n, unsigned char out[8]);
 uint64_t chain_number_of(const MDB_val *key);
 uint64_t store_now_ms(void);
+
+/* --- store_examine.c --------------------------------------------------------------------------------- */
+
+/* MDB_db and MDB_meta of LMDB 0.9 on a 64-bit little-endian machine; the latter stands behind a page's header. */
+enum { LMDB_PAGE_HEADER = 16 };
+#define LMDB_MAGIC 0xBEEFC0DEU
+typedef struct lmdb_tree {
+    uint32_t page_bytes;
+    uint16_t flags, depth;
+    uint64_t branches, leaves, overflow, entries, root;
+} lmdb_tree;
+_Static_assert(sizeof(lmdb_tree) == 48, "MDB_db");
+typedef struct lmdb_meta {
+    uint32_t magic, version;
+    uint64_t address, map_bytes;
+    lmdb_tree trees[2]; /* of free pages, and of names */
+    uint64_t last_page, transaction;
+} lmdb_meta;
+_Static_assert(sizeof(lmdb_meta) == 136, "MDB_meta");
+
+/* The newer of the two; and the entry of "journal" as of one. FT_ERR_FORMAT: it is not there. */
+FT_CHECKED ft_code lmdb_newest_meta(const ft_map *data, lmdb_meta *out);
+FT_CHECKED ft_code lmdb_find_end(const ft_map *data, const lmdb_meta *m, journal_end *out);
+/* (store_recover.c) 1 and the state in *out where the folder's journal has records, else 0. */
+int journal_state(const char *folder, lmdb_meta *out);
 
 /* --- store_migrate.c --------------------------------------------------------------------------------- */
 

@@ -210,7 +210,7 @@ static int copy_all(copier *c, MDB_txn *in)
         const char *name;
         MDB_dbi from;
     } all[] = {{"meta", s->meta}, {"traces", s->traces}, {"routing", s->routing}, {"summaries", s->summaries},
-               {"ledger", s->ledger}, {"log", s->log}};
+               {"ledger", s->ledger}, {"log", s->log}, {"journal", s->journal_end}};
     int error = 0;
     for (size_t i = 0; !error && i < sizeof(all) / sizeof(*all); i++)
         error = copy_database(c, in, all[i].from, all[i].name);
@@ -275,7 +275,8 @@ ft_code ft_store_compact(ft_store *s, ft_status *st)
             ? FT_OK
             : ft_fail(st, FT_ERR_ARG, "%s: another process has the store open; stop it, or let it compact", s->folder);
     if (!rc) {
-        rc = ft_folder_remove(copy, st);
+        const int error = journal_wipe(s); /* what it holds is in data.mdb; what was redacted must not stay in it */
+        rc = error ? store_fail(s, error, "compact", st) : ft_folder_remove(copy, st);
         if (!rc)
             rc = ft_folder_make(copy, st);
         if (!rc)

@@ -86,15 +86,16 @@ static ft_code finish(ft_store *s, ft_status *st)
              SCHEMA_VERSION);
     MDB_txn *txn = NULL;
     int error = store_write_begin(s, &txn);
-    if (!error)
-        error = log_append(s, txn, text, strlen(text));
+    if (error)
+        return store_fail(s, error, "migrate", st);
+    error = log_append(s, txn, text, strlen(text), store_now_ms());
     if (!error)
         error = store_set_schema(s, txn);
-    if (error) {
+    if (error)
         mdb_txn_abort(txn);
-        return store_fail(s, error, "migrate", st);
-    }
-    error = mdb_txn_commit(txn);
+    else
+        error = mdb_txn_commit(txn); /* no journal stands beside an earlier schema's */
+    store_write_end(s);
     return error ? store_fail(s, error, "migrate", st) : FT_OK;
 }
 

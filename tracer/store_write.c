@@ -115,7 +115,8 @@ static int insert(ft_store *s, MDB_txn *txn, store_op *op)
     if (!error)
         error = change_keys(s, txn, store_value(op->summary.data, op->summary.size), op->id, 0);
     if (!error)
-        error = ledger_append(s, txn, op->kind == OP_PUT ? LEDGER_STORED : LEDGER_REDACTED, packed, &digest);
+        error = ledger_append(s, txn, op->kind == OP_PUT ? LEDGER_STORED : LEDGER_REDACTED, packed, &digest,
+                              op->time_ms);
     return error;
 }
 
@@ -138,7 +139,7 @@ static int apply(ft_store *s, MDB_txn *txn, store_op *op)
     unsigned char packed[STORE_ID];
     int there, error;
     if (op->kind == OP_LOG) {
-        error = log_append(s, txn, op->text, op->text_bytes);
+        error = log_append(s, txn, op->text, op->text_bytes, op->time_ms);
         return error || !op->note ? error : put_line_number(s, txn, op->note);
     }
     if (op->kind == OP_NOTE) {
@@ -153,7 +154,7 @@ static int apply(ft_store *s, MDB_txn *txn, store_op *op)
     if (op->kind != OP_REMOVE)
         return insert(s, txn, op);
     store_id_pack(op->id, packed);
-    return ledger_append(s, txn, LEDGER_REMOVED, packed, &none);
+    return ledger_append(s, txn, LEDGER_REMOVED, packed, &none, op->time_ms);
 }
 
 /* --- All that wait --------------------------------------------------------------------------------- */
@@ -161,30 +162,57 @@ static int apply(ft_store *s, MDB_txn *txn, store_op *op)
 static int write_once(ft_store *s, store_op *list)
 {
     MDB_txn *txn = NULL;
+    uint64_t at;
     s->batch.count = 0;
     s->batch.removed = 0;
     int error = store_write_begin(s, &txn);
+    if (error)
+        return error;
+    error = journal_begin(s, txn, list, &at);
     for (store_op *op = list; !error && op; op = op->next)
         for (store_op *part = op; !error && part; part = part->with)
             error = apply(s, txn, part);
     if (!error)
         error = runs_commit(s, txn);
-    if (error) {
+    if (error)
         mdb_txn_abort(txn);
-        return error;
-    }
-    return mdb_txn_commit(txn); /* syncs; frees the transaction whatever comes of it */
+    else
+        error = journal_commit(s, txn, at); /* durable; frees the transaction whatever comes of it */
+    store_write_end(s);
+    return error;
 }
 
-/* A map that is too small grows, and the same is written again. */
+/* First of all the pages that are free, but kept for what the journal follows; then a larger map. */
+static int make_room(ft_store *s, int *settled)
+{
+    if (!*settled && s->journal.pin) {
+        *settled = 1;
+        return journal_settle(s);
+    }
+    return store_grow(s);
+}
+
+/* What does not fit is written again with more room. Everything has its time before: what is carried out again from
+ * the journal makes the same lines. */
 static void write_all(ft_store *s, store_op *list)
 {
-    int error = write_once(s, list), grown = 0;
-    while (error == MDB_MAP_FULL && (grown = store_grow(s)) == 0)
+    for (store_op *op = list; op; op = op->next)
+        for (store_op *part = op; part; part = part->with)
+            part->time_ms = part->time_ms ? part->time_ms : store_now_ms();
+    int error = write_once(s, list), grown = 0, settled = 0;
+    while (error == MDB_MAP_FULL && (grown = make_room(s, &settled)) == 0)
         error = write_once(s, list);
     error = grown ? grown : error;
     for (store_op *op = list; op; op = op->next)
         op->rc = error ? store_fail(s, error, "write", &op->st) : FT_OK;
+}
+
+ft_code store_write_now(ft_store *s, store_op *list, ft_status *st)
+{
+    write_all(s, list);
+    if (list->rc && st)
+        *st = list->st;
+    return list->rc;
 }
 
 static size_t bytes_of(const store_op *op)
