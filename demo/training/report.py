@@ -17,7 +17,7 @@ from split import OWNERS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, NEW = 25, 120
-SAMPLING = ["--temperature", "0.8", "--top-p", "0.95"]
+SAMPLING = ["--temperature", "0.9", "--min-p", "0.05"]
 
 
 def read_json(path):

@@ -3,7 +3,8 @@
 
 A document is held out where the first 32 bits of sha256(id) are divisible by 20. Of each owner:
   DATA/OWNER.train.jsonl   all others
-  DATA/OWNER.proxy.jsonl   the first 40 of these: what an owner gives for tuning the router
+  DATA/OWNER.proxy.jsonl   the first 120 of these in the order of sha256(id), so from all over the corpus: what an owner
+                           gives for tuning the router
   DATA/OWNER.test.jsonl    held-out documents in the order of sha256(id), until there are 30,000 bytes
   DATA/OWNER.held.jsonl    all held-out documents in that order, for prompts"""
 import gzip
@@ -13,7 +14,7 @@ import os
 import sys
 
 OWNERS = ("public", "scripture", "dictionary", "essays", "python", "database")
-PROXY_DOCUMENTS, TEST_BYTES = 40, 30000
+PROXY_DOCUMENTS, TEST_BYTES = 120, 30000
 
 
 def digest(row):
@@ -42,7 +43,7 @@ def main():
             if size < TEST_BYTES:
                 test.append(row)
                 size += len(row["text"].encode())
-        for name, kept in (("train", train), ("proxy", train[:PROXY_DOCUMENTS]), ("test", test), ("held", held)):
+        for name, kept in (("train", train), ("proxy", sorted(train, key=digest)[:PROXY_DOCUMENTS]), ("test", test), ("held", held)):
             write(f"{data}/{owner}.{name}.jsonl", kept)
 
 

@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) parts of_rows(const float *x, size_
 }
 
 /* 16 rows of a stretch with `left` columns, of which there are `rows`, to planes of 16 units of 16 rows. */
-static void turn_rows(uint32_t *out, size_t step, const float *x, size_t stride, size_t rows, size_t left)
+static void turn_row_parts(uint32_t *out, size_t step, const float *x, size_t stride, size_t rows, size_t left)
 {
     __m512i plane[PARTS][SIDE];
     for (size_t r = 0; r < SIDE; r++) {
@@ -71,7 +71,7 @@ static void turn_rows(uint32_t *out, size_t step, const float *x, size_t stride,
 }
 
 /* The same of columns, which lie [left, columns], to planes of `columns` rows of 16 units. */
-static void turn_columns(uint32_t *out, const float *x, size_t stride, size_t columns, size_t left)
+static void turn_column_parts(uint32_t *out, const float *x, size_t stride, size_t columns, size_t left)
 {
     __m512i plane[PARTS][SIDE];
     for (size_t r = 0; r < SIDE; r++) {
@@ -93,7 +93,7 @@ void ft_gemm_left_amx(uint32_t *out, const float *a, size_t stride, int transpos
         for (size_t s = 0; s < k; s += FT_STRETCH, out += FT_PARTS) {
             const size_t rows = m - g < FT_LEFT_ROWS ? m - g : FT_LEFT_ROWS;
             for (size_t r = 0; transposed && r < rows; r += SIDE)
-                turn_columns(out + r * SIDE, a + s * stride + g + r, stride, rows - r, k - s);
+                turn_column_parts(out + r * SIDE, a + s * stride + g + r, stride, rows - r, k - s);
             for (size_t r = 0; !transposed && r < rows; r++) {
                 const parts u = of_row(a + (g + r) * stride + s, k - s);
                 for (int i = 0; i < PARTS; i++)
@@ -108,7 +108,7 @@ void ft_gemm_right_amx(uint32_t *out, const float *b, size_t stride, int transpo
         for (size_t c = 0; c < PAIRED; c += SIDE) {
             const size_t n = c < width ? width - c : 0;
             if (transposed) {
-                turn_rows(out + c, PAIRED, b + c * stride + s, stride, n, k - s);
+                turn_row_parts(out + c, PAIRED, b + c * stride + s, stride, n, k - s);
                 continue;
             }
             for (size_t r = 0; r < SIDE; r++) {
