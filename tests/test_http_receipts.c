@@ -210,9 +210,9 @@ static void a_receipt_bears_the_nonce_of_its_request(void **state)
     statement = statement_of(receipt_path);
     assert_true(json_is_null(json_object_get(json_object_get(statement, "predicate"), "nonce")));
     json_decref(statement);
-    static const char *const wrong[] = {"\"\"", "7", "\"\\u0000\"",
-                                        "\"01234567890123456789012345678901234567890123456789012345678901234567890123456"
-                                        "7890123456789012345678901234567890123456789012345678\""};
+    char longer[132] = "";
+    snprintf(longer, sizeof(longer), "\"%0129d\"", 0);
+    const char *const wrong[] = {"\"\"", "7", "\"\\u0000\"", longer};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         char body[400];
         snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"max_tokens\":1,\"flextrace\":{\"trace\":true,\"nonce\":%s}}",
