@@ -75,7 +75,7 @@ static void fill(packed *p, int bits, size_t rows, size_t cols, int extreme, ft_
             memset(p->whole + i * 32, 0, 32);
     pack(p);
     for (size_t i = 0; i < (rows + 15) / 16 * 16 * cols / 32; i++)
-        p->scales[i] = ft_f16_of((float)ft_random_unit(r) * 0.01f);
+        p->scales[i] = ft_f16_of((float)(ft_random_unit(r) * 2 - 1) * 0.01f);
     for (size_t row = 0; row < rows; row++)
         for (size_t g = 0; g < cols / 32; g++)
             if ((row * (cols / 32) + g) % 7 == 3)

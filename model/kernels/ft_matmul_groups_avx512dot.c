@@ -45,10 +45,11 @@ FT_INLINE lanes whole_to_lanes(whole v)
 }
 
 /* An input's scale is a power of two: its exponent is added, where a product would
- * take the place of a dot product. A scale of 0 has weights of 0: any other will do. */
+ * take the place of a dot product. A scale of 0 has weights of 0: any other will do. Those of int4 have signs. */
 FT_INLINE lanes scale_load(const char *p)
 {
-    const lanes scale = _mm512_max_ps(lanes_load_half(p, 0), lanes_of(0x1p-24f));
+    const lanes all = lanes_load_half(p, 0);
+    const lanes scale = _mm512_mask_mov_ps(all, _mm512_cmp_ps_mask(all, lanes_of(0), _CMP_EQ_OQ), lanes_of(0x1p-24f));
     return _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(scale), _mm512_castps_si512(lanes_of(1))));
 }
 
