@@ -234,6 +234,7 @@ static inline void begin_product(panel *p, const ft_matmul *m)
                                              : MOST_COLUMNS,
                  parts = (m->cols + most - 1) / most, others = (m->tokens - 1) / AT_ONCE;
     p->m = m;
+    memset(p->now, 0, sizeof(p->now));
     p->row_bytes = m->w_stride * sizeof(uint16_t);
     p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
     p->fetch = others ? (SIDE + others - 1) / others : SIDE;
