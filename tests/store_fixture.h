@@ -72,6 +72,17 @@ static inline ft_store *fixture_open(const char *folder)
     assert_ok(ft_store_open(&s, folder, 0, &st), st);
     return s;
 }
+
+static inline void fixture_assert_good(ft_store *s)
+{
+    json_t *report;
+    ft_status st;
+    assert_ok(ft_store_verify(s, NULL, &report, &st), st);
+    if (!json_is_true(json_object_get(report, "good")))
+        fail_msg("%s", json_dumps(report, 0));
+    json_decref(report);
+}
+
 /* --- A filter, read off the trace itself ------------------------------------------------------------ */
 
 static inline int fixture_names_hold(const json_t *names, const char *name)

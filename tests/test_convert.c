@@ -3,11 +3,14 @@
  * what the whole conversion has. */
 #include "tests/model_fixture.h"
 
+#include "base/ft_json.h"
+#include "base/ft_npy.h"
 #include "model/ft_convert.h"
 #include "model/ft_quantize.h"
 #include "model/ft_session.h"
 #include "model/model_internal.h"
 
+#include <math.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -454,6 +457,60 @@ static void shell(int code, const char *says, const char *fmt, ...)
     free(err);
 }
 
+/* Ids of demo/model's golden prompts, one after the other, as an array that `forward` reads. */
+static void write_prompts(const char *path)
+{
+    static int32_t ids[1000];
+    ft_status st;
+    json_t *golden;
+    size_t i, k, n = 0;
+    json_t *prompt, *id;
+    assert_ok(ft_json_read_file(&golden, ft_test_source("demo/model/golden.json"), 0, &st), st);
+    json_array_foreach(json_object_get(golden, "prompts"), i, prompt)
+        json_array_foreach(json_object_get(prompt, "ids"), k, id) ids[n++] = (int32_t)json_integer_value(id);
+    assert_in_range(n, 100, 1000);
+    assert_ok(ft_npy_write(path, FT_NPY_INT32, 1, &n, ids, &st), st);
+    json_decref(golden);
+}
+
+/* All of inference by the quantized kernels, which round their inputs too, against the same weights written back as
+ * float32: a wrong sign, scale or order would show. */
+static void a_quantized_model_says_what_its_weights_say(void **state)
+{
+    (void)state;
+    char base[600], ids[700], path[2][700];
+    if (!ft_path_exists(ft_test_source("demo/model/model.safetensors")))
+        skip();
+    snprintf(base, sizeof(base), "%s", place("demo"));
+    snprintf(ids, sizeof(ids), "%s.ids.npy", base);
+    write_prompts(ids);
+    static const char *const formats[] = {"int8", "int4"};
+    for (int f = 0; f < 2; f++) {
+        ft_status st;
+        ft_npy logits[2];
+        double apart = 0, size = 0;
+        shell(0, "",
+              "cd $(dirname %s) && $FLEXTRACE model convert %s --to %s -o demo-0-%s && $FLEXTRACE model convert "
+              "demo-0-%s --to float32 -o demo-1-%s",
+              base, ft_test_source("demo/model"), formats[f], formats[f], formats[f], formats[f]);
+        for (int k = 0; k < 2; k++) {
+            snprintf(path[k], sizeof(path[k]), "%s-%d-%s.npy", base, k, formats[f]);
+            shell(0, "", "$FLEXTRACE forward %s-%d-%s --ids %s --logits %s", base, k, formats[f], ids, path[k]);
+            assert_ok(ft_npy_open(&logits[k], path[k], &st), st);
+        }
+        assert_int_equal(logits[0].count, logits[1].count);
+        for (size_t i = 0; i < logits[0].count; i++) {
+            const double x = ((const float *)logits[0].data)[i], y = ((const float *)logits[1].data)[i];
+            apart += (x - y) * (x - y);
+            size += y * y;
+        }
+        if (sqrt(apart / size) > 0.1)
+            fail_msg("%s: logits are %g apart", formats[f], sqrt(apart / size));
+        ft_npy_close(&logits[0]);
+        ft_npy_close(&logits[1]);
+    }
+}
+
 static void the_command_line_converts_verifies_and_says_what_a_config_needs(void **state)
 {
     (void)state;
@@ -509,6 +566,7 @@ int main(void)
         cmocka_unit_test(another_source_or_type_begins_anew),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(a_flipped_bit_is_found_by_its_digest),
+        cmocka_unit_test(a_quantized_model_says_what_its_weights_say),
         cmocka_unit_test(the_command_line_converts_verifies_and_says_what_a_config_needs),
         cmocka_unit_test(every_allocation_may_fail),
     };

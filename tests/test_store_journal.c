@@ -120,16 +120,6 @@ static void forget_recording(void)
 
 /* --- A store that is worked with ---------------------------------------------------------------------------- */
 
-static void assert_good(ft_store *s)
-{
-    json_t *report;
-    ft_status st;
-    assert_ok(ft_store_verify(s, NULL, &report, &st), st);
-    if (!json_is_true(json_object_get(report, "good")))
-        fail_msg("%s", json_dumps(report, 0));
-    json_decref(report);
-}
-
 /* An n-th id; ids stand in order of their numbers. */
 static void id_of(char id[FT_TRACE_ID], unsigned n)
 {
@@ -201,7 +191,7 @@ static void expect_traces(const char *folder, size_t n)
 {
     ft_store *s = fixture_open(folder);
     assert_int_equal(traces_in(s), n);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
 }
 
@@ -293,7 +283,7 @@ static void expect_promise(const char *folder, size_t now)
     ft_store *s;
     if (ft_store_open(&s, folder, 0, &st) != FT_OK)
         fail_msg("event %zu of %zu, step %zu: %s", now, recording.count, step, st.msg);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_heads heads;
     unsigned note = 0;
     ft_buffer value = {0};
@@ -428,7 +418,7 @@ static void of_two_writers_either_may_be_killed(void **state)
     ft_store *s = fixture_open(folder);
     for (int i = 0; i <= ROUNDS; i++)
         expect_told(s, ends[i]);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
 }
 
@@ -459,7 +449,7 @@ static void heads_that_were_handed_out_hold_after_a_kill(void **state)
     ft_store *s = fixture_open(folder);
     assert_int_equal(ft_store_get_heads(s, &after, NULL), FT_OK);
     assert_memory_equal(&before, &after, sizeof(before));
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
     close(ends[0]);
     close(ends[1]);
@@ -476,33 +466,71 @@ static size_t end_of(const char *journal, size_t n)
     return (end + BLOCK - 1) / BLOCK * BLOCK;
 }
 
+/* The files that a killed process left: the journal can be changed, and both be put there again. */
+typedef struct left_files {
+    const char *folder; /* a name below the test's */
+    char *journal, *data;
+    size_t journal_bytes, data_bytes;
+} left_files;
+
+static const char *in_left(const left_files *l, const char *name)
+{
+    char path[100];
+    snprintf(path, sizeof(path), "%s/%s", l->folder, name);
+    return ft_test_path(path);
+}
+
+static left_files left_of(const char *name, unsigned traces)
+{
+    char folder[4096];
+    left_files l = {.folder = name};
+    strcpy(folder, ft_test_path(name));
+    leave_records(folder, 0, traces);
+    l.journal = ft_test_read(in_left(&l, "journal"), &l.journal_bytes);
+    l.data = ft_test_read(in_left(&l, "data.mdb"), &l.data_bytes);
+    return l;
+}
+
+static void put_left(const left_files *l)
+{
+    char name[100];
+    snprintf(name, sizeof(name), "%s/journal", l->folder);
+    ft_test_write(name, l->journal, l->journal_bytes);
+    snprintf(name, sizeof(name), "%s/data.mdb", l->folder);
+    ft_test_write(name, l->data, l->data_bytes);
+    unlink(in_left(l, "lock.mdb"));
+}
+
+static void free_left(left_files *l)
+{
+    free(l->journal);
+    free(l->data);
+}
+
 static void a_flipped_bit_in_the_journal_is_refused_or_harmless(void **state)
 {
     (void)state;
     char folder[4096];
     enum { TRACES = 8 };
     strcpy(folder, ft_test_path("flipped"));
-    leave_records(folder, 0, TRACES);
-    size_t n, m, refused = 0;
-    char *journal = ft_test_read(ft_test_path("flipped/journal"), &n);
-    char *data = ft_test_read(ft_test_path("flipped/data.mdb"), &m);
-    const size_t end = end_of(journal, n);
+    left_files left = left_of("flipped", TRACES);
+    size_t refused = 0;
+    char *journal = left.journal;
+    const size_t end = end_of(journal, left.journal_bytes);
     assert_true(end > RECORDS + TRACES * BLOCK);
     for (int round = 0; round < 120; round++) {
         const size_t at =
             round < 40 ? (size_t)round * 211 % RECORDS : RECORDS + ft_random_below(&chance, end - RECORDS);
         journal[at] ^= (char)(1 << round % 8);
-        ft_test_write("flipped/journal", journal, n);
-        ft_test_write("flipped/data.mdb", data, m);
+        put_left(&left);
         journal[at] ^= (char)(1 << round % 8);
-        unlink(ft_test_path("flipped/lock.mdb"));
         ft_store *s;
         ft_status st;
         const ft_code rc = ft_store_open(&s, folder, 0, &st);
         refused += rc != FT_OK;
         if (!rc) { /* between records, or in one of the heads */
             assert_int_equal(traces_in(s), TRACES);
-            assert_good(s);
+            fixture_assert_good(s);
             ft_store_close(s);
             continue;
         }
@@ -511,18 +539,17 @@ static void a_flipped_bit_in_the_journal_is_refused_or_harmless(void **state)
         assert_non_null(strstr(st.msg, "journal: byte"));
         size_t k;
         char *now = ft_test_read(ft_test_path("flipped/data.mdb"), &k); /* refused before anything was changed */
-        assert_true(k == m && !memcmp(now, data, m));
+        assert_true(k == left.data_bytes && !memcmp(now, left.data, k));
         free(now);
     }
     assert_true(refused > 40);
     memset(journal, 'x', RECORDS);
-    ft_test_write("flipped/journal", journal, n);
+    ft_test_write("flipped/journal", journal, left.journal_bytes);
     ft_store *s;
     ft_status st;
     assert_int_equal(ft_store_open(&s, folder, 0, &st), FT_ERR_FORMAT);
     assert_non_null(strstr(st.msg, "remove it"));
-    free(journal);
-    free(data);
+    free_left(&left);
 }
 
 /* As the error says: without the file, where power was not lost, all is there; cut, what stood before. */
@@ -532,34 +559,28 @@ static void a_damaged_journal_can_be_done_without(void **state)
     char folder[4096];
     enum { TRACES = 8 };
     strcpy(folder, ft_test_path("cut"));
-    leave_records(folder, 0, TRACES);
-    size_t n, m;
-    char *journal = ft_test_read(ft_test_path("cut/journal"), &n);
-    char *data = ft_test_read(ft_test_path("cut/data.mdb"), &m);
+    left_files left = left_of("cut", TRACES);
     unlink(ft_test_path("cut/journal"));
     expect_traces(folder, TRACES);
     for (int first = 0; first < 2; first++) {
         ft_status st;
         ft_store *s;
         unsigned long at;
-        journal[RECORDS + (first ? 100 : 20000)] ^= 4;
-        ft_test_write("cut/journal", journal, n);
-        ft_test_write("cut/data.mdb", data, m);
-        unlink(ft_test_path("cut/lock.mdb"));
+        left.journal[RECORDS + (first ? 100 : 20000)] ^= 4;
+        put_left(&left);
         assert_int_equal(ft_store_open(&s, folder, 0, &st), FT_ERR_FORMAT);
         assert_int_equal(sscanf(strstr(st.msg, "byte "), "byte %lu", &at), 1);
         assert_int_equal(truncate(ft_test_path("cut/journal"), (off_t)at), 0);
         s = fixture_open(folder);
         assert_true(first ? traces_in(s) == 0 : traces_in(s) > 0 && traces_in(s) < TRACES);
-        assert_good(s);
+        fixture_assert_good(s);
         assert_int_equal(put(s, 100, 1000, NULL), FT_OK);
         ft_store_close(s);
         struct stat file;
         assert_int_equal(stat(ft_test_path("cut/journal"), &file), 0);
-        assert_int_equal(file.st_size, n);
+        assert_int_equal(file.st_size, left.journal_bytes);
     }
-    free(journal);
-    free(data);
+    free_left(&left);
 }
 
 static void a_torn_record_is_dropped(void **state)
@@ -568,23 +589,18 @@ static void a_torn_record_is_dropped(void **state)
     char folder[4096];
     enum { TRACES = 5 };
     strcpy(folder, ft_test_path("torn"));
-    leave_records(folder, 0, TRACES);
-    size_t n, m;
-    char *journal = ft_test_read(ft_test_path("torn/journal"), &n);
-    char *data = ft_test_read(ft_test_path("torn/data.mdb"), &m);
-    const size_t end = end_of(journal, n);
+    left_files left = left_of("torn", TRACES);
+    char *journal = left.journal;
+    const size_t end = end_of(journal, left.journal_bytes);
     /* A sixth record, whose transaction was never committed, torn anywhere. */
     for (int round = 0; round < 20; round++) {
         const size_t torn = ft_random_below(&chance, 3 * BLOCK);
         for (size_t i = 0; i < torn; i++)
             journal[end + i] = i < 64 ? journal[RECORDS + i] : (char)ft_random_below(&chance, 256);
-        ft_test_write("torn/journal", journal, n);
-        ft_test_write("torn/data.mdb", data, m);
-        unlink(ft_test_path("torn/lock.mdb"));
+        put_left(&left);
         expect_traces(folder, TRACES);
     }
-    free(journal);
-    free(data);
+    free_left(&left);
 }
 
 static void a_journal_that_belongs_to_another_store_is_refused(void **state)
@@ -687,7 +703,7 @@ static void a_write_that_failed_does_not_come_back(void **state)
     ft_store *s = fixture_open(folder);
     kept = (unsigned)traces_in(s);
     assert_int_equal(kept % 200 + 10, WEXITSTATUS(status));
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
 }
 

@@ -82,16 +82,6 @@ static size_t ask_as_a_scan(ft_store *s, unsigned from, int rounds, uint64_t see
     return found;
 }
 
-static void assert_good(ft_store *s)
-{
-    json_t *report;
-    ft_status st;
-    assert_ok(ft_store_verify(s, NULL, &report, &st), st);
-    if (!json_is_true(json_object_get(report, "good")))
-        fail_msg("%s", json_dumps(report, 0));
-    json_decref(report);
-}
-
 typedef struct run_sums {
     size_t runs;
     uint64_t keys, largest;
@@ -141,7 +131,7 @@ static void runs_of_any_size_answer_as_a_scan_does(void **state)
     assert_true(sums.largest >= 65536); /* merged twice */
     assert_true(sums.runs > 1 && sums.runs < 48);
     assert_true(ask_as_a_scan(s, 0, 120, 41) > 5000);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
 }
 
@@ -160,7 +150,7 @@ static void what_retention_deletes_leaves_the_runs(void **state)
     const run_sums after = sum_runs(s);
     assert_true(after.keys < before.keys * 3 / 4);
     assert_true(ask_as_a_scan(s, GONE, 60, 42) > 1000);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
 }
 
@@ -178,17 +168,17 @@ static void a_compaction_leaves_no_key_of_what_was_removed_or_replaced(void **st
     }
     for (unsigned i = 2; i < 50; i++)
         put_together(plain, i, 500, 50);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_status st;
     assert_ok(ft_store_compact(s, &st), st);
     assert_ok(ft_store_compact(plain, &st), st);
     assert_int_equal(sum_runs(s).keys, sum_runs(plain).keys);
     assert_int_equal(sum_runs(s).runs, 1);
-    assert_good(s);
+    fixture_assert_good(s);
     for (unsigned i = 1; i < 500; i++)
         assert_int_equal(ft_store_remove(s, made_ids[i], NULL), i % 50 ? FT_OK : FT_ERR_NOT_FOUND);
     assert_int_equal(sum_runs(s).runs, 0);
-    assert_good(s);
+    fixture_assert_good(s);
     ft_store_close(s);
     ft_store_close(plain);
 }
@@ -269,7 +259,7 @@ static void a_store_of_the_second_schema_answers_as_it_did_and_goes_on(void **st
             found += at;
             json_decref(rows.list);
         }
-        assert_good(s);
+        fixture_assert_good(s);
         ft_store_close(s);
     }
     assert_true(found > 500);
