@@ -17,7 +17,7 @@ from split import OWNERS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, NEW = 25, 120
-SAMPLING = ["--temperature", "0.9", "--min-p", "0.05"]
+SAMPLING = {"temperature": 0.9, "min_p": 0.05}  # of the samples, of the page and of generation_config.json
 
 
 def read_json(path):
@@ -68,7 +68,8 @@ def make_samples(flextrace, work):
             ids = said["ids"][:PROMPT]
             end = said["offsets"][len(ids) - 1][1]
             write_ids(f"{work}/prompt.npy", ids)
-            command = [flextrace, "generate", model, "--ids", f"{work}/prompt.npy", "-n", str(NEW), *SAMPLING, "--seed", str(seed), "--json"]
+            sampling = [word for name, value in SAMPLING.items() for word in ("--" + name.replace("_", "-"), str(value))]
+            command = [flextrace, "generate", model, "--ids", f"{work}/prompt.npy", "-n", str(NEW), *sampling, "--seed", str(seed), "--json"]
             sample = {"document": row["id"], "prompt": row["text"].encode()[:end].decode("utf-8", "replace"), "seed": seed,
                       "text": json.loads(run(*command))["text"]}
             if seed == 1 and expert:
@@ -156,7 +157,8 @@ def make_model(flextrace, work):
     run(flextrace, "model", "verify", tuned)
     shutil.rmtree(out + ".part", ignore_errors=True)
     shutil.copytree(tuned, out + ".part")
-    shutil.copy(f"{HERE}/../model/generation_config.json", out + ".part")
+    generation = {"do_sample": True, **SAMPLING, "eos_token_id": config["eos_token_id"], "pad_token_id": config["pad_token_id"]}
+    write(f"{out}.part/generation_config.json", json.dumps(generation, indent=2) + "\n")
     write(f"{out}.part/eval.json", json.dumps(report, indent=1) + "\n")
     write(f"{out}.part/samples.json", json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
     documents, tokens = corpus_tokens(flextrace, tuned, f"{work}/broad.jsonl.gz", 40)
@@ -174,7 +176,7 @@ def make_model(flextrace, work):
               "broad_tokens": f"{tokens / 1e6:.0f} million", "broad_megabytes": f"{broad['bytes'] / 1e6:.0f}",
               "overlap": f"{broad['left_out_for_an_owner']:,}", "packages": ", ".join(broad["packages"]), "training": training_table(flextrace, work),
               "router_steps": f"{router_steps:,}", "router_tokens": f"{router_tokens:,}", "router_seconds": f"{router_seconds:,.0f}",
-              "options": train.rstrip("\n"), "bits": bits_table(report), "shares": shares_table(report), "samples": samples_text(samples)}
+              "options": train.rstrip("\n"), "bits": bits_table(report), "shares": shares_table(report), "samples": samples_text(samples), "sampling": ", ".join(f"{name.replace('_', '-')} {value}" for name, value in SAMPLING.items())}
     for name, value in values.items():
         text = text.replace("{" + name + "}", str(value))
     write(f"{out}.part/README.md", text)
