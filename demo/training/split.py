@@ -2,9 +2,9 @@
 """demo/training/split.py CORPORA DATA: the owners' corpora as training, proxy and held-out files.
 
 A document is held out where the first 32 bits of sha256(id) are divisible by 20. Of each owner:
-  DATA/OWNER.train.jsonl   all others
-  DATA/OWNER.proxy.jsonl   the first 120 of these in the order of sha256(id), so from all over the corpus: what an owner
-                           gives for tuning the router
+  DATA/OWNER.proxy.jsonl   the first 120 of the others in the order of sha256(id), so from all over the corpus: what an
+                           owner gives for tuning the router, which is to meet text that no expert was trained on
+  DATA/OWNER.train.jsonl   the rest
   DATA/OWNER.test.jsonl    held-out documents in the order of sha256(id), until there are 30,000 bytes
   DATA/OWNER.held.jsonl    all held-out documents in that order, for prompts"""
 import gzip
@@ -37,13 +37,15 @@ def main():
         with gzip.open(f"{corpora}/{owner}.jsonl.gz", "rt", encoding="utf-8") as f:
             rows = [json.loads(line) for line in f]
         held = sorted((r for r in rows if int(digest(r)[:8], 16) % 20 == 0), key=digest)
-        train = [r for r in rows if int(digest(r)[:8], 16) % 20]
+        others = sorted((r for r in rows if int(digest(r)[:8], 16) % 20), key=digest)
+        proxy = {r["id"] for r in others[:PROXY_DOCUMENTS]}
+        train = [r for r in rows if int(digest(r)[:8], 16) % 20 and r["id"] not in proxy]
         size, test = 0, []
         for row in held:
             if size < TEST_BYTES:
                 test.append(row)
                 size += len(row["text"].encode())
-        for name, kept in (("train", train), ("proxy", sorted(train, key=digest)[:PROXY_DOCUMENTS]), ("test", test), ("held", held)):
+        for name, kept in (("train", train), ("proxy", others[:PROXY_DOCUMENTS]), ("test", test), ("held", held)):
             write(f"{data}/{owner}.{name}.jsonl", kept)
 
 

@@ -255,6 +255,7 @@ static void set_channel(float *values, size_t rows, size_t row, float number)
 void ft_parameters_make_constant(ft_parameters *p)
 {
     p->constant = 0.125F;
+    set_channel(p->norm->value, 1, 1, 0);
     ft_parameters_hold(p);
 }
 
@@ -264,6 +265,8 @@ void ft_parameters_hold(ft_parameters *p)
         return;
     set_channel(p->embed->value, p->config.vocab, p->config.hidden, p->constant);
     set_channel(p->embed->grad, p->config.vocab, p->config.hidden, 0);
+    if (p->norm->value[0] == 0)
+        set_channel(p->norm->grad, 1, 1, 0);
     for (size_t n = 0; n < p->config.layers; n++) {
         const ft_layer_parameters *l = &p->layers[n];
         set_channel(l->after_attention->value, 1, 1, 0);
