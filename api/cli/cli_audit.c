@@ -78,7 +78,8 @@ int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, cons
 static const char verify_help[] =
     "Usage: flextrace audit verify STORE|FEDERATION [--head FILE] [--json]\n\n"
     "Checks the pages of data.mdb (where no other process has it open), every line of the log and\n"
-    "of the ledger, every trace against the ledger, every key. Exit 1: something was altered.\n"
+    "of the ledger, every trace against the ledger, every key, and the log of receipts, whose root is\n"
+    "computed anew. Exit 1: something was altered or removed.\n"
     "      --head FILE         what `audit head` printed earlier: no line before may have changed\n"
     "      --json              the report as JSON\n";
 
@@ -94,6 +95,10 @@ static int read_head(const char *path, ft_store_heads *out, ft_status *st)
         rc = ft_digest_parse(&out->log, log, st);
     if (!rc)
         rc = ft_digest_parse(&out->ledger, ledger, st);
+    const char *root = json_string_value(json_object_get(v, "receipt_root")); /* earlier versions had none */
+    if (!rc && root)
+        rc = ft_digest_parse(&out->receipts.root, root, st);
+    out->receipts.size = root ? (uint64_t)json_integer_value(json_object_get(v, "receipt_leaves")) : 0;
     out->log_count = (uint64_t)json_integer_value(json_object_get(v, "log_lines"));
     out->ledger_count = (uint64_t)json_integer_value(json_object_get(v, "ledger_lines"));
     json_decref(v);
@@ -113,9 +118,11 @@ static int print_report(json_t *report, int json)
     {
         printf("%s\n", json_string_value(p));
     }
-    printf("%s: %lld traces, %lld lines in the log: %s\n", json_string_value(json_object_get(report, "store")),
+    printf("%s: %lld traces, %lld lines in the log, %lld receipts: %s\n",
+           json_string_value(json_object_get(report, "store")),
            (long long)json_integer_value(json_object_get(report, "traces")),
            (long long)json_integer_value(json_object_get(json_object_get(report, "log"), "lines")),
+           (long long)json_integer_value(json_object_get(json_object_get(report, "receipts"), "leaves")),
            good ? "whole" : "altered");
     json_decref(report);
     return good ? CLI_OK : CLI_CHECK_FAILED;
@@ -223,12 +230,13 @@ static int print_head(int argc, char **argv)
     const char *path = only_path(
         "audit head",
         "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and "
-        "ledger: kept elsewhere, they let `audit verify --head`\nfind a store that was put together anew.\n",
+        "ledger, and size and root of the log of receipts: kept\nelsewhere, they let `audit verify --head` find a store "
+        "that was put together anew.\n",
         argc, argv, &code);
     cli_store s;
     ft_status st = {0};
     ft_store_heads h = {0};
-    char log[FT_DIGEST_HEX], ledger[FT_DIGEST_HEX];
+    char log[FT_DIGEST_HEX], ledger[FT_DIGEST_HEX], root[FT_DIGEST_HEX];
     if (!path)
         return code;
     ft_code rc = cli_store_open(&s, path, &st);
@@ -239,8 +247,10 @@ static int print_head(int argc, char **argv)
         return cli_fail(&st);
     ft_digest_hex(&h.log, log);
     ft_digest_hex(&h.ledger, ledger);
-    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log,
-                                    "ledger_lines", (json_int_t)h.ledger_count, "ledger", ledger));
+    ft_digest_hex(&h.receipts.root, root);
+    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log,
+                                    "ledger_lines", (json_int_t)h.ledger_count, "ledger", ledger, "receipt_leaves",
+                                    (json_int_t)h.receipts.size, "receipt_root", root));
 }
 
 /* --- compact, erase ----------------------------------------------------------------------------------------------- */
