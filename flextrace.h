@@ -24,6 +24,7 @@
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_receipt_make     a signed statement of a trace   tracer/ft_receipt.h
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
+ *   ft_prov_json        the same as W3C PROV            tracer/ft_prov.h
  *   ft_receipt_log_head the log of all that were given  tracer/ft_receipt_log.h
  *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
  *   ft_erase            documents out of all of it      tracer/ft_erasure.h
@@ -57,6 +58,7 @@
 #include "tracer/ft_erasure.h"
 #include "tracer/ft_federation.h"
 #include "tracer/ft_keyring.h"
+#include "tracer/ft_prov.h"
 #include "tracer/ft_receipt_log.h"
 #include "tracer/ft_replay.h"
 #include "tracer/ft_retention.h"
