@@ -21,10 +21,10 @@
  *   ft_eval_bits        bits per byte of a text        model/eval/ft_eval_score.h
  *   ft_extraction_run   what a model recites           model/eval/ft_extraction.h
  *   ft_trace_make       whose data spoke                tracer/ft_trace.h
+ *   ft_prov_json        … as W3C PROV                   tracer/ft_prov.h
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_receipt_make     a signed statement of a trace   tracer/ft_receipt.h
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
- *   ft_prov_json        the same as W3C PROV            tracer/ft_prov.h
  *   ft_receipt_log_head the log of all that were given  tracer/ft_receipt_log.h
  *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
  *   ft_erase            documents out of all of it      tracer/ft_erasure.h
