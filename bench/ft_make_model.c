@@ -232,7 +232,7 @@ static void plan(maker *m)
     }
     add_plain(s, "model.norm", 1, c->hidden, 1);
     if (!c->tie_word_embeddings || ft_is_quantized(m->type))
-        add_matrix(s, m->type, "lm_head", c->vocab, c->hidden);
+        add_matrix(s, m->type == FT_WEIGHT_I4 ? FT_WEIGHT_I8 : m->type, "lm_head", c->vocab, c->hidden);
 }
 
 /* --- Files ------------------------------------------------------------------------------- */

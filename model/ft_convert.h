@@ -2,8 +2,9 @@
  * bfloat16, float16, float32.
  *
  * To int8 and int4 go the matrices of attention, experts and head; router, norms and
- * embedding stay as they are, and so does what has no whole groups. A tied head becomes
- * one of its own. Fused experts are taken apart. Of a folder, shared tensors and each
+ * embedding stay as they are, and so does what has no whole groups. With int4 the head is
+ * int8 unless asked for otherwise: no norm and no other layer stands behind its errors. A
+ * tied head becomes one of its own. Fused experts are taken apart. Of a folder, shared tensors and each
  * expert go into files of their own, with an index: model-shared-1.safetensors,
  * model-expert3-1.safetensors; a lone .safetensors file (what an owner hands over) gives
  * one file. Each tensor is converted for itself: an expert alone gives the same bytes as
@@ -25,7 +26,7 @@
 FT_API_BEGIN
 
 typedef enum ft_convert_type {
-    FT_CONVERT_DEFAULT, /* of the head: as the rest */
+    FT_CONVERT_DEFAULT, /* of the head: as the rest, but int8 beside int4 */
     FT_CONVERT_FLOAT32,
     FT_CONVERT_BFLOAT16,
     FT_CONVERT_FLOAT16,

@@ -165,13 +165,17 @@ static ft_code add_matrix(planner *c, ft_convert_job job, const char *name, size
                          (uint64_t)blocks * ft_quant_scale_bytes(job.cols));
 }
 
+static ft_convert_type head_type(const ft_convert_options *o)
+{
+    if (o->head != FT_CONVERT_DEFAULT)
+        return o->head;
+    return o->to == FT_CONVERT_INT4 ? FT_CONVERT_INT8 : o->to;
+}
+
 /* What a matrix of this meaning becomes; FT_WEIGHT_TYPES: it stays. */
 static ft_weight_type target(const planner *c, meaning m, size_t cols)
 {
-    ft_convert_type type = c->o->to;
-    if (m.head && c->o->head != FT_CONVERT_DEFAULT)
-        type = c->o->head;
-    const ft_weight_type t = ft_convert_weight_type(type);
+    const ft_weight_type t = ft_convert_weight_type(m.head ? head_type(c->o) : c->o->to);
     return ft_is_quantized(t) && (!m.matrix || cols % FT_GROUP) ? FT_WEIGHT_TYPES : t;
 }
 
@@ -263,6 +267,8 @@ static ft_code add_quantized(planner *c, const ft_tensor *q, size_t n)
                           .layer = m.layer,
                           .expert = m.expert};
     job.to = target(c, m, job.cols);
+    if (m.head && c->o->head == FT_CONVERT_DEFAULT && ft_is_quantized(job.to))
+        job.to = job.type; /* packed again it would only lose */
     if (job.to == FT_WEIGHT_TYPES || job.to == job.type) {
         const ft_code rc = add_copy(c, q, m);
         return rc ? rc : add_copy(c, scales, m);

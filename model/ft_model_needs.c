@@ -9,13 +9,15 @@ typedef struct sums {
 
 static const ft_weight_type types[FT_PRECISIONS] = {FT_WEIGHT_F32, FT_WEIGHT_BF16, FT_WEIGHT_I8, FT_WEIGHT_I4};
 
-/* `count` matrices; where `may` be quantized and are of whole groups, they are. */
-static void add(sums *s, double count, size_t rows, size_t cols, int may)
+static const ft_weight_type head_types[FT_PRECISIONS] = {FT_WEIGHT_F32, FT_WEIGHT_BF16, FT_WEIGHT_I8, FT_WEIGHT_I8};
+
+/* `count` matrices of types `as`; where `may` be quantized and are of whole groups, they are. */
+static void add_as(sums *s, const ft_weight_type *as, double count, size_t rows, size_t cols, int may)
 {
     const double weights = count * (double)rows * (double)cols;
     s->weights += weights;
     for (int p = 0; p < FT_PRECISIONS; p++) {
-        const ft_weight_type type = types[p];
+        const ft_weight_type type = as[p];
         if (!ft_is_quantized(type))
             s->bytes[p] += weights * (type == FT_WEIGHT_F32 ? 4 : 2);
         else if (!may || cols % FT_GROUP)
@@ -24,6 +26,11 @@ static void add(sums *s, double count, size_t rows, size_t cols, int may)
             s->bytes[p] += count * (double)ft_quant_blocks(rows) *
                            (double)(ft_quant_block_bytes(type, cols) + ft_quant_scale_bytes(cols));
     }
+}
+
+static void add(sums *s, double count, size_t rows, size_t cols, int may)
+{
+    add_as(s, types, count, rows, cols, may);
 }
 
 static uint64_t whole(double x)
@@ -44,7 +51,7 @@ ft_model_needs ft_model_needs_of(const ft_model_config *c)
     add(&shared, c->experts ? L : 0, c->experts, H, 0);
     add(&expert, 2 * L, I, H, 1);
     add(&expert, L, H, I, 1);
-    add(&head, 1, c->vocab, H, 1);
+    add_as(&head, head_types, 1, c->vocab, H, 1);
     add(&embed, 1, c->vocab, H, 0);
     add(&row, 1, 1, H, 0);
     const double chosen = c->experts ? (double)c->top_k : 1;

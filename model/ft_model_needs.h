@@ -10,7 +10,7 @@ typedef enum ft_precision {
     FT_PRECISION_FLOAT32,
     FT_PRECISION_BFLOAT16,
     FT_PRECISION_INT8, /* as `model convert` makes them: attention, experts and head quantized, the rest bfloat16 */
-    FT_PRECISION_INT4,
+    FT_PRECISION_INT4, /* likewise, the head int8 */
     FT_PRECISIONS
 } ft_precision;
 

@@ -16,7 +16,7 @@ static const char convert_help[] =
     "  --to TYPE       int8, int4: attention, experts and head in groups of 32 with a scale\n"
     "                  (router, norms and embedding stay); bfloat16, float16, float32: all\n"
     "  -o, --output OUT  a new folder (or file)\n"
-    "  --head TYPE     the head's own type, or keep (default: as --to)\n"
+    "  --head TYPE     the head's own type, or keep (default: as --to, but int8 with int4)\n"
     "  --memory SIZE   ceiling on memory (default 512M)\n"
     "  --threads N     (default: all processors)\n"
     "  --json          one JSON object instead of a line\n\n"
