@@ -43,9 +43,7 @@ static ft_code no_room(ft_status *st)
 
 static void checker_release(checker *c)
 {
-    for (size_t i = 0; i < c->what.count; i++)
-        free(c->what.texts[i].ids);
-    free(c->what.texts);
+    erased_release(&c->what);
     free(c->ids);
     json_decref(c->cite);
 }
@@ -72,7 +70,7 @@ static ft_code read_certificate(checker *c, ft_status *st)
     c->order.policy = FT_ERASE_LIST;
     c->outputs = json_object_get(c->certificate, "outputs");
     c->accepted_ms = time_at(c->certificate, "accepted");
-    c->what.e = &c->order;
+    c->what = (erased){.e = &c->order, .tokenizer = ft_federation_tokenizer(c->f)};
     if (!c->order.owner)
         return ft_fail(st, FT_ERR_FORMAT, "the certificate names no owner");
     c->cite = json_object();
@@ -323,9 +321,10 @@ static ft_code check_store(checker *c, json_t **out, ft_status *st)
         rc = ft_store_walk(c->s, &filter, 0, note_citing, c, st);
     }
     if (!rc && c->what.count) { /* their words are known: an output may hold them and cite others */
-        ft_store_filter of_owner = ft_store_filter_all();
-        of_owner.owner = c->order.owner;
-        rc = ft_store_walk(c->s, &of_owner, 0, compare_one, c, st);
+        const ft_store_filter all = ft_store_filter_all();
+        rc = erased_prepare(&c->what, st);
+        if (!rc)
+            rc = ft_store_walk(c->s, &all, 0, compare_one, c, st);
     }
     if (!rc)
         rc = count_unredacted(c, &unredacted, st);

@@ -39,9 +39,7 @@ typedef struct worker {
 
 static void worker_release(worker *w)
 {
-    for (size_t i = 0; i < w->what.count; i++)
-        free(w->what.texts[i].ids);
-    free(w->what.texts);
+    erased_release(&w->what);
     free(w->found);
     free(w->tokens);
     json_decref(w->indexes);
@@ -206,9 +204,9 @@ static ft_code redact_one(void *context, const char *id, json_t *row, ft_status 
 
 static ft_code redact_all(worker *w, ft_status *st)
 {
-    ft_store_filter of_owner = ft_store_filter_all();
-    of_owner.owner = w->e->owner;
-    return w->s ? ft_store_walk(w->s, &of_owner, 0, redact_one, w, st) : FT_OK;
+    const ft_store_filter all = ft_store_filter_all(); /* words may be repeated where no span of the owner was kept */
+    const ft_code rc = erased_prepare(&w->what, st);
+    return !rc && w->s ? ft_store_walk(w->s, &all, 0, redact_one, w, st) : rc;
 }
 
 /* --- The certificate ---------------------------------------------------------------------------------------- */
@@ -261,7 +259,7 @@ static ft_code certify(const worker *w, const times *t, json_t **out, ft_status 
 
 ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st)
 {
-    worker w = {.f = f, .s = s, .e = e, .what.e = e, .indexes = json_array(), .outputs = json_array()};
+    worker w = {.f = f, .s = s, .e = e, .what = {.e = e, .tokenizer = ft_federation_tokenizer(f)}, .indexes = json_array(), .outputs = json_array()};
     times t = {.accepted = audit_now_ms()};
     *certificate = NULL;
     ft_snapshot *now = ft_federation_snapshot(f);
