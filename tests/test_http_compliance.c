@@ -359,6 +359,20 @@ static int shell(char **out, char **err, const char *fmt, const char *path)
 }
 
 /* Last: while a server has the store the command line leaves it alone; afterwards it takes documents away itself. */
+/* Both of LMDB's first pages then send their reader out of the file. */
+static void alter_roots(void)
+{
+    enum { ROOT = 128, PAGE = 4096 };
+    static const unsigned char far[8] = {0, 0, 0, 0, 1};
+    FILE *f = fopen(ft_test_path("store/data.mdb"), "r+b");
+    assert_non_null(f);
+    for (long page = 0; page < 2; page++) {
+        assert_int_equal(fseek(f, page * PAGE + ROOT, SEEK_SET), 0);
+        assert_int_equal(fwrite(far, 1, sizeof(far), f), sizeof(far));
+    }
+    fclose(f);
+}
+
 static void the_command_line_erases_and_compacts_what_no_server_holds(void **state)
 {
     (void)state;
@@ -416,6 +430,10 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit log %s", yaml), 0);
     assert_non_null(strstr(out, "\"man-1\""));
     free(out);
+    alter_roots();
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit verify %s", yaml), 1); /* a federation's, as a folder's */
+    assert_non_null(strstr(err, "altered or damaged"));
+    free(err);
 }
 
 /* The same store through the command line: out, into another one, and whole. */
