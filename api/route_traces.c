@@ -122,8 +122,11 @@ static ft_code read_tokens(const ft_server *s, const json_t *body, const char *t
     return rc;
 }
 
-static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *st)
+/* *field: where the one that is wrong stands. */
+static ft_code read_options(const json_t *body, ft_trace_options *o, const char **field, ft_status *st)
 {
+    enum { NAME = sizeof("options/") - 1 };
+    *field = "options";
     const json_t *v = json_object_get(body, "options");
     if (!v || json_is_null(v))
         return FT_OK;
@@ -146,25 +149,25 @@ static ft_code read_options(const json_t *body, ft_trace_options *o, ft_status *
     int64_t documents = (int64_t)o->max_documents, snippet = (int64_t)o->snippet_tokens;
     int64_t text = (int64_t)o->document_tokens, seed = (int64_t)o->sample_seed;
     int whole_words = o->rules.word_starts != NULL;
-    ft_code rc = ft_json_get_int(v, "min_len", 1, INT32_MAX, &min_len, st);
+    ft_code rc = ft_json_get_int(v, (*field = "options/min_len") + NAME, 1, INT32_MAX, &min_len, st);
     if (!rc)
-        rc = ft_json_get_int(v, "max_cnt", 1, INT64_MAX, &max_cnt, st);
+        rc = ft_json_get_int(v, (*field = "options/max_cnt") + NAME, 1, INT64_MAX, &max_cnt, st);
     if (!rc)
-        rc = ft_json_get_number(v, "density", 0, 1, &o->rules.density, st);
+        rc = ft_json_get_number(v, (*field = "options/density") + NAME, 0, 1, &o->rules.density, st);
     if (!rc)
-        rc = ft_json_get_int(v, "max_documents", 0, 100, &documents, st);
+        rc = ft_json_get_int(v, (*field = "options/max_documents") + NAME, 0, 100, &documents, st);
     if (!rc)
-        rc = ft_json_get_int(v, "snippet_tokens", 0, 1000, &snippet, st);
+        rc = ft_json_get_int(v, (*field = "options/snippet_tokens") + NAME, 0, 1000, &snippet, st);
     if (!rc)
-        rc = ft_json_get_int(v, "document_tokens", 0, 10000, &text, st);
+        rc = ft_json_get_int(v, (*field = "options/document_tokens") + NAME, 0, 10000, &text, st);
     if (!rc)
-        rc = ft_json_get_int(v, "sample_seed", 0, INT64_MAX, &seed, st);
+        rc = ft_json_get_int(v, (*field = "options/sample_seed") + NAME, 0, INT64_MAX, &seed, st);
     if (!rc)
-        rc = ft_json_get_bool(v, "document_places", &o->document_places, st);
+        rc = ft_json_get_bool(v, (*field = "options/document_places") + NAME, &o->document_places, st);
     if (!rc)
-        rc = ft_json_get_bool(v, "enforce_bow", &whole_words, st);
+        rc = ft_json_get_bool(v, (*field = "options/enforce_bow") + NAME, &whole_words, st);
     if (!rc)
-        rc = ft_json_get_string(v, "rank", &rank, st);
+        rc = ft_json_get_string(v, (*field = "options/rank") + NAME, &rank, st);
     if (!rc && rank && strcmp(rank, "unigram") != 0 && strcmp(rank, "length") != 0)
         rc = ft_fail(st, FT_ERR_ARG, "'rank' must be \"unigram\" or \"length\"");
     if (rc)
@@ -196,10 +199,8 @@ static int read_order(ft_request *q, order *o)
     }
     if (!rc)
         rc = read_tokens(s, q->json, "prompt", "prompt_ids", &o->prompt, &field, &st);
-    if (!rc) {
-        field = "options";
-        rc = read_options(q->json, &o->options, &st);
-    }
+    if (!rc)
+        rc = read_options(q->json, &o->options, &field, &st);
     if (!rc) {
         field = "routing";
         rc = ft_json_get_bool(q->json, "routing", &o->routing, &st);
