@@ -130,6 +130,37 @@ static void a_second_redaction_finds_nothing(void **state)
     erased_release(&what);
 }
 
+/* What is read of the text alone says the same of it, whatever else stands in it. */
+static void repeated_words_are_seen_without_parsing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int yes;
+    } all[] = {
+        {"{\"ids\":[3,10,11,12,13,14,15,16,17,3]}", 1},
+        {"{\"ids\":[3,10,11,12,13,14,15,16,3]}", 0},
+        {"{\"ids\":[],\"x\":{\"ids\":[22,23,24,25,26,27,28,29]}}", 1},
+        {"{\"ids\":[10,11,12,13,null,15,16,17,18]}", 0},
+        {"{\"text\":\"\\\"ids\\\":[10,11,12,13,14,15,16,17]\"}", 0},
+        {"{\"ids\":[10,11,12,13,14,15,16,17", 1},
+        {"{\"ids\":[4294967306,11,12,13,14,15,16,17]}", 0},
+        {"{\"ids\":[", 0},
+        {"", 0},
+    };
+    erased what = the_document();
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+        ft_buffer text = {0};
+        int yes = -1;
+        assert_int_equal(ft_buffer_append_str(&text, all[i].text, NULL), FT_OK);
+        assert_int_equal(erased_repeated(&what, &text, &yes, NULL), FT_OK);
+        if (yes != all[i].yes)
+            fail_msg("%s: %d", all[i].text, yes);
+        ft_buffer_release(&text);
+    }
+    erased_release(&what);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +168,7 @@ int main(void)
         cmocka_unit_test(spans_that_overlap_each_other_and_other_words_leave_nothing_between),
         cmocka_unit_test(few_words_and_numbers_that_are_no_tokens_stay),
         cmocka_unit_test(a_second_redaction_finds_nothing),
+        cmocka_unit_test(repeated_words_are_seen_without_parsing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

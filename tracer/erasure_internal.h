@@ -1,6 +1,7 @@
 /* What the files of ft_erasure share. */
 #ifndef FT_ERASURE_INTERNAL_H
 #define FT_ERASURE_INTERNAL_H
+#include "base/ft_buffer.h"
 #include "tracer/ft_erasure.h"
 
 /* Tokens of an erased document. */
@@ -31,6 +32,9 @@ int erased_next_run(const erased *what, const uint32_t *ids, size_t count, size_
 
 /* Keeps the document's tokens, which the caller frees. */
 FT_CHECKED ft_code ft_erased_add(erased *what, const ft_index *index, const ft_doc_ref *doc, ft_status *st);
+
+/* Whether some list of ids in a trace's JSON has such a run; the trace is not parsed for it. */
+FT_CHECKED ft_code erased_repeated(const erased *what, const ft_buffer *trace, int *yes, ft_status *st);
 
 /* Redacts the trace in place; *spans (and other stretches) and *tokens of the response say how much. *spans 0: nothing
  * of it is concerned. */
