@@ -21,9 +21,11 @@
  *   ft_eval_bits        bits per byte of a text        model/eval/ft_eval_score.h
  *   ft_extraction_run   what a model recites           model/eval/ft_extraction.h
  *   ft_trace_make       whose data spoke                tracer/ft_trace.h
+ *   ft_prov_json        … as W3C PROV                   tracer/ft_prov.h
  *   ft_store_open       traces that last                tracer/ft_store.h
  *   ft_receipt_make     a signed statement of a trace   tracer/ft_receipt.h
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
+ *   ft_receipt_log_head the log of all that were given  tracer/ft_receipt_log.h
  *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
  *   ft_erase            documents out of all of it      tracer/ft_erasure.h
  *   ft_retention_read   how long it is kept             tracer/ft_retention.h
@@ -56,6 +58,8 @@
 #include "tracer/ft_erasure.h"
 #include "tracer/ft_federation.h"
 #include "tracer/ft_keyring.h"
+#include "tracer/ft_prov.h"
+#include "tracer/ft_receipt_log.h"
 #include "tracer/ft_replay.h"
 #include "tracer/ft_retention.h"
 #include "tracer/ft_store.h"

@@ -60,22 +60,24 @@ static void write_name(const char *method, const char *path, char out[MAX_PATH +
 
 /* --- What a route takes ------------------------------------------------------------------------------- */
 
-static const char *type_of(const char *name)
+static const char *type_of(const ft_route *r, const char *name)
 {
     static const char *const whole[] = {"limit",     "min_tokens", "documents", "bucket",
                                         "token_ids", "page",       "page_size", "maximum_document_display_length",
-                                        NULL};
+                                        "size",      NULL};
+    if (r->run == ft_route_receipt_consistency) /* elsewhere these are times */
+        return "integer";
     for (size_t i = 0; whole[i]; i++)
         if (!strcmp(whole[i], name))
             return "integer";
     return !strcmp(name, "min_share") ? "number" : "string";
 }
 
-static void add_parameter(json_t *list, const char *name, const char *where)
+static void add_parameter(json_t *list, const ft_route *r, const char *name, const char *where)
 {
     const int in_path = !strcmp(where, "path");
     json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:{s:s}}", "name", name, "in", where, "required", in_path,
-                                          "schema", "type", in_path ? "string" : type_of(name)));
+                                          "schema", "type", in_path ? "string" : type_of(r, name)));
 }
 
 /* The next word of a list; NULL behind the last. */
@@ -95,9 +97,9 @@ static json_t *parameters_of(const ft_route *r)
     char word[64];
     json_t *list = json_array();
     for (const char *p = strchr(r->pattern, '{'); p; p = strchr(p + 1, '{'))
-        add_parameter(list, segment_name(r, p), "path");
+        add_parameter(list, r, segment_name(r, p), "path");
     for (const char *p = r->query ? r->query : ""; next_word(&p, word);)
-        add_parameter(list, word, "query");
+        add_parameter(list, r, word, "query");
     return list;
 }
 

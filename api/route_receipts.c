@@ -53,6 +53,7 @@ static int refuse_digests(ft_request *q, const ft_status *st)
 
 ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_status *st)
 {
+    const size_t begin = out->size;
     json_t *digests = NULL;
     unsigned char secret[FT_STORE_SECRET];
     ft_code rc = digests_of(s, trace, &digests, st);
@@ -61,6 +62,8 @@ ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft
     const ft_receipt_options how = {.secret = secret, .digests = digests, .hide_prompt = hide_prompt};
     if (!rc)
         rc = ft_receipt_make(trace, &how, s->keys.signer, out, st);
+    if (!rc) /* what is not in the log is not handed out */
+        rc = ft_receipt_enter(s->store, trace, out->data + begin, out->size - begin, st);
     if (!rc)
         ft_metrics_receipt(&s->metrics);
     sodium_memzero(secret, sizeof(secret));

@@ -385,6 +385,8 @@ void ft_route_takedown_certificate(ft_request *q)
     ft_code rc = ft_json_write(c, &payload, &st);
     if (!rc)
         rc = ft_dsse_sign(&envelope, FT_TAKEDOWN_TYPE, payload.data, payload.size, signer, &st);
+    if (!rc) /* in the log of receipts before it is handed out */
+        rc = ft_store_receipt_add(q->server->store, q->segment[0], envelope.data, envelope.size, NULL, &st);
     if (rc)
         ft_refuse_status(q, NULL, &st);
     else

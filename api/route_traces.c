@@ -2,6 +2,7 @@
 #include "api/completion_internal.h"
 #include "api/compliance_internal.h"
 #include "api/routes_internal.h"
+#include "tracer/ft_prov.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,12 +10,33 @@
 
 /* --- Reading --------------------------------------------------------------------------- */
 
-/* ?routing=full keeps "routing"; without it the bulk stays behind. */
+/* Answers with the trace's lineage; consumes it. */
+static void answer_prov(ft_request *q, json_t *trace)
+{
+    ft_status st = {0};
+    json_t *document = NULL;
+    if (ft_prov_json(trace, &document, &st))
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_json(q, 200, document);
+    json_decref(trace);
+}
+
+/* ?routing=full keeps "routing"; without it the bulk stays behind. ?format=prov-json: its lineage. */
 void ft_route_trace(ft_request *q)
 {
     json_t *trace = NULL;
     ft_status st = {0};
-    const char *wish = ft_request_query(q, "routing");
+    const char *wish = ft_request_query(q, "routing"), *format = ft_request_query(q, "format");
+    const int prov = format && !strcmp(format, "prov-json");
+    if (format && !prov && strcmp(format, "json") != 0) {
+        ft_refuse(q, 400, "invalid-parameter", "format", "'format' must be \"json\" or \"prov-json\"");
+        return;
+    }
+    if (prov && wish) {
+        ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' goes with \"format\" json: lineage has none");
+        return;
+    }
     if (wish && strcmp(wish, "full") != 0 && strcmp(wish, "none") != 0) {
         ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' must be \"none\" or \"full\"");
         return;
@@ -26,6 +48,10 @@ void ft_route_trace(ft_request *q)
             ft_refuse(q, 404, "not-found", NULL, "there is no trace '%s'", q->segment[0]);
         else
             ft_refuse_status(q, NULL, &st);
+        return;
+    }
+    if (prov) {
+        answer_prov(q, trace);
         return;
     }
     if (!wish || strcmp(wish, "full") != 0)

@@ -336,6 +336,30 @@ static void a_folder_that_eval_did_not_make_is_left_alone(void **state)
     assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
 }
 
+/* `now` for `then` in the recipe: exit code `code`, `says` among what is told, and no stage begun. */
+static void refused_before_the_first_stage(const char *then, const char *now, int code, const char *says)
+{
+    const char *folder = make_work("2");
+    char command[2000], *err;
+    snprintf(command, sizeof(command), "sed -i 's|%s|%s|' %s/r.yaml && $FLEXTRACE eval %s/r.yaml -o %s/early", then,
+             now, folder, folder, folder);
+    assert_int_equal(ft_test_shell(command, NULL, &err), code);
+    assert_non_null(strstr(err, says));
+    assert_null(strstr(err, "flextrace: stage"));
+    free(err);
+}
+
+static void what_a_late_stage_would_stop_at_is_said_before_the_first(void **state)
+{
+    (void)state;
+    refused_before_the_first_stage("joint: .*", "joint: --stepz 3", 2, "--stepz");
+    refused_before_the_first_stage("joint: .*", "joint: --batch 0", 2, "stage joint would stop at that");
+    refused_before_the_first_stage("train: .law.jsonl.", "train: [lost.jsonl]", 4, "lost.jsonl: cannot open");
+    refused_before_the_first_stage("test: .law.jsonl.", "test: [lost.jsonl]", 3, "lost.jsonl: cannot open");
+    refused_before_the_first_stage("^train:", "choices: [{name: c, file: lost.jsonl}]\\ntrain:", 4,
+                                   "lost.jsonl: cannot open");
+}
+
 static void a_variable_in_a_path_must_be_set(void **state)
 {
     (void)state;
@@ -358,6 +382,7 @@ int main(void)
         cmocka_unit_test(table_csv_and_page_show_the_figures),
         cmocka_unit_test(one_command_trains_and_measures_all_and_again_nothing),
         cmocka_unit_test(a_tokenizer_is_trained_first_and_its_change_changes_all),
+        cmocka_unit_test(what_a_late_stage_would_stop_at_is_said_before_the_first),
         cmocka_unit_test(a_folder_that_eval_did_not_make_is_left_alone),
         cmocka_unit_test(a_variable_in_a_path_must_be_set),
     };

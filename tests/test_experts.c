@@ -170,6 +170,27 @@ static void an_expert_of_another_public_model_is_refused_by_name(void **state)
     assert_non_null(strstr(st.msg, "public"));
 }
 
+static void a_pair_rounded_to_bfloat16_is_refused_with_what_to_give_instead(void **state)
+{
+    (void)state;
+    char pair[600], expert[600];
+    ft_parameters p;
+    ft_status st = {0};
+    const char *source = fixture_write("fine-source", &DENSE), *fine = ft_test_path("fine");
+    const char *rounded = ft_test_path("rounded-pair");
+    assert_ok(ft_parameters_open(&p, source, &st), st);
+    p.embed->value[3] = 1.0F / 3; /* which bfloat16 does not hold */
+    assert_ok(ft_model_export(&p, source, fine, 0, &st), st);
+    ft_parameters_close(&p);
+    make_pair(fine, "fine", 0.01F, pair, expert);
+    assert_ok(ft_parameters_open(&p, pair, &st), st);
+    assert_ok(ft_model_export(&p, pair, rounded, 1, &st), st);
+    ft_parameters_close(&p);
+    assert_int_equal(ft_experts_merge(fine, &rounded, 1, NULL, ft_test_path("no"), &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "model.embed_tokens.weight"));
+    assert_non_null(strstr(st.msg, "rounded to bfloat16"));
+}
+
 /* Each field in turn, also those that no tensor shows. */
 static void a_manifest_that_says_another_epsilon_or_owner_is_refused(void **state)
 {
@@ -390,6 +411,7 @@ int main(void)
         cmocka_unit_test(removing_and_adding_give_what_merging_would_have_given),
         cmocka_unit_test(verify_says_which_expert_was_changed),
         cmocka_unit_test(an_expert_of_another_public_model_is_refused_by_name),
+        cmocka_unit_test(a_pair_rounded_to_bfloat16_is_refused_with_what_to_give_instead),
         cmocka_unit_test(a_manifest_that_says_another_epsilon_or_owner_is_refused),
         cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
         cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),

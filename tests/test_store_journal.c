@@ -215,13 +215,21 @@ static void keep_promise(ft_store *s, size_t step, unsigned note)
     assert_int_equal(ft_store_get_heads(s, &promises[step].heads, NULL), FT_OK);
 }
 
+static ft_code add_receipt(ft_store *s, unsigned n)
+{
+    char id[FT_TRACE_ID];
+    id_of(id, n);
+    memcpy(id, "rcp_", 4);
+    return ft_store_receipt_add(s, id, &n, sizeof(n), NULL, NULL);
+}
+
 /* All kinds of changes, more of them than records are kept; now and then one too large for the journal, or a new
  * opening. */
 static ft_store *work(ft_store *s, const char *folder)
 {
     unsigned made = 1000, note = 0;
     for (size_t step = 1; step <= STEPS; step++) {
-        const unsigned what = (unsigned)ft_random_below(&chance, 20), old = (unsigned)ft_random_below(&chance, made);
+        const unsigned what = (unsigned)ft_random_below(&chance, 23), old = (unsigned)ft_random_below(&chance, made);
         if (step % 150 == 0)
             assert_int_equal(put(s, made++, 6 << 20, NULL), FT_OK);
         else if (step % 97 == 0) {
@@ -236,6 +244,8 @@ static ft_store *work(ft_store *s, const char *folder)
         else if (what < 18)
             assert_int_equal(ft_store_log_as(s, "line", "alice", "asked", json_pack("{s:i}", "step", (int)step), NULL),
                              FT_OK);
+        else if (what >= 20) /* one of them twice, now and then */
+            assert_int_equal(add_receipt(s, old % 500), FT_OK);
         else {
             note++;
             assert_int_equal(ft_store_note_put(s, "note", &note, sizeof(note), NULL), FT_OK);
@@ -435,7 +445,7 @@ static void heads_that_were_handed_out_hold_after_a_kill(void **state)
     if (child == 0) {
         ft_store *s = fixture_open(folder);
         for (unsigned i = 0; i < 20; i++)
-            if (put(s, i, 100, NULL) || ft_store_log(s, "alice", "asked", json_pack("{s:i}", "n", (int)i), NULL))
+            if (put(s, i, 100, NULL) || add_receipt(s, i) || ft_store_log(s, "alice", "asked", json_pack("{s:i}", "n", (int)i), NULL))
                 _exit(1);
         redact(s, 3);
         take_out(s, 4);

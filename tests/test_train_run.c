@@ -323,6 +323,26 @@ static void a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint(
     ft_train_data_close(o.data);
 }
 
+/* Every gradient before it is spoiled too; what is named is the cause. */
+static void a_weight_that_was_given_as_nan_is_named_in_the_first_step(void **state)
+{
+    (void)state;
+    ft_train_options o = usual;
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    const ft_parameter *frozen = &ft_trainer_parameters(t)->layers[1].experts[1];
+    o.data = some_data(NULL);
+    o.folder = ft_test_path("given");
+    assert_null(frozen->grad);
+    frozen->value[2] = NAN;
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, frozen->name));
+    assert_non_null(strstr(st.msg, "the model was given so"));
+    ft_trainer_close(t);
+    ft_train_data_close(o.data);
+}
+
 /* Weights that overflow in an update are no checkpoint; the one before stays. */
 static void an_update_that_overflows_names_its_tensor_and_is_not_kept(void **state)
 {
@@ -512,6 +532,7 @@ int main(void)
         cmocka_unit_test(a_run_stops_before_it_exceeds_its_budget_and_cannot_start_again),
         cmocka_unit_test(another_runs_or_a_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_step_that_is_not_finite_names_its_tensor_and_keeps_the_checkpoint),
+        cmocka_unit_test(a_weight_that_was_given_as_nan_is_named_in_the_first_step),
         cmocka_unit_test(an_update_that_overflows_names_its_tensor_and_is_not_kept),
         cmocka_unit_test(a_disk_that_fills_up_during_a_checkpoint_leaves_the_last_one),
         cmocka_unit_test(a_disk_without_room_for_the_tokens_names_the_folder),

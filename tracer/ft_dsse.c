@@ -41,6 +41,48 @@ static ft_code append_base64(ft_buffer *out, const void *bytes, size_t n, ft_sta
     return FT_OK;
 }
 
+/* Characters that JSON has no escape for. */
+static int is_plain(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\')
+            return 0;
+    return 1;
+}
+
+static ft_code write_head(ft_buffer *out, const char *type, const void *payload, size_t n, ft_status *st)
+{
+    ft_code rc = ft_buffer_append_str(out, "{\"payload\":\"", st);
+    if (!rc)
+        rc = append_base64(out, payload, n, st);
+    return rc ? rc : ft_buffer_printf(out, st, "\",\"payloadType\":\"%s\",\"signatures\":[", type);
+}
+
+static ft_code write_signature(ft_buffer *out, const char *keyid, const unsigned char signature[FT_SIGNATURE_BYTES],
+                               ft_status *st)
+{
+    ft_code rc = ft_buffer_printf(out, st, "{\"keyid\":\"%s\",\"sig\":\"", keyid);
+    if (!rc)
+        rc = append_base64(out, signature, FT_SIGNATURE_BYTES, st);
+    return rc ? rc : ft_buffer_append_str(out, "\"}", st);
+}
+
+ft_code ft_dsse_write(ft_buffer *out, const ft_envelope *e, ft_status *st)
+{
+    int ours = is_plain(e->type, e->type_bytes);
+    for (size_t i = 0; i < e->signature_count; i++)
+        ours &= e->signatures[i].sound && is_plain(e->signatures[i].keyid, strlen(e->signatures[i].keyid));
+    if (!ours)
+        return ft_fail(st, FT_ERR_FORMAT, "the envelope is none that flextrace writes");
+    ft_code rc = write_head(out, e->type, e->payload.data, e->payload.size, st);
+    for (size_t i = 0; !rc && i < e->signature_count; i++) {
+        rc = i ? ft_buffer_append_str(out, ",", st) : FT_OK;
+        if (!rc)
+            rc = write_signature(out, e->signatures[i].keyid, e->signatures[i].bytes, st);
+    }
+    return rc ? rc : ft_buffer_append_str(out, "]}", st);
+}
+
 ft_code ft_dsse_sign(ft_buffer *out, const char *type, const void *payload, size_t n, const ft_signer *s, ft_status *st)
 {
     unsigned char signature[FT_SIGNATURE_BYTES];
@@ -53,17 +95,12 @@ ft_code ft_dsse_sign(ft_buffer *out, const char *type, const void *payload, size
                      : ft_dsse_pae(&message, type, strlen(type), payload, n, st);
     if (!rc) {
         ft_signer_sign(s, message.data, message.size, signature);
-        rc = ft_buffer_append_str(out, "{\"payload\":\"", st);
+        rc = write_head(out, type, payload, n, st); /* a media type holds nothing that JSON escapes */
     }
     if (!rc)
-        rc = append_base64(out, payload, n, st);
-    if (!rc) /* a media type holds nothing that JSON escapes */
-        rc = ft_buffer_printf(out, st, "\",\"payloadType\":\"%s\",\"signatures\":[{\"keyid\":\"%s\",\"sig\":\"", type,
-                              hex);
+        rc = write_signature(out, hex, signature, st);
     if (!rc)
-        rc = append_base64(out, signature, sizeof(signature), st);
-    if (!rc)
-        rc = ft_buffer_append_str(out, "\"}]}", st);
+        rc = ft_buffer_append_str(out, "]}", st);
     ft_buffer_release(&message);
     return rc;
 }

@@ -46,6 +46,9 @@ typedef struct ft_envelope {
  * base64 that is not whole, more than the limits above. The caller releases *out, also then. */
 FT_CHECKED ft_code ft_dsse_parse(ft_envelope *out, const char *text, size_t n, const char *where, ft_status *st);
 void ft_envelope_release(ft_envelope *e);
+/* Appends it as ft_dsse_sign writes one: of an envelope that came from there, the very bytes, whatever was done to its
+ * white space and order since. FT_ERR_FORMAT: none that comes from there. */
+FT_CHECKED ft_code ft_dsse_write(ft_buffer *out, const ft_envelope *e, ft_status *st);
 
 /* *signed_by becomes the set of keys (bit k: keys[k], at most 64) that signed it; a key counts once,
  * however often it signed or is given. A keyid decides nothing. */

@@ -21,7 +21,7 @@ enum {
     MAX_READERS = 510
 };
 static const uint64_t first_map_bytes = UINT64_C(64) << 20, map_step_bytes = UINT64_C(16) << 30;
-static const char schema_key[] = "schema", format_key[] = "format", format_name[] = "flextrace traces";
+const char store_schema_key[] = "schema", store_format_key[] = "format", store_format[] = "flextrace traces";
 
 /* --- Errors -------------------------------------------------------------------- */
 
@@ -188,23 +188,23 @@ static ft_code not_ours(const ft_store *s, ft_status *st)
     return ft_fail(st, FT_ERR_FORMAT, "%s: an LMDB database, but not a trace store; name another folder", s->folder);
 }
 
-int store_set_schema(ft_store *s, MDB_txn *txn)
+static int set_schema(ft_store *s, MDB_txn *txn)
 {
     const uint32_t version = SCHEMA_VERSION;
-    MDB_val key = store_value(schema_key, sizeof(schema_key) - 1), value = store_value(&version, sizeof(version));
-    MDB_val name_key = store_value(format_key, sizeof(format_key) - 1);
-    MDB_val name = store_value(format_name, sizeof(format_name) - 1);
+    MDB_val key = store_value(store_schema_key, sizeof(store_schema_key) - 1), value = store_value(&version, sizeof(version));
+    MDB_val name_key = store_value(store_format_key, sizeof(store_format_key) - 1);
+    MDB_val name = store_value(store_format, sizeof(store_format) - 1);
     const int error = mdb_put(txn, s->meta, &key, &value, 0);
     return error ? error : mdb_put(txn, s->meta, &name_key, &name, 0);
 }
 
 static ft_code check_schema(ft_store *s, MDB_txn *txn, int fresh, ft_status *st)
 {
-    MDB_val key = store_value(schema_key, sizeof(schema_key) - 1), value;
+    MDB_val key = store_value(store_schema_key, sizeof(store_schema_key) - 1), value;
     uint32_t version = 0;
     int error = mdb_get(txn, s->meta, &key, &value);
     if (error == MDB_NOTFOUND && fresh) {
-        error = store_set_schema(s, txn);
+        error = set_schema(s, txn);
         return error ? store_fail(s, error, "open", st) : FT_OK;
     }
     if (error && error != MDB_NOTFOUND)
@@ -250,7 +250,8 @@ static ft_code open_databases(ft_store *s, ft_status *st)
         MDB_dbi *to;
     } all[] = {{"traces", &s->traces}, {"routing", &s->routing}, {"summaries", &s->summaries},
                {"keys", &s->keys},     {"ledger", &s->ledger},   {"log", &s->log},
-               {"runs", &s->runs},     {"run keys", &s->run_keys}, {"journal", &s->journal_end}};
+               {"runs", &s->runs},     {"run keys", &s->run_keys}, {"journal", &s->journal_end},
+               {"receipts", &s->receipts}, {"receipt ids", &s->receipt_ids}};
     MDB_txn *txn = NULL;
     int fresh, error = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (error)
@@ -318,6 +319,18 @@ void store_detach(ft_store *s)
     s->env = NULL;
 }
 
+/* Once more: a record may have held another number. */
+static ft_code read_schema(ft_store *s, ft_status *st)
+{
+    MDB_txn *txn;
+    ft_code rc = store_read_begin(s, &txn, "open", st);
+    if (rc)
+        return rc;
+    rc = check_schema(s, txn, 0, st);
+    store_read_end(s, txn);
+    return rc;
+}
+
 static ft_code make_handle(ft_store **out, const char *folder, const ft_store_options *options, ft_status *st)
 {
     ft_store *s = calloc(1, sizeof(*s));
@@ -373,6 +386,8 @@ ft_code ft_store_open_with(ft_store **out, const char *folder, const ft_store_op
         rc = store_attach(s, st);
     if (!rc && s->journal.recovered)
         rc = journal_replay(s, st);
+    if (!rc && s->journal.recovered)
+        rc = read_schema(s, st);
     if (!rc)
         rc = share_lock(s, st);
     if (!rc && s->schema != SCHEMA_VERSION)

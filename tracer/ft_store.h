@@ -10,6 +10,7 @@
 #define FT_STORE_H
 #include "base/ft_digest.h"
 #include "base/ft_json.h"
+#include "base/ft_merkle.h"
 #include "model/ft_session.h"
 
 FT_API_BEGIN
@@ -204,15 +205,54 @@ FT_CHECKED ft_code ft_store_read_log(ft_store *s, const ft_log_query *q, json_t 
 typedef ft_code ft_log_visit(void *context, uint64_t number, const char *line, size_t n, ft_status *st);
 FT_CHECKED ft_code ft_store_walk_log(ft_store *s, uint64_t from, ft_log_visit *visit, void *context, ft_status *st);
 
-/* Number of lines and the hash of the last, of the log and of the ledger: who keeps them elsewhere can later tell
- * that no line before was removed or altered, even by somebody who computed all hashes anew. */
+/* --- The log of receipts --------------------------------------------------------------------------- */
+
+/* A Merkle tree (base/ft_merkle.h) whose leaves are the signed envelopes that were handed out, in order. It has their
+ * hashes and the ids of their receipts, nothing of what they say, so that nothing ever has to be taken out of it. */
+typedef struct ft_tree_head {
+    uint64_t size; /* leaves */
+    ft_digest root;
+} ft_tree_head;
+#define FT_TREE_NEWEST UINT64_MAX /* as a size: all leaves that there are */
+
+/* Puts an envelope behind the others, under the id of its receipt ("rcp_", or of a certificate "tkd_", and 26
+ * characters), synced when it returns; one that is there already stays where it is. *leaf (may be NULL) is its hash.
+ *   FT_ERR_ARG  `id` is none */
+FT_CHECKED ft_code ft_store_receipt_add(ft_store *s, const char *id, const void *envelope, size_t n, ft_digest *leaf,
+                                        ft_status *st);
+/* The tree of the first `size` leaves. FT_ERR_ARG: there are not so many. */
+FT_CHECKED ft_code ft_store_receipt_head(ft_store *s, uint64_t size, ft_tree_head *out, ft_status *st);
+
+typedef struct ft_receipt_leaf {
+    uint64_t index; /* from 0 */
+    ft_digest hash;
+} ft_receipt_leaf;
+/* Leaves of a receipt, newest first, at most `most`: of each envelope of it one (with and without its prompt, by
+ * another key). FT_ERR_NOT_FOUND: it has none. */
+FT_CHECKED ft_code ft_store_receipt_leaves(ft_store *s, const char *id, ft_receipt_leaf *out, size_t most,
+                                           size_t *count, ft_status *st);
+/* That the leaf stands in the tree of the first `size` leaves; of the same state, that tree.
+ *   FT_ERR_ARG  there are not so many leaves, or the leaf came later */
+FT_CHECKED ft_code ft_store_receipt_proof(ft_store *s, uint64_t index, uint64_t size, ft_tree_head *head,
+                                          ft_merkle_proof *out, ft_status *st);
+/* That the tree of `to` leaves begins with the one of `from`; the two trees.
+ *   FT_ERR_ARG  there are not so many leaves, or `from` is more than `to` */
+FT_CHECKED ft_code ft_store_receipt_consistency(ft_store *s, uint64_t from, uint64_t to, ft_tree_head *old,
+                                                ft_tree_head *head, ft_merkle_proof *out, ft_status *st);
+
+/* --- The check ---------------------------------------------------------------------------------------- */
+
+/* Number of lines and the hash of the last, of the log and of the ledger, and the tree of receipts: who keeps them
+ * elsewhere can later tell that no line before was removed or altered, even by somebody who computed all hashes anew. */
 typedef struct ft_store_heads {
     uint64_t log_count, ledger_count;
     ft_digest log, ledger;
+    ft_tree_head receipts;
 } ft_store_heads;
 FT_CHECKED ft_code ft_store_get_heads(ft_store *s, ft_store_heads *out, ft_status *st);
 
-/* Checks every line of log and ledger, every trace against the ledger, and every key against its trace; each fault is
+/* Checks every line of log and ledger, every trace against the ledger, every key against its trace, and the whole tree
+ * of receipts; each fault is
  * one string in the array `problems` of *report (new reference), next to counts and heads. FT_OK also where there are
  * faults. `known` (may be NULL): heads that were kept elsewhere.
  * The file's structure is checked before LMDB follows it: ft_store_examine. */

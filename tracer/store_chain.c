@@ -13,13 +13,9 @@
 
 _Static_assert(sizeof(ledger_line) == 96, "as docs/store.md draws it");
 
-static const char log_head_key[] = "log head", ledger_head_key[] = "ledger head";
-
-typedef struct chain_head {
-    uint64_t count;
-    ft_digest last; /* zero where there is none */
-} chain_head;
 _Static_assert(sizeof(chain_head) == 40, "as docs/store.md draws it");
+
+static const char log_head_key[] = "log head", ledger_head_key[] = "ledger head";
 
 uint64_t store_now_ms(void)
 {
@@ -57,7 +53,7 @@ uint64_t chain_number_of(const MDB_val *key)
     return n;
 }
 
-static int head_get(ft_store *s, MDB_txn *txn, const char *name, chain_head *out)
+int chain_head_get(ft_store *s, MDB_txn *txn, const char *name, chain_head *out)
 {
     MDB_val key = store_value(name, strlen(name)), value;
     memset(out, 0, sizeof(*out));
@@ -67,6 +63,12 @@ static int head_get(ft_store *s, MDB_txn *txn, const char *name, chain_head *out
     if (!error)
         memcpy(out, value.mv_data, sizeof(*out));
     return error == MDB_NOTFOUND ? 0 : error;
+}
+
+int chain_head_put(ft_store *s, MDB_txn *txn, const char *name, const chain_head *head)
+{
+    MDB_val key = store_value(name, strlen(name)), value = store_value(head, sizeof(*head));
+    return mdb_put(txn, s->meta, &key, &value, 0);
 }
 
 static int append(ft_store *s, MDB_txn *txn, MDB_dbi database, const char *name, chain_head *head, const void *line,
@@ -80,9 +82,7 @@ static int append(ft_store *s, MDB_txn *txn, MDB_dbi database, const char *name,
         return error == MDB_KEYEXIST ? MDB_CORRUPTED : error; /* lines behind the head's */
     head->count++;
     head->last = hash;
-    key = store_value(name, strlen(name));
-    value = store_value(head, sizeof(*head));
-    return mdb_put(txn, s->meta, &key, &value, 0);
+    return chain_head_put(s, txn, name, head);
 }
 
 int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned char id[STORE_ID],
@@ -90,7 +90,7 @@ int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned ch
 {
     chain_head head;
     ledger_line line = {.time_ms = time_ms, .kind = (uint64_t)kind};
-    const int error = head_get(s, txn, ledger_head_key, &head);
+    const int error = chain_head_get(s, txn, ledger_head_key, &head);
     if (error)
         return error;
     memcpy(line.previous, head.last.bytes, sizeof(line.previous));
@@ -115,7 +115,7 @@ int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n, uint64_t t
     chain_head head;
     char when[32], hex[FT_DIGEST_HEX];
     ft_buffer line = {0};
-    int error = head_get(s, txn, log_head_key, &head);
+    int error = chain_head_get(s, txn, log_head_key, &head);
     if (error)
         return error;
     time_text(time_ms, when);
@@ -135,12 +135,18 @@ int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n, uint64_t t
 int chain_heads(ft_store *s, MDB_txn *txn, ft_store_heads *out)
 {
     chain_head log, ledger;
-    int error = head_get(s, txn, log_head_key, &log);
+    int error = chain_head_get(s, txn, log_head_key, &log);
     if (!error)
-        error = head_get(s, txn, ledger_head_key, &ledger);
+        error = chain_head_get(s, txn, ledger_head_key, &ledger);
     if (!error)
-        *out = (ft_store_heads){log.count, ledger.count, log.last, ledger.last};
-    return error;
+        error = receipts_head(s, txn, &out->receipts);
+    if (error)
+        return error;
+    out->log_count = log.count;
+    out->log = log.last;
+    out->ledger_count = ledger.count;
+    out->ledger = ledger.last;
+    return 0;
 }
 
 ft_code ft_store_get_heads(ft_store *s, ft_store_heads *out, ft_status *st)

@@ -15,6 +15,7 @@
  *   store_query.c     filters, pages, walks
  *   store_keep.c      retention, removal, compaction
  *   store_chain.c     log and ledger
+ *   store_receipts.c  the log of receipts, a Merkle tree
  *   store_verify.c    the check of all that
  *   store_examine.c   the pages of data.mdb
  *   store_migrate.c   from earlier schemas */
@@ -27,13 +28,13 @@
 #include <pthread.h>
 
 enum {
-    SCHEMA_VERSION = 4,
+    SCHEMA_VERSION = 5,
     ID_BYTES = FT_TRACE_ID - 1,
     STORE_ID = 16, /* an id's 128 bits: in keys of our own */
     STORE_KEY = 1 + 8 + 1 + STORE_ID,
     RUN_KEY = 8 + STORE_KEY,      /* of a chunk of a run */
     STORE_BATCH_BYTES = 32 << 20, /* of values in one transaction */
-    STORE_DATABASES = 12          /* at most */
+    STORE_DATABASES = 16          /* at most */
 };
 
 struct store_op;
@@ -71,7 +72,8 @@ typedef struct store_journal {
 struct ft_store {
     MDB_env *env;
     MDB_dbi meta, traces, routing, summaries, ledger, log;
-    MDB_dbi journal_end;    /* one entry */
+    MDB_dbi receipts, receipt_ids; /* the tree's nodes; which leaves a receipt has */
+    MDB_dbi journal_end;           /* one entry */
     MDB_dbi runs, run_keys; /* the keys; */
     MDB_dbi keys;           /* and those that schema 2 wrote, until a compaction */
     char *folder;
@@ -135,7 +137,7 @@ static inline MDB_val store_value(const void *bytes, size_t n)
 
 /* --- store_write.c ----------------------------------------------------------------------------- */
 
-typedef enum store_op_kind { OP_PUT, OP_REDACT, OP_REMOVE, OP_LOG, OP_NOTE } store_op_kind;
+typedef enum store_op_kind { OP_PUT, OP_REDACT, OP_REMOVE, OP_LOG, OP_NOTE, OP_RECEIPT } store_op_kind; /* on disk */
 
 /* One change. PUT and REDACT have bytes for the trace and its summary, PUT those of routing too (size 0: none). */
 typedef struct store_op {
@@ -144,9 +146,10 @@ typedef struct store_op {
     store_op_kind kind;
     char id[FT_TRACE_ID];
     ft_buffer trace, routing, summary;
-    const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes */
+    const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes; OP_RECEIPT: the leaf's hash */
     size_t text_bytes;
-    const char *note;  /* OP_NOTE: its key in "meta"; OP_LOG: the key that gets the line's number, or NULL */
+    /* OP_NOTE: its key in "meta"; OP_LOG: the key that gets the line's number, or NULL; OP_RECEIPT: the receipt's id */
+    const char *note;
     uint64_t time_ms;  /* in ledger and log; 0: when it is written */
     int keep;          /* OP_NOTE: what is there already stays */
     int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
@@ -397,6 +400,11 @@ typedef struct ledger_line {
     uint64_t kind;
 } ledger_line;
 
+typedef struct chain_head {
+    uint64_t count;
+    ft_digest last; /* zero where there is none */
+} chain_head;
+
 ft_digest chain_hash(const void *bytes, size_t n); /* BLAKE2b-256 */
 /* Of a trace's three values; each may be empty. */
 ft_digest trace_digest(MDB_val trace, MDB_val routing, MDB_val row);
@@ -405,9 +413,23 @@ int ledger_append(ft_store *s, MDB_txn *txn, ledger_kind kind, const unsigned ch
                   const ft_digest *digest, uint64_t time_ms);
 int log_append(ft_store *s, MDB_txn *txn, const char *text, size_t n, uint64_t time_ms);
 int chain_heads(ft_store *s, MDB_txn *txn, ft_store_heads *out);
+/* An entry of "meta"; all zero where there is none. */
+int chain_head_get(ft_store *s, MDB_txn *txn, const char *name, chain_head *out);
+int chain_head_put(ft_store *s, MDB_txn *txn, const char *name, const chain_head *head);
 void chain_number(uint64_t n, unsigned char out[8]);
 uint64_t chain_number_of(const MDB_val *key);
 uint64_t store_now_ms(void);
+
+/* --- store_receipts.c -------------------------------------------------------------------------------- */
+
+enum { RECEIPT_KEY = ID_BYTES + 8 }; /* of an id's leaf: the id, the leaf's number */
+/* Whether `id` has the form of a receipt's, or of a takedown's, whose certificate is one. */
+int receipt_id_is_sound(const char *id);
+/* Each gives an LMDB error, or 0. A leaf that the id has already is not appended again. */
+int receipts_append(ft_store *s, MDB_txn *txn, const char *id, const ft_digest *leaf);
+int receipts_head(ft_store *s, MDB_txn *txn, ft_tree_head *out);
+/* MDB_CORRUPTED where it is not there. */
+int receipts_node(ft_store *s, MDB_txn *txn, unsigned level, uint64_t number, ft_digest *out);
 
 /* --- store_examine.c --------------------------------------------------------------------------------- */
 
@@ -437,7 +459,7 @@ int journal_state(const char *folder, lmdb_meta *out);
 /* --- store_migrate.c --------------------------------------------------------------------------------- */
 
 FT_CHECKED ft_code store_migrate(ft_store *s, ft_status *st);
-/* Writes the schema's number. */
-int store_set_schema(ft_store *s, MDB_txn *txn);
+/* (ft_store.c) Keys of "meta", and the latter's value. */
+extern const char store_schema_key[], store_format_key[], store_format[];
 
 #endif

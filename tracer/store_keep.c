@@ -210,7 +210,8 @@ static int copy_all(copier *c, MDB_txn *in)
         const char *name;
         MDB_dbi from;
     } all[] = {{"meta", s->meta}, {"traces", s->traces}, {"routing", s->routing}, {"summaries", s->summaries},
-               {"ledger", s->ledger}, {"log", s->log}, {"journal", s->journal_end}};
+               {"ledger", s->ledger}, {"log", s->log}, {"journal", s->journal_end}, {"receipts", s->receipts},
+               {"receipt ids", s->receipt_ids}};
     int error = 0;
     for (size_t i = 0; !error && i < sizeof(all) / sizeof(*all); i++)
         error = copy_database(c, in, all[i].from, all[i].name);

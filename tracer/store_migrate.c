@@ -1,8 +1,9 @@
-/* From schema 2: there each key lay in one tree; those stay there, until a compaction, and new ones come into runs. So
- * only the schema's number changes, which keeps builds out that do not know of runs.
- * From schema 1: there traces had no summaries, no keys and no ledger, and there was no log. What lies in "traces" and
- * "routing" stays as it is. A few traces a transaction; what was brought over is not done twice, and the schema's
- * number is written last: a kill leaves a store that the next opening goes on with. */
+/* From schema 4: there was no log of receipts; it begins empty, and the schema's number keeps builds out whose
+ * compaction would leave it behind. From schema 3: there was no journal. From schema 2: there each key lay in one tree;
+ * those stay there, until a compaction, and new ones come into runs. So only the schema's number changes, which keeps
+ * builds out that do not know of runs. From schema 1: there traces had no summaries, no keys and no ledger, and there
+ * was no log. What lies in "traces" and "routing" stays as it is. A few traces a transaction; what was brought over is
+ * not done twice, and the schema's number is written last: a kill leaves a store that the next opening goes on with. */
 #include "tracer/store_internal.h"
 
 #include <stdio.h>
@@ -79,24 +80,20 @@ static ft_code read_some(ft_store *s, batch *b, ft_status *st)
     return !rc && error && error != MDB_NOTFOUND ? store_fail(s, error, "migrate", st) : rc;
 }
 
+/* A change like others, so that the journal, which another process may be writing, has it too. */
 static ft_code finish(ft_store *s, ft_status *st)
 {
     char text[120];
+    const uint32_t version = SCHEMA_VERSION;
     snprintf(text, sizeof(text), "\"who\":\"flextrace\",\"what\":\"store.migrate\",\"from\":%u,\"to\":%d", s->schema,
              SCHEMA_VERSION);
-    MDB_txn *txn = NULL;
-    int error = store_write_begin(s, &txn);
-    if (error)
-        return store_fail(s, error, "migrate", st);
-    error = log_append(s, txn, text, strlen(text), store_now_ms());
-    if (!error)
-        error = store_set_schema(s, txn);
-    if (error)
-        mdb_txn_abort(txn);
-    else
-        error = mdb_txn_commit(txn); /* no journal stands beside an earlier schema's */
-    store_write_end(s);
-    return error ? store_fail(s, error, "migrate", st) : FT_OK;
+    store_op ops[] = {
+        {.kind = OP_LOG, .text = text, .text_bytes = strlen(text)},
+        {.kind = OP_NOTE, .note = store_schema_key, .text = (const char *)&version, .text_bytes = sizeof(version)},
+        {.kind = OP_NOTE, .note = store_format_key, .text = store_format, .text_bytes = strlen(store_format)}};
+    ops[0].with = &ops[1];
+    ops[1].with = &ops[2];
+    return store_commit(s, ops, st);
 }
 
 ft_code store_migrate(ft_store *s, ft_status *st)

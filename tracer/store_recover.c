@@ -161,8 +161,9 @@ static int read_op(cursor *c, store_op *out)
     memcpy(&h, p, sizeof(h));
     const unsigned char *trace = take(c, h.trace), *routing = take(c, h.routing), *row = take(c, h.summary);
     const unsigned char *text = take(c, h.text), *note = take(c, h.note);
-    if (!trace || !routing || !row || !text || !note || h.kind > OP_NOTE || (h.note && note[h.note - 1]) ||
-        (h.kind == OP_NOTE && !h.note))
+    if (!trace || !routing || !row || !text || !note || h.kind > OP_RECEIPT || (h.note && note[h.note - 1]) ||
+        (h.kind == OP_NOTE && !h.note) ||
+        (h.kind == OP_RECEIPT && (!h.note || !receipt_id_is_sound((const char *)note) || h.text != FT_DIGEST_BYTES)))
         return 0;
     *out = (store_op){.kind = (store_op_kind)h.kind, .keep = h.keep, .time_ms = h.time_ms};
     out->trace = (ft_buffer){.data = (char *)(uintptr_t)trace, .size = h.trace};
@@ -172,7 +173,8 @@ static int read_op(cursor *c, store_op *out)
     out->text_bytes = h.text;
     out->note = h.note ? (const char *)note : NULL;
     memcpy(out->id, h.id, sizeof(out->id));
-    return h.kind == OP_LOG || h.kind == OP_NOTE || (memchr(out->id, '\0', sizeof(out->id)) == out->id + ID_BYTES);
+    return h.kind == OP_LOG || h.kind == OP_NOTE || h.kind == OP_RECEIPT ||
+           (memchr(out->id, '\0', sizeof(out->id)) == out->id + ID_BYTES);
 }
 
 /* All records' operations in order, as one list; `ops` has room for them. */

@@ -1,4 +1,5 @@
-/* The check of a store: both chains, every trace against the ledger, every key against its trace. */
+/* The check of a store: both chains, every trace against the ledger, every key against its trace, the tree of receipts.
+ */
 #include "base/ft_buffer.h"
 #include "tracer/store_internal.h"
 #include "tracer/tracer_internal.h"
@@ -348,7 +349,151 @@ static ft_code check_runs(verifier *v, ft_status *st)
     return error == MDB_NOTFOUND ? FT_OK : store_fail(v->s, error, "verify", st);
 }
 
+/* --- The log of receipts -------------------------------------------------------------------------------------- */
+
+/* The tree as it is read: a leaf, then the nodes that it completes. */
+typedef struct tree_walk {
+    verifier *v;
+    uint64_t nodes, leaves;           /* read so far; leaves: whole ones, with what they complete */
+    unsigned level;                   /* of the node that comes next */
+    ft_digest last;                   /* the node before it */
+    ft_digest left[FT_MERKLE_LEVELS]; /* nodes that wait for their other half */
+    int cut;
+} tree_walk;
+
+/* Of what was read. */
+static ft_digest root_so_far(const tree_walk *w)
+{
+    ft_digest root = ft_digest_of("", 0);
+    int any = 0;
+    for (unsigned level = 0; w->leaves >> level; level++)
+        if (w->leaves >> level & 1) {
+            root = any ? ft_merkle_node(&w->left[level], &root) : w->left[level];
+            any = 1;
+        }
+    return root;
+}
+
+static void check_kept_tree(const tree_walk *w)
+{
+    const ft_tree_head *kept = w->v->known ? &w->v->known->receipts : NULL;
+    if (!kept || !kept->size || kept->size != w->leaves)
+        return;
+    const ft_digest now = root_so_far(w);
+    if (memcmp(&now, &kept->root, sizeof(now)) != 0)
+        problem(w->v,
+                "receipts: the first %" PRIu64 " leaves are not what they were when their root was kept elsewhere",
+                kept->size);
+}
+
+/* Each is compared with what stands there, not with what should: so a fault is told where it is, and once. */
+static void check_node(tree_walk *w, const ft_digest *node)
+{
+    if (w->level) {
+        const ft_digest want = ft_merkle_node(&w->left[w->level - 1], &w->last);
+        const uint64_t end = w->leaves + 1, from = end - (UINT64_C(1) << w->level);
+        if (memcmp(&want, node, sizeof(want)) != 0)
+            problem(w->v,
+                    "receipts: leaves %" PRIu64 " to %" PRIu64
+                    ": the hash over them is not that of its two halves: one "
+                    "of the three was altered",
+                    from, end - 1);
+    }
+    w->last = *node;
+    w->nodes++;
+    if (w->leaves >> w->level & 1) {
+        w->level++;
+        return;
+    }
+    w->left[w->level] = *node;
+    w->level = 0;
+    w->leaves++;
+    check_kept_tree(w);
+}
+
+static void check_tree_end(tree_walk *w)
+{
+    const ft_tree_head *head = &w->v->heads.receipts, *kept = w->v->known ? &w->v->known->receipts : NULL;
+    const ft_digest root = root_so_far(w);
+    if (w->cut)
+        problem(w->v,
+                "receipts: the tree can be read up to leaf %" PRIu64 " of %" PRIu64 ": a node is missing or damaged",
+                w->leaves, head->size);
+    else if (w->level || w->leaves < head->size)
+        problem(w->v, "receipts: the end was cut off: %" PRIu64 " of %" PRIu64 " leaves are there", w->leaves,
+                head->size);
+    else if (w->leaves > head->size)
+        problem(w->v, "receipts: %" PRIu64 " leaves stand behind the end", w->leaves - head->size);
+    else if (memcmp(&root, &head->root, sizeof(root)) != 0)
+        problem(w->v, "receipts: the root of %" PRIu64 " leaves is another one: the last, or the root, was altered",
+                head->size);
+    if (kept && kept->size > w->leaves)
+        problem(w->v, "receipts: there were %" PRIu64 " leaves when their root was kept elsewhere, and are %" PRIu64,
+                kept->size, w->leaves);
+}
+
+static ft_code check_tree(verifier *v, uint64_t *leaves, ft_status *st)
+{
+    tree_walk w = {.v = v};
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    int error = mdb_cursor_open(v->txn, v->s->receipts, &cursor);
+    for (error = error ? error : mdb_cursor_get(cursor, &key, &value, MDB_FIRST); !error && !w.cut;
+         error = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        ft_digest node;
+        w.cut = key.mv_size != 8 || chain_number_of(&key) != w.nodes || value.mv_size != sizeof(node.bytes);
+        if (w.cut)
+            break;
+        memcpy(node.bytes, value.mv_data, sizeof(node.bytes));
+        check_node(&w, &node);
+    }
+    if (cursor)
+        mdb_cursor_close(cursor);
+    check_tree_end(&w);
+    *leaves = w.leaves;
+    return error && error != MDB_NOTFOUND ? store_fail(v->s, error, "verify", st) : FT_OK;
+}
+
+/* Each leaf belongs to one receipt, which has its hash too. */
+static ft_code check_receipts(verifier *v, ft_status *st)
+{
+    uint64_t leaves, met = 0;
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    const ft_code rc = check_tree(v, &leaves, st);
+    if (rc)
+        return rc;
+    int error = mdb_cursor_open(v->txn, v->s->receipt_ids, &cursor);
+    for (error = error ? error : mdb_cursor_get(cursor, &key, &value, MDB_FIRST); !error;
+         error = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        ft_digest node;
+        if (key.mv_size != RECEIPT_KEY || value.mv_size != sizeof(node.bytes)) {
+            problem(v, "receipts: the entry of an id is damaged");
+            continue;
+        }
+        const MDB_val number = {8, (unsigned char *)key.mv_data + ID_BYTES};
+        const uint64_t leaf = chain_number_of(&number);
+        met++;
+        if (leaf >= leaves || receipts_node(v->s, v->txn, 0, leaf, &node) ||
+            memcmp(node.bytes, value.mv_data, sizeof(node.bytes)) != 0)
+            problem(v, "receipts: leaf %" PRIu64 " is not that of %.*s", leaf, (int)ID_BYTES,
+                    (const char *)key.mv_data);
+    }
+    if (cursor)
+        mdb_cursor_close(cursor);
+    if (met != leaves)
+        problem(v, "receipts: %" PRIu64 " leaves, and ids for %" PRIu64, leaves, met);
+    return error == MDB_NOTFOUND ? FT_OK : store_fail(v->s, error, "verify", st);
+}
+
 /* --- Everything ---------------------------------------------------------------------------------------------- */
+
+static json_t *tree_json(const ft_tree_head *tree)
+{
+    char hex[FT_DIGEST_HEX];
+    ft_digest_hex(&tree->root, hex);
+    return json_pack("{s:I,s:s}", "leaves", (json_int_t)tree->size, "root", hex);
+}
 
 static json_t *chain_json(uint64_t count, const ft_digest *last)
 {
@@ -366,7 +511,7 @@ ft_code ft_store_verify(ft_store *s, const ft_store_heads *known, json_t **repor
     if (!rc) {
         const int error = chain_heads(s, v.txn, &v.heads);
         if (error == MDB_CORRUPTED)
-            problem(&v, "the heads of log and ledger are damaged");
+            problem(&v, "the heads of log, ledger or receipts are damaged");
         else if (error)
             rc = store_fail(s, error, "verify", st);
     }
@@ -378,15 +523,17 @@ ft_code ft_store_verify(ft_store *s, const ft_store_heads *known, json_t **repor
         rc = check_runs(&v, st);
     if (!rc)
         rc = check_traces(&v, st);
+    if (!rc)
+        rc = check_receipts(&v, st);
     if (v.chunks)
         mdb_cursor_close(v.chunks);
     runs_release(&v.runs);
     store_read_end(s, v.txn);
     if (!rc) {
-        *report = json_pack("{s:s,s:b,s:I,s:I,s:o,s:o,s:O}", "store", s->folder, "good", v.problem_count == 0, "traces",
-                            (json_int_t)v.traces, "problem_count", (json_int_t)v.problem_count, "log",
+        *report = json_pack("{s:s,s:b,s:I,s:I,s:o,s:o,s:o,s:O}", "store", s->folder, "good", v.problem_count == 0,
+                            "traces", (json_int_t)v.traces, "problem_count", (json_int_t)v.problem_count, "log",
                             chain_json(log.count, &log.last), "ledger", chain_json(ledger.count, &ledger.last),
-                            "problems", v.problems);
+                            "receipts", tree_json(&v.heads.receipts), "problems", v.problems);
         if (!*report)
             rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", s->folder);
     }

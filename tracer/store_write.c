@@ -142,6 +142,11 @@ static int apply(ft_store *s, MDB_txn *txn, store_op *op)
         error = log_append(s, txn, op->text, op->text_bytes, op->time_ms);
         return error || !op->note ? error : put_line_number(s, txn, op->note);
     }
+    if (op->kind == OP_RECEIPT) {
+        ft_digest leaf;
+        memcpy(leaf.bytes, op->text, sizeof(leaf.bytes));
+        return receipts_append(s, txn, op->note, &leaf);
+    }
     if (op->kind == OP_NOTE) {
         MDB_val key = store_value(op->note, strlen(op->note)), value = store_value(op->text, op->text_bytes);
         error = mdb_put(txn, s->meta, &key, &value, op->keep ? MDB_NOOVERWRITE : 0);

@@ -216,7 +216,7 @@ static void print_verbs(FILE *to, const char *subcommand, const char *about, con
     fprintf(to, "flextrace %s: %s\n\nUsage: flextrace %s VERB …; 'flextrace %s VERB --help' explains one.\n\n",
             subcommand, about, subcommand, subcommand);
     for (size_t i = 0; i < count; i++)
-        fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+        fprintf(to, "  %-11s %s\n", verbs[i].name, verbs[i].summary);
     fprintf(to, "\nExample:\n%s", example);
 }
 

@@ -1,5 +1,6 @@
 /* flextrace audit: what is stored, whether it is whole, who asked. */
 #include "api/cli/cli_audit_internal.h"
+#include "api/cli/cli_receipt_internal.h"
 #include "base/ft_file.h"
 #include "tracer/ft_erasure.h"
 
@@ -88,10 +89,13 @@ int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, cons
 /* --- verify ------------------------------------------------------------------------------------------------ */
 
 static const char verify_help[] =
-    "Usage: flextrace audit verify STORE|FEDERATION [--head FILE] [--json]\n\n"
+    "Usage: flextrace audit verify STORE|FEDERATION [--head FILE] [--checkpoint FILE --key PEM] [--json]\n\n"
     "Checks the pages of data.mdb (where no other process has it open), every line of the log and\n"
-    "of the ledger, every trace against the ledger, every key. Exit 1: something was altered.\n"
+    "of the ledger, every trace against the ledger, every key, and the log of receipts, whose root is\n"
+    "computed anew. Exit 1: something was altered or removed.\n"
     "      --head FILE         what `audit head` printed earlier: no line before may have changed\n"
+    "      --checkpoint FILE   what GET /v1/receipts/log gave earlier: the log of receipts must begin with it\n"
+    "      --key PEM           who signed that: a public key, or what GET /v1/keys gave\n"
     "      --json              the report as JSON\n";
 
 static int read_head(const char *path, ft_store_heads *out, ft_status *st)
@@ -106,9 +110,30 @@ static int read_head(const char *path, ft_store_heads *out, ft_status *st)
         rc = ft_digest_parse(&out->log, log, st);
     if (!rc)
         rc = ft_digest_parse(&out->ledger, ledger, st);
+    const char *root = json_string_value(json_object_get(v, "receipt_root")); /* earlier versions had none */
+    if (!rc && root)
+        rc = ft_digest_parse(&out->receipts.root, root, st);
+    out->receipts.size = root ? (uint64_t)json_integer_value(json_object_get(v, "receipt_leaves")) : 0;
     out->log_count = (uint64_t)json_integer_value(json_object_get(v, "log_lines"));
     out->ledger_count = (uint64_t)json_integer_value(json_object_get(v, "ledger_lines"));
     json_decref(v);
+    return rc == FT_OK;
+}
+
+/* It counts where its key signed it. */
+static int read_checkpoint(const char *path, const char *key, ft_store_heads *out, ft_status *st)
+{
+    ft_keyring ring = {0};
+    ft_log_head head;
+    char problem[320] = "";
+    ft_code rc = ft_keyring_read(&ring, key, st);
+    if (!rc)
+        rc = receipt_read_head(&ring, path, &head, problem, st);
+    if (!rc && problem[0])
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s", problem);
+    if (!rc)
+        out->receipts = head.tree;
+    ft_keyring_close(&ring);
     return rc == FT_OK;
 }
 
@@ -125,9 +150,11 @@ static int print_report(json_t *report, int json)
     {
         printf("%s\n", json_string_value(p));
     }
-    printf("%s: %lld traces, %lld lines in the log: %s\n", json_string_value(json_object_get(report, "store")),
+    printf("%s: %lld traces, %lld lines in the log, %lld receipts: %s\n",
+           json_string_value(json_object_get(report, "store")),
            (long long)json_integer_value(json_object_get(report, "traces")),
            (long long)json_integer_value(json_object_get(json_object_get(report, "log"), "lines")),
+           (long long)json_integer_value(json_object_get(json_object_get(report, "receipts"), "leaves")),
            good ? "whole" : "altered");
     json_decref(report);
     return good ? CLI_OK : CLI_CHECK_FAILED;
@@ -146,15 +173,20 @@ static ft_code examine(const char *folder, ft_status *st)
 
 static int verify(int argc, char **argv)
 {
-    static const cli_option options[] = {{"head", 0, 1}, {"json", 0, 0}, {"help", 'h', 0}, {0}};
+    static const cli_option options[] = {{"head", 0, 1}, {"checkpoint", 0, 1}, {"key", 0, 1},
+                                         {"json", 0, 0}, {"help", 'h', 0},     {0}};
     cli_args a = {.subcommand = "audit verify", .options = options, .argc = argc, .argv = argv};
-    const char *name, *value, *path = NULL, *head = NULL;
+    const char *name, *value, *path = NULL, *head = NULL, *checkpoint = NULL, *key = NULL;
     int json = 0, more;
     while ((more = cli_next(&a, &name, &value)) > 0) {
         if (!name)
             path = value;
         else if (!strcmp(name, "head"))
             head = value;
+        else if (!strcmp(name, "checkpoint"))
+            checkpoint = value;
+        else if (!strcmp(name, "key"))
+            key = value;
         else if (!strcmp(name, "json"))
             json = 1;
         else {
@@ -166,11 +198,13 @@ static int verify(int argc, char **argv)
         return CLI_USAGE;
     if (!path)
         return cli_usage("audit verify", "needs a STORE");
+    if (!checkpoint != !key)
+        return cli_usage("audit verify", "--checkpoint and --key go together");
     ft_status st = {0};
     ft_store_heads known = {0};
     cli_store s = {0};
     json_t *report = NULL;
-    if (head && !read_head(head, &known, &st))
+    if ((head && !read_head(head, &known, &st)) || (checkpoint && !read_checkpoint(checkpoint, key, &known, &st)))
         return cli_fail(&st);
     const char *folder;
     ft_store_options how;
@@ -181,7 +215,7 @@ static int verify(int argc, char **argv)
     if (!rc)
         rc = ft_store_open_with(&s.store, folder, &how, &st);
     if (!rc)
-        rc = ft_store_verify(s.store, head ? &known : NULL, &report, &st);
+        rc = ft_store_verify(s.store, head || checkpoint ? &known : NULL, &report, &st);
     cli_store_close(&s);
     if (!rc)
         return print_report(report, json);
@@ -239,12 +273,13 @@ static int print_head(int argc, char **argv)
     const char *path = only_path(
         "audit head",
         "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and "
-        "ledger: kept elsewhere, they let `audit verify --head`\nfind a store that was put together anew.\n",
+        "ledger, and size and root of the log of receipts: kept\nelsewhere, they let `audit verify --head` find a store "
+        "that was put together anew.\n",
         argc, argv, &code);
     cli_store s;
     ft_status st = {0};
     ft_store_heads h = {0};
-    char log[FT_DIGEST_HEX], ledger[FT_DIGEST_HEX];
+    char log[FT_DIGEST_HEX], ledger[FT_DIGEST_HEX], root[FT_DIGEST_HEX];
     if (!path)
         return code;
     ft_code rc = cli_store_open(&s, path, &st);
@@ -255,8 +290,10 @@ static int print_head(int argc, char **argv)
         return cli_fail(&st);
     ft_digest_hex(&h.log, log);
     ft_digest_hex(&h.ledger, ledger);
-    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log,
-                                    "ledger_lines", (json_int_t)h.ledger_count, "ledger", ledger));
+    ft_digest_hex(&h.receipts.root, root);
+    return cli_print_json(json_pack("{s:I,s:s,s:I,s:s,s:I,s:s}", "log_lines", (json_int_t)h.log_count, "log", log,
+                                    "ledger_lines", (json_int_t)h.ledger_count, "ledger", ledger, "receipt_leaves",
+                                    (json_int_t)h.receipts.size, "receipt_root", root));
 }
 
 /* --- compact, erase ----------------------------------------------------------------------------------------------- */

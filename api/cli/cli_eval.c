@@ -6,6 +6,7 @@
 #include "base/ft_json.h"
 #include "model/eval/ft_eval_report.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,11 @@ ft_code eval_path(char **out, const char *path, const char *folder, ft_status *s
 ft_code eval_data_path(char **out, const evaluation *e, const char *path, ft_status *st)
 {
     return eval_path(out, path, e->data ? e->data : e->base, st);
+}
+
+ft_code eval_there(const char *path, ft_status *st)
+{
+    return ft_path_exists(path) ? FT_OK : ft_fail(st, FT_ERR_IO, "%s: cannot open: %s", path, strerror(ENOENT));
 }
 
 char *eval_work_path(const evaluation *e, const char *name, const char *file)
@@ -136,8 +142,11 @@ static ft_code open_tasks(char ***out, evaluation *e, const ft_recipe_task *task
     *out = ft_alloc_array(count, sizeof(**out));
     if (!*out)
         return ft_fail(st, FT_ERR_MEM, "out of memory");
-    for (unsigned i = 0; i < count && !rc; i++)
+    for (unsigned i = 0; i < count && !rc; i++) {
         rc = eval_data_path(&(*out)[i], e, tasks[i].file, st);
+        if (!rc)
+            rc = eval_there((*out)[i], st);
+    }
     return rc;
 }
 
@@ -220,30 +229,39 @@ static int show(const evaluation *e, json_t *report, ft_status *st)
     return rc ? cli_fail(st) : CLI_OK;
 }
 
-static int work(evaluation *e)
+static int measure(evaluation *e)
 {
     ft_status st = {0};
     json_t *report = NULL;
-    int code = CLI_OK;
-    ft_code rc = open_recipe(e, &st);
-    if (!rc && !e->recipe->tokenizer)
-        code = eval_train_tokenizer(e);
-    if (!rc && code == CLI_OK)
-        rc = open_tokenizer(e, &st);
-    if (!rc && code == CLI_OK && e->recipe->train)
-        code = eval_train(e);
-    if (rc || code != CLI_OK || e->only_train)
-        return rc ? cli_fail(&st) : code;
-    rc = open_setting(e, &st);
-    if (!rc)
-        rc = eval_measure(e, &report, &st);
+    ft_code rc = eval_measure(e, &report, &st);
     if (!rc)
         rc = ft_eval_compare(report, &st);
     if (!rc)
         rc = write_report(e, report, &st);
-    code = rc ? cli_fail(&st) : show(e, report, &st);
+    const int code = rc ? cli_fail(&st) : show(e, report, &st);
     json_decref(report);
     return code;
+}
+
+/* All that is read is looked at before anything is trained. */
+static int work(evaluation *e)
+{
+    ft_status st = {0};
+    int code = CLI_OK;
+    ft_code rc = open_recipe(e, &st);
+    if (!rc && e->recipe->train)
+        code = eval_rehearse(e);
+    if (!rc && code == CLI_OK && !e->recipe->tokenizer)
+        code = eval_train_tokenizer(e);
+    if (!rc && code == CLI_OK)
+        rc = open_tokenizer(e, &st);
+    if (!rc && code == CLI_OK && !e->only_train)
+        rc = open_setting(e, &st);
+    if (rc)
+        return cli_fail(&st);
+    if (code == CLI_OK && e->recipe->train)
+        code = eval_train(e);
+    return code == CLI_OK && !e->only_train ? measure(e) : code;
 }
 
 static int take(void *context, const char *name, const char *value)

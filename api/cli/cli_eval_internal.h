@@ -18,6 +18,7 @@ typedef struct evaluation {
     const char *recipe_path, *data, *out, *tokenizer_path;
     char *base; /* the recipe's folder */
     int json, only_train;
+    int rehearsal; /* stages check their options and that their corpora are there, and do nothing else */
     unsigned threads;
     ft_recipe *recipe;
     ft_tokenizer *tokenizer;
@@ -34,6 +35,9 @@ FT_CHECKED ft_code eval_path(char **out, const char *path, const char *folder, f
 /* Data: below --data, else the recipe's folder. Everything else: the recipe's folder. */
 FT_CHECKED ft_code eval_data_path(char **out, const evaluation *e, const char *path, ft_status *st);
 
+/* FT_ERR_IO where there is nothing. */
+FT_CHECKED ft_code eval_there(const char *path, ft_status *st);
+
 /* "WORK/NAME/FILE"; file NULL: the folder. The caller frees it. NULL: out of memory. */
 char *eval_work_path(const evaluation *e, const char *name, const char *file);
 /* {"inputs","done"|"result"} of a file; NULL where there is none that can be read. */
@@ -42,6 +46,8 @@ int eval_is_mark(const json_t *mark, const ft_digest *inputs);
 
 /* --- cli_eval_stages.c: trains what the recipe's `train` asks for. Exit codes; what failed was told. --- */
 int eval_train(evaluation *e);
+/* What a later stage would stop at, after hours, is said before the first: its options and its corpora. */
+int eval_rehearse(evaluation *e);
 /* The folder "tokenizer": the recipe's tokenizer trained, and config.json of the start with its vocabulary. */
 int eval_train_tokenizer(evaluation *e);
 /* 1 where the recipe has the stages that make such systems. */

@@ -25,6 +25,7 @@ typedef struct stage {
     char **words; /* argv of a verb, which ends with NULL, or the models to combine */
     size_t count, capacity;
     int combines;                                                               /* 1: soup, 2: stack */
+    int trains;                                                                 /* the verb is one of `train` */
     ft_code (*after)(const struct stage *s, const char *folder, ft_status *st); /* what is left once the verb ran */
     ft_code rc;
     ft_status st;
@@ -86,9 +87,12 @@ static void corpora(stage *s, const char *name, char *const *paths, unsigned cou
         char *path = NULL;
         ft_digest d;
         s->rc = eval_data_path(&path, s->e, paths[i], &s->st);
-        if (!s->rc)
+        if (!s->rc && s->e->rehearsal) {
+            s->rc = eval_there(path, &s->st);
+            memset(&d, 0, sizeof(d));
+        } else if (!s->rc)
             s->rc = ft_path_is_folder(path) ? FT_OK : ft_digest_of_file(&d, path, &s->st);
-        if (!s->rc && ft_path_is_folder(path))
+        if (!s->rc && !s->e->rehearsal && ft_path_is_folder(path))
             d = ft_digest_of(paths[i], strlen(paths[i]));
         if (!s->rc) {
             ft_hasher_add(&s->inputs, &d, sizeof(d));
@@ -195,9 +199,27 @@ static int combine(stage *s, const char *out, ft_status *st)
     return rc ? cli_fail(st) : CLI_OK;
 }
 
+/* The verb reads its words and stops. */
+static int rehearse(stage *s, cli_command *verb)
+{
+    int code = CLI_OK;
+    if (s->trains)
+        word(s, "--dry-run");
+    if (s->rc)
+        code = cli_fail(&s->st);
+    else if (s->trains)
+        code = run_verb(s, verb);
+    if (code != CLI_OK)
+        fprintf(stderr, "flextrace: %s: stage %s would stop at that; nothing was trained\n", s->e->recipe_path, s->name);
+    stage_release(s);
+    return code;
+}
+
 /* Runs the stage unless it is done. verb NULL: combines. */
 static int stage_run(stage *s, cli_command *verb)
 {
+    if (s->e->rehearsal)
+        return rehearse(s, verb);
     const ft_digest inputs = ft_hasher_end(&s->inputs);
     char *folder = eval_work_path(s->e, s->name, NULL), *mark_path = eval_work_path(s->e, s->name, "stage.json"),
          *model = eval_work_path(s->e, s->name, "model");
@@ -232,10 +254,13 @@ static int stage_run(stage *s, cli_command *verb)
 /* What every training stage is told besides its own words. */
 static void output(stage *s)
 {
+    s->trains = 1;
     word(s, "-o");
     take_word(s, eval_work_path(s->e, s->name, NULL));
-    word(s, "--tokenizer");
-    word(s, ft_tokenizer_path(s->e->tokenizer));
+    if (!s->e->rehearsal) { /* there may be none yet */
+        word(s, "--tokenizer");
+        word(s, ft_tokenizer_path(s->e->tokenizer));
+    }
     if (s->e->threads) {
         char text[16];
         snprintf(text, sizeof(text), "%u", s->e->threads);
@@ -367,8 +392,10 @@ static int train_public(evaluation *e)
         if (start)
             take_word(&s, start);
     }
-    const ft_digest tokenizer = ft_tokenizer_digest(e->tokenizer); /* of all later stages too, by their parents */
-    ft_hasher_add(&s.inputs, &tokenizer, sizeof(tokenizer));
+    if (!e->rehearsal) {
+        const ft_digest tokenizer = ft_tokenizer_digest(e->tokenizer); /* of all later stages too, by their parents */
+        ft_hasher_add(&s.inputs, &tokenizer, sizeof(tokenizer));
+    }
     corpora(&s, "--corpus", r->domains[0].train, r->domains[0].train_count);
     output(&s);
     options(&s, r->train->public);
@@ -513,5 +540,13 @@ int eval_train(evaluation *e)
         code = train_joint(e, "joint", t->joint);
     if (code == CLI_OK && t->joint2 && owners)
         code = train_joint(e, "joint2", t->joint2);
+    return code;
+}
+
+int eval_rehearse(evaluation *e)
+{
+    e->rehearsal = 1;
+    const int code = eval_train(e);
+    e->rehearsal = 0;
     return code;
 }

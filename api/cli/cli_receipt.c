@@ -2,6 +2,8 @@
 #include "api/cli/cli_receipt_internal.h"
 
 #include "base/ft_file.h"
+#include "tracer/ft_erasure.h"
+#include "tracer/ft_receipt_log.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -9,12 +11,15 @@
 
 cli_command cli_receipt;
 
+enum { MAX_PROOF_BYTES = 1 << 20 };
+
 static const char help[] =
     "Usage: flextrace receipt verify FILE... --key PEM... [-i INDEX...] [OPTIONS]\n\n"
     "Checks receipts, offline: the signature over the bytes of the payload, the form of the statement,\n"
     "and whether it agrees with itself. With an owner's indexes, every span that the receipt says\n"
     "stands there is looked up in them. Exit: 0 all holds, 1 something does not, 3 no receipt.\n"
-    "FILE is what GET /v1/traces/{id}/receipt gave; NAME.jsonl holds one a line.\n\n"
+    "FILE is what GET /v1/traces/{id}/receipt gave, or a takedown's certificate; NAME.jsonl holds one a\n"
+    "line. With a proof, that it stands in the log of receipts whose head one of the keys signed.\n\n"
     "      --key PEM       public key, or what GET /v1/keys gave (then with the keys' times); more than one\n"
     "                      may be given, and one of them must have signed\n"
     "      --signatures N  so many of the keys must have signed (default 1)\n"
@@ -22,23 +27,27 @@ static const char help[] =
     "      --owner NAME    whose the indexes are, where neither state nor recorded name tells\n"
     "      --salt HEX      of that owner (GET /v1/traces/{id}/receipt/salt?owner=NAME): opens the hashes of\n"
     "                      its documents\n"
+    "      --proof FILE    what GET /v1/receipts/{id}/proof gave for the one FILE\n"
     "      --json          one line a receipt\n\n"
     "Examples:\n"
     "  flextrace receipt verify receipt.json --key signing.pem.pub\n"
+    "  flextrace receipt verify receipt.json --key signing.pem.pub --proof proof.json\n"
     "  flextrace receipt verify receipt.json --key keys.json -i scripture.index --salt $(cat salt)\n";
 
-static const cli_option options[] = {{"key", 0, 1},  {"signatures", 0, 1}, {"index", 'i', 1}, {"owner", 0, 1},
-                                     {"salt", 0, 1}, {"json", 0, 0},       {"help", 'h', 0},  {NULL, 0, 0}};
+static const cli_option options[] = {{"key", 0, 1},   {"signatures", 0, 1}, {"index", 'i', 1},
+                                     {"owner", 0, 1}, {"salt", 0, 1},       {"proof", 0, 1},
+                                     {"json", 0, 0},  {"help", 'h', 0},     {NULL, 0, 0}};
 
 typedef struct request {
     const char **files, **keys, **indexes;
     size_t file_count, key_count, index_count;
-    const char *owner, *salt_text;
+    const char *owner, *salt_text, *proof_path;
     long long signatures;
     int json;
     /* Opened. */
     ft_keyring ring;
     ft_index **opened;
+    json_t *proof; /* NULL: none */
     ft_salt salt;
 } request;
 
@@ -55,6 +64,8 @@ static int take(void *context, const char *name, const char *value)
         r->owner = value;
     else if (!strcmp(name, "salt"))
         r->salt_text = value;
+    else if (!strcmp(name, "proof"))
+        r->proof_path = value;
     else if (!strcmp(name, "signatures"))
         return cli_integer("receipt verify", name, value, 1, FT_MAX_KEYS, &r->signatures) ? CLI_OK : CLI_USAGE;
     else
@@ -90,6 +101,8 @@ static void time_of(const ft_envelope *e, char out[FT_TIME_TEXT])
     out[0] = '\0';
     if (ft_json_parse(&statement, e->payload.data ? e->payload.data : "", e->payload.size, "payload", NULL) == FT_OK) {
         const char *text = json_string_value(json_object_get(json_object_get(statement, "predicate"), "generatedAt"));
+        if (!text) /* a certificate */
+            text = json_string_value(json_object_get(statement, "accepted"));
         snprintf(out, FT_TIME_TEXT, "%s", text ? text : "");
     }
     json_decref(statement);
@@ -103,8 +116,7 @@ ft_code receipt_check_signatures(const ft_envelope *e, const ft_keyring *ring, u
     unsigned count = 0;
     const char *objection = NULL;
     why[0] = '\0';
-    for (size_t k = 0; k < ring->count; k++)
-        keys[k] = ring->keys[k].key;
+    receipt_ring_keys(ring, keys);
     const ft_code rc = ft_dsse_verify(e, keys, ring->count, signed_by, st);
     if (rc)
         return rc;
@@ -131,13 +143,28 @@ ft_code receipt_check_signatures(const ft_envelope *e, const ft_keyring *ring, u
     return FT_OK;
 }
 
+void receipt_ring_keys(const ft_keyring *ring, ft_public_key keys[FT_MAX_KEYS])
+{
+    for (size_t k = 0; k < ring->count; k++)
+        keys[k] = ring->keys[k].key;
+}
+
+void receipt_check_head(const ft_keyring *ring, uint64_t signed_by, char problem[320])
+{
+    for (size_t k = 0; k < ring->count; k++)
+        if (ring->keys[k].revoked_at[0])
+            signed_by &= ~(UINT64_C(1) << k);
+    if (!signed_by && !problem[0])
+        snprintf(problem, 320, "the head of the log was signed by a key that was revoked");
+}
+
 /* --- One receipt ------------------------------------------------------------------------ */
 
 /* What was found, for the answer; the first objection decides. */
 typedef struct finding {
     const char *file;
     uint64_t signed_by;
-    json_t *owners;
+    json_t *owners, *log; /* log: where it stands in the log of receipts; NULL: nobody asked */
     char problem[320];
 } finding;
 
@@ -183,6 +210,30 @@ static ft_code check_owners(const request *r, const ft_receipt *receipt, finding
     return rc;
 }
 
+/* That the envelope stands in the log. */
+static ft_code check_proof(const request *r, const ft_envelope *e, finding *f, ft_status *st)
+{
+    ft_digest leaf;
+    ft_log_check c = {0};
+    ft_public_key keys[FT_MAX_KEYS];
+    ft_code rc = ft_receipt_leaf_of(e, &leaf, st);
+    if (rc == FT_ERR_FORMAT) {
+        snprintf(f->problem, sizeof(f->problem), "it is in no log: %.200s", st->msg);
+        *st = (ft_status){0};
+        return FT_OK;
+    }
+    receipt_ring_keys(&r->ring, keys);
+    if (!rc)
+        rc = ft_receipt_proof_check(r->proof, &leaf, keys, r->ring.count, r->proof_path, &c, st);
+    if (rc)
+        return rc;
+    receipt_check_head(&r->ring, c.signed_by, c.problem);
+    snprintf(f->problem, sizeof(f->problem), "%s", c.problem);
+    f->log = json_pack("{s:s,s:I,s:I}", "origin", c.head.origin, "leaf_index", (json_int_t)c.leaf_index, "tree_size",
+                       (json_int_t)c.head.tree.size);
+    return FT_OK;
+}
+
 static json_t *signers_json(const request *r, uint64_t signed_by)
 {
     json_t *list = json_array();
@@ -214,24 +265,29 @@ static void print_owner(const json_t *o)
            json_integer_value(json_object_get(o, "opened")), documents);
 }
 
-/* Tells what was found; takes f->owners over. An exit code. */
+static void print_log(const json_t *log)
+{
+    printf("  in the log %s: leaf %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT "\n", text_of(log, "origin"),
+           json_integer_value(json_object_get(log, "leaf_index")),
+           json_integer_value(json_object_get(log, "tree_size")));
+}
+
+/* Tells what was found. An exit code. */
 static int tell(const request *r, const ft_receipt *receipt, finding *f)
 {
     const json_t *p = receipt->is_generation ? receipt->predicate : NULL;
     if (r->json) {
-        json_t *out = json_pack("{s:s,s:b,s:o,s:s?,s:s?,s:s?,s:s?,s:o,s:s?}", "file", f->file, "valid", !f->problem[0],
-                                "signed_by", signers_json(r, f->signed_by), "predicate_type", receipt->type,
-                                "receipt_id", json_string_value(json_object_get(p, "receiptId")), "generated_at",
-                                json_string_value(json_object_get(p, "generatedAt")), "assurance",
-                                json_string_value(json_object_get(p, "assurance")), "owners", f->owners, "problem",
-                                f->problem[0] ? f->problem : NULL);
+        json_t *out = json_pack("{s:s,s:b,s:o,s:s?,s:s?,s:s?,s:s?,s:O,s:O?,s:s?}", "file", f->file, "valid",
+                                !f->problem[0], "signed_by", signers_json(r, f->signed_by), "predicate_type",
+                                receipt->type, "receipt_id", json_string_value(json_object_get(p, "receiptId")),
+                                "generated_at", json_string_value(json_object_get(p, "generatedAt")), "assurance",
+                                json_string_value(json_object_get(p, "assurance")), "owners", f->owners, "log", f->log,
+                                "problem", f->problem[0] ? f->problem : NULL);
         const int code = cli_print_json(out);
         return code != CLI_OK ? code : f->problem[0] ? CLI_CHECK_FAILED : CLI_OK;
     }
-    if (f->problem[0]) {
-        json_decref(f->owners);
+    if (f->problem[0])
         return receipt_says_no(f->file, f->problem);
-    }
     if (p)
         printf("%s: holds: %s of %s, %zu tokens, %zu spans, %s\n", f->file, text_of(p, "receiptId"),
                text_of(p, "generatedAt"), receipt->output_count, json_array_size(json_object_get(p, "spans")),
@@ -240,8 +296,23 @@ static int tell(const request *r, const ft_receipt *receipt, finding *f)
         printf("%s: signature and form hold; it is '%s', whose content is not looked at\n", f->file, receipt->type);
     for (size_t i = 0; i < json_array_size(f->owners); i++)
         print_owner(json_array_get(f->owners, i));
-    json_decref(f->owners);
+    if (f->log)
+        print_log(f->log);
     return CLI_OK;
+}
+
+/* A certificate is no in-toto statement: that it is an object is all that is looked at. */
+static ft_code read_payload(ft_receipt *out, const ft_envelope *e, const char *where, ft_status *st)
+{
+    if (strcmp(e->type, FT_TAKEDOWN_TYPE) != 0)
+        return ft_receipt_read(out, e, where, st);
+    memset(out, 0, sizeof(*out));
+    out->type = FT_TAKEDOWN_TYPE;
+    const ft_code rc =
+        ft_json_parse(&out->statement, e->payload.data ? e->payload.data : "", e->payload.size, where, st);
+    return !rc && !json_is_object(out->statement)
+               ? ft_fail(st, FT_ERR_FORMAT, "%s: a certificate that is no JSON object", where)
+               : rc;
 }
 
 static int check_envelope(const request *r, const ft_envelope *e, const char *where)
@@ -253,17 +324,19 @@ static int check_envelope(const request *r, const ft_envelope *e, const char *wh
     ft_code rc = receipt_check_signatures(e, &r->ring, (unsigned)r->signatures, &f.signed_by, why, &st);
     snprintf(f.problem, sizeof(f.problem), "%s", why);
     if (!rc && !f.problem[0]) {
-        rc = ft_receipt_read(&receipt, e, where, &st);
+        rc = read_payload(&receipt, e, where, &st);
         snprintf(f.problem, sizeof(f.problem), "%s", receipt.contradiction);
         if (!rc && r->index_count && !receipt.is_generation)
             rc =
                 ft_fail(&st, FT_ERR_ARG, "%s: it is '%.80s', in which no index looks anything up", where, receipt.type);
         if (!rc && r->index_count && !f.problem[0])
             rc = check_owners(r, &receipt, &f, &st);
+        if (!rc && r->proof && !f.problem[0])
+            rc = check_proof(r, e, &f, &st);
     }
-    if (rc)
-        json_decref(f.owners);
     const int code = rc ? cli_fail(&st) : tell(r, &receipt, &f);
+    json_decref(f.owners);
+    json_decref(f.log);
     ft_receipt_release(&receipt);
     return code;
 }
@@ -301,13 +374,18 @@ static int check_lines(const request *r, const char *path)
     return rc ? cli_fail(&st) : code;
 }
 
-static int check_file(const request *r, const char *path)
+static int is_lines(const char *path)
 {
     static const char lines[] = ".jsonl";
     const size_t n = strlen(path);
+    return n > sizeof(lines) && !strcmp(path + n - (sizeof(lines) - 1), lines);
+}
+
+static int check_file(const request *r, const char *path)
+{
     ft_envelope e;
     ft_status st = {0};
-    if (n > sizeof(lines) && !strcmp(path + n - (sizeof(lines) - 1), lines))
+    if (is_lines(path))
         return check_lines(r, path);
     const ft_code rc = receipt_read_file(&e, path, &st);
     const int code = rc ? cli_fail(&st) : check_envelope(r, &e, path);
@@ -327,6 +405,8 @@ static ft_code open_all(request *r, ft_status *st)
         rc = ft_keyring_read(&r->ring, r->keys[i], st);
     for (size_t i = 0; !rc && i < r->index_count; i++)
         rc = ft_index_open(&r->opened[i], r->indexes[i], st);
+    if (!rc && r->proof_path)
+        rc = ft_json_read_file(&r->proof, r->proof_path, MAX_PROOF_BYTES, st);
     return rc;
 }
 
@@ -341,6 +421,8 @@ static int check_all(request *r)
         (strlen(r->salt_text) != 2 * FT_SALT_BYTES ||
          sodium_hex2bin(r->salt.bytes, FT_SALT_BYTES, r->salt_text, 2 * FT_SALT_BYTES, NULL, NULL, NULL)))
         return cli_usage("receipt verify", "--salt must be 64 hexadecimal digits");
+    if (r->proof_path && (r->file_count != 1 || is_lines(r->files[0])))
+        return cli_usage("receipt verify", "--proof is of one receipt: name one FILE");
     int code = CLI_OK;
     if (open_all(r, &st) != FT_OK)
         code = cli_fail(&st);
@@ -349,6 +431,7 @@ static int check_all(request *r)
     for (size_t i = 0; r->opened && i < r->index_count; i++)
         ft_index_close(r->opened[i]);
     free((void *)r->opened);
+    json_decref(r->proof);
     ft_keyring_close(&r->ring);
     return code;
 }
@@ -377,6 +460,9 @@ static const cli_verb verbs[] = {
     {"replay", cli_receipt_replay, "the generation once more: the same tokens and routing?"},
     {"make", cli_receipt_make, "the receipt of a trace that a federation's store holds"},
     {"salt", cli_receipt_salt, "what opens an owner's hashes in a receipt, or the prompt's"},
+    {"log", cli_receipt_log, "the signed head of the log of receipts"},
+    {"proof", cli_receipt_proof, "that a receipt is in the log"},
+    {"consistency", cli_receipt_consistency, "whether one head of the log goes on from another; offline"},
 };
 int cli_receipt(int argc, char **argv)
 {

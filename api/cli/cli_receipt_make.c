@@ -10,8 +10,8 @@
 static const char make_help[] =
     "Usage: flextrace receipt make FEDERATION TRACE [-o FILE] [--hide-prompt]\n\n"
     "Signs the receipt of a trace that the federation's store holds, with the key that its signing_key\n"
-    "names: what GET /v1/traces/{id}/receipt answers. Where the digests of the model are not known yet,\n"
-    "all its weights are read once.\n\n"
+    "names, and puts it into the store's log of receipts: what GET /v1/traces/{id}/receipt does. Where the\n"
+    "digests of the model are not known yet, all its weights are read once.\n\n"
     "  -o, --output FILE   (default: standard output)\n"
     "      --hide-prompt   a salted hash of the prompt alone: only who knows the prompt can replay it\n\n"
     "Example:\n"
@@ -99,6 +99,8 @@ static ft_code make(request *r, ft_status *st)
     const ft_receipt_options how = {.secret = r->secret, .digests = digests, .hide_prompt = r->hide_prompt};
     if (!rc)
         rc = ft_receipt_make(trace, &how, ring.signer, &envelope, st);
+    if (!rc)
+        rc = ft_receipt_enter(r->store, trace, envelope.data, envelope.size, st);
     if (!rc)
         rc = write_out(r, &envelope, st);
     ft_buffer_release(&envelope);

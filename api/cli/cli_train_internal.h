@@ -18,6 +18,7 @@ enum { CLI_ROUTER_WINDOWS = 256 }; /* of public text, behind router.safetensors 
 typedef struct cli_train_request {
     ft_train_mode mode;
     int expert, json, bfloat16; /* expert: mode is FT_TRAIN_EXPERT */
+    int dry_run;
     int joint, constant_channel;
     long long experts; /* joint: how many the model starts with; 0: as it is */
     const char *verb, *model, *out, *owner, *tokenizer;

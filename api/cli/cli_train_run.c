@@ -29,6 +29,7 @@
     "  --bfloat16             OUT/model as bfloat16 (default float32)\n"                                               \
     "  --threads N            0: one for each processor (default); figures do not depend on it\n"                      \
     "  --json                 a summary as JSON\n"                                                                     \
+    "  --dry-run              stop once the options are understood\n"                                                  \
     "A run that was stopped or killed goes on when the same command is given again, bit for bit.\n\n"
 
 static const char public_help[] =
@@ -129,6 +130,7 @@ static const cli_option options[] = {{"corpus", 0, 1},
                                      {"example", 0, 1},
                                      {"examples", 0, 1},
                                      {"ledger", 0, 1},
+                                     {"dry-run", 0, 0},
                                      {"help", 'h', 0},
                                      {NULL, 0, 0}};
 
@@ -296,6 +298,8 @@ static int take(void *context, const char *name, const char *given)
         r->trainer.recompute = 1;
     else if (!strcmp(name, "bfloat16"))
         r->bfloat16 = 1;
+    else if (!strcmp(name, "dry-run"))
+        r->dry_run = 1;
     else
         r->json = 1;
     return CLI_OK;
@@ -560,7 +564,7 @@ static int run(ft_train_mode mode, const char *verb, const char *help, int argc,
         code = cli_take_all(&a, help, take, &r, &helped);
     if (code == CLI_OK && !helped)
         code = check(&r);
-    if (code == CLI_OK && !helped)
+    if (code == CLI_OK && !helped && !r.dry_run)
         code = work(&r);
     free(r.corpus);
     free(r.corpus_domain);

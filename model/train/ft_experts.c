@@ -303,6 +303,25 @@ static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert
     return rc;
 }
 
+/* Rounds as a file of bfloat16 does. */
+static float rounded(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+/* Why a shared tensor that is not the public one's (both of a->count elements) may differ, and what to do. */
+static const char *differs(const ft_parameter *a, const ft_parameter *b)
+{
+    for (size_t k = 0; k < a->count; k++)
+        if (b->value[k] != rounded(a->value[k]))
+            return "the expert was trained from another one";
+    return "it was rounded to bfloat16; give the expert's own folder (OUT/expert), or train without --bfloat16";
+}
+
 static ft_code check_shared(const ft_parameters *pair, const ft_parameters *public, const char *folder, ft_status *st)
 {
     ft_parameters want; /* the public model under the pair's names */
@@ -315,11 +334,10 @@ static ft_code check_shared(const ft_parameters *pair, const ft_parameters *publ
             continue;
         for (size_t k = 0; k < pair->count && !b; k++)
             b = !strcmp(pair->all[k].name, a->name) ? &pair->all[k] : NULL;
-        if (!b || b->count != a->count || memcmp(a->value, b->value, a->count * sizeof(float)) != 0)
-            rc = ft_fail(st, FT_ERR_FORMAT,
-                         "%s: tensor %s is not the public model's, bit for bit: the expert was trained "
-                         "from another one",
-                         folder, a->name);
+        const int same_size = b && b->count == a->count;
+        if (!same_size || memcmp(a->value, b->value, a->count * sizeof(float)) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not the public model's, bit for bit: %s", folder, a->name,
+                         same_size ? differs(a, b) : "the expert was trained from another one");
     }
     ft_parameters_close(&want);
     return rc;
@@ -455,12 +473,8 @@ static int is_bfloat16(const char *folder)
 static void round_all(ft_parameters *p)
 {
     for (size_t i = 0; i < p->count; i++)
-        for (size_t k = 0; k < p->all[i].count; k++) {
-            uint32_t bits;
-            memcpy(&bits, &p->all[i].value[k], sizeof(bits));
-            bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-            memcpy(&p->all[i].value[k], &bits, sizeof(bits));
-        }
+        for (size_t k = 0; k < p->all[i].count; k++)
+            p->all[i].value[k] = rounded(p->all[i].value[k]);
 }
 
 static ft_code open_public(ft_parameters *p, const char *folder, ft_status *st)

@@ -341,7 +341,7 @@ double ft_parameters_norm(const ft_parameters *p, const char **bad)
         double one = 0;
         for (size_t k = x->first; x->grad && k < x->count; k++)
             one += (double)x->grad[k] * (double)x->grad[k];
-        if (bad && !*bad && !isfinite(one))
+        if (bad && !isfinite(one))
             *bad = x->name;
         sum += one;
     }
@@ -352,7 +352,7 @@ const char *ft_parameters_not_finite(const ft_parameters *p)
 {
     for (size_t i = 0; i < p->count; i++) {
         const ft_parameter *x = &p->all[i];
-        for (size_t k = x->first; x->grad && k < x->count; k++)
+        for (size_t k = 0; x->value && k < x->count; k++)
             if (!isfinite(x->value[k]))
                 return x->name;
     }

@@ -80,11 +80,11 @@ void ft_parameters_zero(ft_parameters *p);
 struct ft_tensor;
 int ft_tensor_widen(float *out, const struct ft_tensor *t, size_t count);
 
-/* sqrt of the sum of squares of all gradients. *bad (may be NULL): a tensor whose gradient is
- * not finite, or NULL. */
+/* sqrt of the sum of squares of all gradients. *bad (may be NULL): the last tensor whose gradient is not finite, or
+ * NULL; gradients are made from the last layer to the first, so it is the one that spoiled the others. */
 double ft_parameters_norm(const ft_parameters *p, const char **bad);
 
-/* A tensor with a value that is not finite among those that are trained, or NULL. */
+/* The first tensor with a value that is not finite, trained or not, or NULL. */
 const char *ft_parameters_not_finite(const ft_parameters *p);
 
 typedef enum ft_save { FT_SAVE_ALL, FT_SAVE_TRAINED, FT_SAVE_GRADIENTS } ft_save;

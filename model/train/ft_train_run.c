@@ -158,6 +158,28 @@ static ft_code gradients(ft_run *r, uint64_t step, ft_train_metrics *m, ft_statu
 
 /* --- Steps --------------------------------------------------------------------------------------- */
 
+/* A weight that is not finite explains gradients and a loss that are not. gradient: whose is not, or NULL. */
+static ft_code not_finite(const ft_run *r, uint64_t step, const char *gradient, ft_status *st)
+{
+    const char *weight = ft_parameters_not_finite(ft_trainer_parameters(r->t));
+    char after[128];
+    if (r->last_checkpoint)
+        snprintf(after, sizeof(after),
+                 "the last good checkpoint is of step %llu: lower the learning rate and start anew",
+                 (unsigned long long)r->last_checkpoint);
+    else
+        snprintf(after, sizeof(after), "there is no checkpoint before it: %s",
+                 weight && step == 1 ? "the model was given so" : "lower the learning rate");
+    return ft_fail(st, FT_ERR_FORMAT, "step %llu: %s%s is not finite; %s", (unsigned long long)step,
+                   weight     ? "the weight "
+                   : gradient ? "the gradient of "
+                              : "the loss",
+                   weight     ? weight
+                   : gradient ? gradient
+                              : "",
+                   after);
+}
+
 static ft_code one_step(ft_run *r, ft_train_metrics *m, ft_status *st)
 {
     const ft_train_options *o = r->o;
@@ -170,11 +192,7 @@ static ft_code one_step(ft_run *r, ft_train_metrics *m, ft_status *st)
         return rc;
     m->grad_norm = ft_parameters_norm(ft_trainer_parameters(r->t), &bad);
     if (!isfinite(m->loss) || bad)
-        return ft_fail(st, FT_ERR_FORMAT,
-                       "step %llu: %s%s is not finite; the last good checkpoint is of step %llu: lower "
-                       "the learning rate and start from it anew",
-                       (unsigned long long)step + 1, bad ? "the gradient of " : "the loss", bad ? bad : "",
-                       (unsigned long long)r->last_checkpoint);
+        return not_finite(r, step + 1, bad, st);
     adamw.rate *= ft_schedule_factor(o->schedule, step, o->steps, o->warmup, o->decay, o->least);
     m->rate = adamw.rate;
     const double scale = o->clip > 0 && o->dp_clip <= 0 ? fmin(1, o->clip / (m->grad_norm + 1e-6)) : 1;
@@ -234,12 +252,8 @@ static ft_code trim_metrics(const ft_run *r, ft_train_metrics *last, ft_status *
 /* Weights that overflowed are no good checkpoint. */
 static ft_code save(ft_run *r, ft_status *st)
 {
-    const char *bad = ft_parameters_not_finite(ft_trainer_parameters(r->t));
-    if (bad)
-        return ft_fail(st, FT_ERR_FORMAT,
-                       "step %llu: %s is not finite after its update; the last good checkpoint is of step %llu: lower "
-                       "the learning rate and start anew",
-                       (unsigned long long)r->state.step, bad, (unsigned long long)r->last_checkpoint);
+    if (ft_parameters_not_finite(ft_trainer_parameters(r->t)))
+        return not_finite(r, r->state.step, NULL, st);
     ft_code rc = ft_train_checkpoint_write(r->checkpoint, r->t, &r->state, st);
     if (rc)
         return rc;

@@ -26,6 +26,23 @@ static void read_statement(const ft_envelope *e)
     ft_receipt_release(&r);
 }
 
+/* What we would write of it is read as the same, and written so again. */
+static void write_again(const ft_envelope *e)
+{
+    ft_envelope f;
+    ft_buffer text = {0}, twice = {0};
+    if (ft_dsse_write(&text, e, NULL) == FT_OK) {
+        if (ft_dsse_parse(&f, text.data, text.size, "here", NULL) == FT_OK &&
+            (f.payload.size != e->payload.size || f.signature_count != e->signature_count ||
+             ft_dsse_write(&twice, &f, NULL) != FT_OK || twice.size != text.size ||
+             memcmp(twice.data, text.data, text.size) != 0))
+            abort();
+        ft_envelope_release(&f);
+    }
+    ft_buffer_release(&text);
+    ft_buffer_release(&twice);
+}
+
 static void read_envelope(const char *text, size_t n)
 {
     static const ft_public_key key = {{1, 2, 3}};
@@ -39,6 +56,7 @@ static void read_envelope(const char *text, size_t n)
         if (ft_dsse_verify(&e, &key, 1, &by, &st) != FT_OK || by)
             abort();
         read_statement(&e);
+        write_again(&e);
     }
     ft_envelope_release(&e);
 }
