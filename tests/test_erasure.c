@@ -161,6 +161,28 @@ static void repeated_words_are_seen_without_parsing(void **state)
     erased_release(&what);
 }
 
+/* With each allocation failing in turn: an error, never half a redaction that passes for a whole one. */
+static void a_redaction_without_memory_is_an_error(void **state)
+{
+    (void)state;
+    long k = 0;
+    for (int failed = 1; failed;) {
+        erased what = the_document();
+        size_t spans, tokens;
+        json_t *t = trace_of(part(0, 20), part(0, 20), json_pack("[o,o]", span(3, 8), span(6, 15)));
+        ft_test_fail_allocation(++k);
+        const ft_code rc = redact_trace(t, &what, &spans, &tokens, NULL);
+        failed = ft_test_allocation_failed();
+        ft_test_fail_allocation(0);
+        assert_int_equal(rc, failed ? FT_ERR_MEM : FT_OK);
+        if (!failed)
+            assert_gone(t, "response", 1, 21);
+        json_decref(t);
+        erased_release(&what);
+    }
+    assert_true(k > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +191,7 @@ int main(void)
         cmocka_unit_test(few_words_and_numbers_that_are_no_tokens_stay),
         cmocka_unit_test(a_second_redaction_finds_nothing),
         cmocka_unit_test(repeated_words_are_seen_without_parsing),
+        cmocka_unit_test(a_redaction_without_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

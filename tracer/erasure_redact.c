@@ -57,12 +57,13 @@ static int cites(const json_t *span, const ft_erasure *e)
 }
 
 /* Copies the response's ids [start, end); NULL where they are not all there (redacted before). */
-static uint32_t *ids_of(const json_t *response, size_t start, size_t end)
+static uint32_t *ids_of(redaction *r, const json_t *response, size_t start, size_t end)
 {
     const json_t *ids = json_object_get(response, "ids");
     if (start >= end || end > json_array_size(ids))
         return NULL;
     uint32_t *out = ft_alloc_array(end - start, sizeof(*out));
+    r->failed |= !out;
     for (size_t i = start; out && i < end; i++) {
         const json_t *v = json_array_get(ids, i);
         if (!json_is_integer(v)) {
@@ -119,7 +120,7 @@ static ft_code find_spans(redaction *r, const json_t *trace, ft_status *st)
         if (rc || n.end <= n.start || n.end - n.start < e->min_tokens)
             continue;
         n.count = n.end - n.start;
-        n.ids = ids_of(response, n.start, n.end);
+        n.ids = ids_of(r, response, n.start, n.end);
         int hit = cites(span, e);
         for (size_t t = 0; !hit && n.ids && owner_is_named(span, e->owner) && t < r->what->count; t++)
             hit = stands_in(&r->what->texts[t], n.ids, n.count);
@@ -367,9 +368,9 @@ ft_code redact_trace(json_t *trace, const erased *what, size_t *spans, size_t *t
         *tokens = mask_tokens(&r, trace);
         scrub(&r, trace);
         put(trace, "redacted", audit_time(audit_now_ms()), &r.failed);
-        if (r.failed)
-            rc = ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
     }
+    if (!rc && r.failed)
+        rc = ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
     for (size_t i = 0; i < r.count; i++) {
         free(r.needles[i].text);
         free(r.needles[i].ids);
