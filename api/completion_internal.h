@@ -66,10 +66,15 @@ typedef struct ft_completion_request {
     int64_t logprobs, prompt_logprobs; /* how many of the best; -1: none */
     uint64_t without;
     int trace, store, receipt;
+    json_t *trace_options;        /* what differs from the defaults, as it came and was checked; NULL: nothing */
     char nonce[FT_MAX_NONCE + 1]; /* goes into trace and receipt as it came; "": none */
     ft_causal_wish causal;
     ft_routing_wish routing;
 } ft_completion_request;
+
+/* Sets what an `options` object (NULL or null: nothing) says of a trace. *field: which member is wrong, as a path from
+ * the object around it (trace_options.c). */
+FT_CHECKED ft_code ft_trace_options_read(const json_t *v, ft_trace_options *o, const char **field, ft_status *st);
 
 /* Each reads q->json. 0 after refusing the request. */
 int ft_completion_read(ft_request *q, ft_completion_request *out);

@@ -49,6 +49,15 @@ static json_t *put_operation(const char *op, const ft_trace_scope *scope, const 
     return o;
 }
 
+static ft_trace_options options_of(const ft_job *job, const ft_trace_scope *scope)
+{
+    ft_trace_options o = ft_trace_options_default(scope);
+    const char *field;
+    ft_status ignored; /* they were checked when they came */
+    (void)(ft_trace_options_read(job->r.trace_options, &o, &field, &ignored) == FT_OK);
+    return o;
+}
+
 /* Tells the tracker what is new; one of another state of the indexes is made anew. */
 static ft_code follow(ft_item *item, const ft_trace_scope *scope, const uint32_t *ids, size_t count)
 {
@@ -62,7 +71,7 @@ static ft_code follow(ft_item *item, const ft_trace_scope *scope, const uint32_t
         item->tracker = NULL;
     }
     if (!item->tracker) {
-        const ft_trace_options options = ft_trace_options_default(scope);
+        const ft_trace_options options = options_of(item->job, scope);
         rc = ft_span_tracker_new(&item->tracker, all->set, &options.rules, NULL);
     }
     if (!rc) {
@@ -250,7 +259,7 @@ static ft_code make_trace(ft_job *job, ft_item *item, const ft_causal_result *ca
                                   .without = job->r.without,
                                   .causal = causes};
     ft_snapshot *snapshot = ft_server_snapshot(job->server);
-    const ft_trace_options options = ft_trace_options_default(ft_snapshot_scope(snapshot));
+    const ft_trace_options options = options_of(job, ft_snapshot_scope(snapshot));
     const double began = ft_seconds_now();
     const ft_code rc = ft_trace_make(ft_snapshot_scope(snapshot), &input, &options, &item->trace, st);
     if (!rc)

@@ -130,6 +130,14 @@ static const char *place_of(const ft_request *q, const char *param)
     return ft_request_has_body(q) ? "body" : !strcmp(param, "document_index") ? "path" : "query";
 }
 
+/* infinigram-api's list of what is wrong; its clients read it whenever the status is 422. Without a field it is the
+ * whole body. */
+static json_t *validation_errors(const ft_request *q, const char *param, const char *message)
+{
+    json_t *where = param ? json_pack("[s,s]", place_of(q, param), param) : json_pack("[s]", "body");
+    return json_pack("[{s:o,s:o,s:s}]", "loc", where, "msg", printable(message), "type", "value_error");
+}
+
 /* RFC 9457. A field of the body that is at fault is pointed at by a JSON Pointer in
  * `errors`, one of the URL is named. */
 static json_t *problem(const ft_request *q, unsigned status, const char *name, const char *param, json_t *more,
@@ -144,12 +152,13 @@ static json_t *problem(const ft_request *q, unsigned status, const char *name, c
         title = "infini-gram error";
     json_t *p = json_pack("{s:s,s:s,s:i,s:o,s:s}", "type", type, "title", title, "status", (int)status, "detail",
                           printable(message), "instance", instance);
-    if (p && param) {
-        json_t *one = q->face == FT_FACE_ATTRIBUTION ? json_pack("{s:[s,s],s:o,s:s}", "loc", place_of(q, param), param,
-                                                                 "msg", printable(message), "type", "value_error")
-                      : ft_request_has_body(q)
-                          ? json_pack("{s:o,s:o}", "detail", printable(message), "pointer", json_sprintf("#/%s", param))
-                          : json_pack("{s:o,s:s}", "detail", printable(message), "parameter", param);
+    if (p && q->face == FT_FACE_ATTRIBUTION && status == 422)
+        (void)json_object_set_new(p, "errors", validation_errors(q, param, message));
+    else if (p && param) {
+        json_t *one =
+            ft_request_has_body(q)
+                ? json_pack("{s:o,s:o}", "detail", printable(message), "pointer", json_sprintf("#/%s", param))
+                : json_pack("{s:o,s:s}", "detail", printable(message), "parameter", param);
         (void)json_object_set_new(p, "errors", json_pack("[o]", one));
     }
     if (p && more)

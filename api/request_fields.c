@@ -247,6 +247,18 @@ static ft_code read_nonce(const json_t *object, ft_completion_request *out, ft_s
     return FT_OK;
 }
 
+/* Checked here, for nobody is there to hear of it when the trace is made. */
+static ft_code read_trace_options(ft_request *q, const json_t *object, ft_completion_request *out, ft_status *st)
+{
+    json_t *v = json_object_get(object, "options");
+    ft_trace_options checked = ft_trace_options_default(ft_request_scope(q));
+    const char *field;
+    const ft_code rc = ft_trace_options_read(v, &checked, &field, st);
+    if (!rc && v)
+        out->trace_options = json_incref(v);
+    return rc;
+}
+
 static void read_flextrace(ft_reader *r, ft_completion_request *out)
 {
     const json_t *v = json_object_get(r->body, "flextrace");
@@ -259,7 +271,7 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace' must be an object");
     else if (ft_json_get_bool(v, "trace", &out->trace, &st) || ft_json_get_bool(v, "store", &out->store, &st) ||
              ft_json_get_bool(v, "receipt", &out->receipt, &st) || read_nonce(v, out, &st) ||
-             ft_causal_wish_read(r->q->server, v, &out->causal, &st) ||
+             read_trace_options(r->q, v, out, &st) || ft_causal_wish_read(r->q->server, v, &out->causal, &st) ||
              ft_experts_read(r->q->server, v, "without", &out->without, &st) ||
              ft_experts_read(r->q->server, v, "only", &only, &st))
         ft_status_prefix(&st, "flextrace");
@@ -270,6 +282,8 @@ static void read_flextrace(ft_reader *r, ft_completion_request *out)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.receipt' is of a trace that is kept: leave 'store' true");
     else if (out->causal.wanted && !out->trace && !out->receipt)
         (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.causal' goes with 'flextrace.trace'");
+    else if (out->trace_options && !out->trace && !out->receipt)
+        (void)ft_fail(&st, FT_ERR_ARG, "'flextrace.options' goes with 'flextrace.trace'");
     out->trace |= out->receipt;
     if (st.code) {
         ft_reader_refuse(r, "flextrace", &st);
@@ -419,8 +433,8 @@ void ft_name_ignored(ft_request *q, const char *const *own)
                                          "return_routed_experts",
                                          "flextrace",
                                          NULL};
-    static const char *const of_ours[] = {"without", "only", "trace", "routing", "receipt",
-                                          "store",   "causal", "nonce", NULL};
+    static const char *const of_ours[] = {"without", "only",  "trace",  "options", "routing",
+                                          "receipt", "store", "causal", "nonce",   NULL};
     static const char *const of_stream[] = {"include_usage", NULL};
     ft_ignored ignored = {0};
     ft_ignored_add(&ignored, q->json, "", shared, own);
@@ -440,5 +454,6 @@ void ft_completion_release(ft_completion_request *r)
     free(r->bias_ids);
     free(r->bias_values);
     json_decref(r->stop_strings);
+    json_decref(r->trace_options);
     memset(r, 0, sizeof(*r));
 }

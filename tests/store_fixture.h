@@ -121,7 +121,7 @@ static inline int fixture_fits(const json_t *trace, const char *id, const ft_sto
     if (f->expert >= 0) {
         const double share = json_number_value(
             json_object_get(json_array_get(json_object_get(trace, "experts"), (size_t)f->expert), "share"));
-        if (!(share > 0) || (float)share < f->min_share)
+        if (!(share > 0) || share < f->min_share)
             return 0;
     }
     int span = !(f->owner || f->document || f->verdict || f->min_tokens);

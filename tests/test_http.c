@@ -291,6 +291,46 @@ static void a_streamed_trace_ends_with_the_spans_that_are_stored(void **state)
     ft_reply_release(&r);
 }
 
+/* With density 0 every span is kept, while the text is written and afterwards. */
+static void a_text_is_traced_as_its_request_says(void **state)
+{
+    (void)state;
+    need_server();
+    static const char format[] = "{\"prompt\":\"In the beginning God\",\"max_tokens\":40,\"temperature\":0,"
+                                 "\"stream\":true,\"flextrace\":{\"trace\":true%s}}";
+    char body[400];
+    size_t kept[2];
+    for (int all = 0; all < 2; all++) {
+        snprintf(body, sizeof(body), format, all ? ",\"options\":{\"density\":0,\"max_documents\":1}" : "");
+        ft_reply r = ft_http(at, "POST", "/v1/completions", NULL, body);
+        assert_int_equal(r.status, 200);
+        events e = read_events(r.body);
+        char path[100];
+        snprintf(path, sizeof(path), "/v1/traces/%s", text_at(json_object_get(e.last, "flextrace"), "trace_id"));
+        json_t *trace = ft_http_json(at, "GET", path, NULL, 200), *live = apply_operations(r.body);
+        const json_t *spans = json_object_get(trace, "spans"), *options = json_object_get(trace, "options");
+        assert_true(json_number_value(json_object_get(options, "density")) == (all ? 0 : 0.05));
+        assert_int_equal(json_integer_value(json_object_get(options, "max_documents")), all ? 1 : 10);
+        kept[all] = json_array_size(spans);
+        assert_int_equal(json_object_size(live), kept[all]);
+        json_decref(live);
+        json_decref(trace);
+        json_decref(e.last);
+        ft_reply_release(&r);
+    }
+    assert_int_equal(kept[0], 2);
+    assert_true(kept[1] > 2);
+    static const char *const wrong[] = {",\"options\":{\"density\":2}", ",\"options\":{\"dense\":1}", ",\"options\":7",
+                                        ",\"trace\":false,\"options\":{}"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"flextrace\":{\"store\":false%s%s}}",
+                 i == 3 ? "" : ",\"trace\":true", wrong[i]);
+        json_t *error = ft_http_json(at, "POST", "/v1/completions", body, 400);
+        assert_string_equal(text_at(json_object_get(error, "error"), "param"), "flextrace");
+        json_decref(error);
+    }
+}
+
 static void an_opted_out_owner_has_no_share(void **state)
 {
     (void)state;
@@ -807,6 +847,7 @@ int main(void)
         cmocka_unit_test(several_prompts_and_choices_come_prompt_major),
         cmocka_unit_test(a_stream_joins_to_the_whole_answer),
         cmocka_unit_test(a_streamed_trace_ends_with_the_spans_that_are_stored),
+        cmocka_unit_test(a_text_is_traced_as_its_request_says),
         cmocka_unit_test(an_opted_out_owner_has_no_share),
         cmocka_unit_test(an_owner_that_opted_out_takes_no_part_in_anything),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_field),

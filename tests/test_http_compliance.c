@@ -314,6 +314,32 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     json_decref(report);
 }
 
+/* Words that the density's limit, or a word's beginning, left out of all spans; and those of a prompt. */
+static void a_takedown_finds_words_that_no_span_was_kept_of(void **state)
+{
+    (void)state;
+    need_server();
+    static const char words[] = "Thus the heavens and the earth were finished";
+    char body[600], path[200];
+    snprintf(body, sizeof(body), "{\"text\":\"%s.\",\"prompt\":\"%s.\",\"store\":true,\"options\":{\"min_len\":100}}",
+             words, words);
+    json_t *t = ft_http_json(at, "POST", "/v1/traces", body, 201);
+    assert_int_equal(json_array_size(json_object_get(t, "spans")), 0);
+    snprintf(path, sizeof(path), "/v1/traces/%s", text_at(t, "id"));
+    json_decref(t);
+    json_t *c = ft_http_json(at, "POST", "/v1/takedowns", "{\"owner\":\"scripture\",\"documents\":[\"gen-2\"]}", 201);
+    const json_t *outputs = json_object_get(c, "outputs"),
+                 *last = json_array_get(outputs, json_array_size(outputs) - 1);
+    assert_non_null(strstr(path, text_at(last, "id")));
+    json_decref(c);
+    t = get(path, 200);
+    char *all = json_dumps(t, 0);
+    assert_null(strstr(all, "heavens and the earth"));
+    free(all);
+    json_decref(t);
+    assert_int_equal(occurrences(ft_test_path("store/data.mdb"), "heavens and the earth"), 0);
+}
+
 static void a_server_without_a_key_signs_no_certificate(void **state)
 {
     (void)state;
@@ -333,6 +359,20 @@ static int shell(char **out, char **err, const char *fmt, const char *path)
 }
 
 /* Last: while a server has the store the command line leaves it alone; afterwards it takes documents away itself. */
+/* Both of LMDB's first pages then send their reader out of the file. */
+static void alter_roots(void)
+{
+    enum { ROOT = 128, PAGE = 4096 };
+    static const unsigned char far[8] = {0, 0, 0, 0, 1};
+    FILE *f = fopen(ft_test_path("store/data.mdb"), "r+b");
+    assert_non_null(f);
+    for (long page = 0; page < 2; page++) {
+        assert_int_equal(fseek(f, page * PAGE + ROOT, SEEK_SET), 0);
+        assert_int_equal(fwrite(far, 1, sizeof(far), f), sizeof(far));
+    }
+    fclose(f);
+}
+
 static void the_command_line_erases_and_compacts_what_no_server_holds(void **state)
 {
     (void)state;
@@ -369,7 +409,7 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     assert_non_null(strstr(out, "hidden       store: 0 outputs"));
     free(out);
     assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit compact %s", yaml), 0);
-    assert_non_null(strstr(out, ": 5 traces, "));
+    assert_non_null(strstr(out, ": 6 traces, "));
     free(out);
     snprintf(compact, sizeof(compact), "%s", ft_test_path("public.index"));
     assert_int_equal(shell(NULL, NULL, "$FLEXTRACE index compact %s", compact), 0);
@@ -390,6 +430,10 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     assert_int_equal(shell(&out, NULL, "$FLEXTRACE audit log %s", yaml), 0);
     assert_non_null(strstr(out, "\"man-1\""));
     free(out);
+    alter_roots();
+    assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit verify %s", yaml), 1); /* a federation's, as a folder's */
+    assert_non_null(strstr(err, "altered or damaged"));
+    free(err);
 }
 
 /* The same store through the command line: out, into another one, and whole. */
@@ -441,6 +485,7 @@ int main(void)
         cmocka_unit_test(the_log_says_who_asked_what_and_is_whole),
         cmocka_unit_test(an_export_imported_elsewhere_is_the_same),
         cmocka_unit_test(a_takedown_hides_redacts_erases_and_certifies),
+        cmocka_unit_test(a_takedown_finds_words_that_no_span_was_kept_of),
         cmocka_unit_test(a_server_without_a_key_signs_no_certificate),
         cmocka_unit_test(the_command_line_erases_and_compacts_what_no_server_holds),
     };

@@ -131,7 +131,9 @@ static void a_wrong_field_of_an_own_route_is_pointed_at(void **state)
     } cases[] = {
         {"{\"text\":5}", "#/text"},
         {"{\"text\":\"a\",\"ids\":[1]}", "#/text"},
-        {"{\"text\":\"a\",\"options\":{\"density\":2}}", "#/options"},
+        {"{\"text\":\"a\",\"options\":{\"density\":2}}", "#/options/density"},
+        {"{\"text\":\"a\",\"options\":{\"rank\":\"best\"}}", "#/options/rank"},
+        {"{\"text\":\"a\",\"options\":{\"dense\":2}}", "#/options"},
         {"{\"text\":\"a\",\"without\":[0,1,2,3,4,5]}", "#/without"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

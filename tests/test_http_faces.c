@@ -47,6 +47,13 @@ static void attribution_speaks_camel_case_and_hears_both(void **state)
         json_string_value(json_array_get(json_object_get(json_array_get(json_object_get(bad, "errors"), 0), "loc"), 1)),
         "minimumSpanLength");
     json_decref(bad);
+    static const char *const no_request[] = {"[]", "{\"response\":"};
+    for (size_t i = 0; i < 2; i++) {
+        bad = ft_http_json(at, "POST", "/scripture/attribution", no_request[i], 422);
+        const json_t *where = json_object_get(json_array_get(json_object_get(bad, "errors"), 0), "loc");
+        assert_string_equal(json_string_value(json_array_get(where, 0)), "body");
+        json_decref(bad);
+    }
     json_decref(ft_http_json(at, "POST", "/nobody/attribution", body, 404));
     json_t *names = ft_http_json(at, "GET", "/indexes", NULL, 200);
     assert_int_equal(json_array_size(names), 4);

@@ -96,6 +96,26 @@ static void a_page_before_a_trace_is_the_one_that_leads_to_it(void **state)
     assert_non_null(strstr(st.msg, "trc_nothing"));
 }
 
+/* A share as a row shows it, asked for as the least one, finds that row: the summary has shares in fewer digits. */
+static void the_share_that_a_row_shows_finds_it(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < TRACES; i += 4)
+        for (int e = 0; e < FIXTURE_EXPERTS; e++) {
+            ft_store_filter f = ft_store_filter_all();
+            ft_store_rows rows;
+            f.expert = e;
+            f.min_share = json_number_value(
+                json_object_get(json_array_get(json_object_get(made[i], "experts"), (size_t)e), "share"));
+            f.from_ms = FIRST_MS * UINT64_C(1000) + i * STEP_MS;
+            f.to_ms = f.from_ms + 1;
+            const ft_store_page page = {.limit = 2};
+            assert_int_equal(ft_store_query(store, &f, &page, &rows, NULL), FT_OK);
+            assert_int_equal(json_array_size(rows.list), f.min_share > 0);
+            json_decref(rows.list);
+        }
+}
+
 static json_t *ask(const ft_store_filter *f, ft_row_spans spans, ft_buffer *text)
 {
     ft_store_rows rows;
@@ -252,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_agree_with_a_scan_for_random_filters),
         cmocka_unit_test(a_page_before_a_trace_is_the_one_that_leads_to_it),
+        cmocka_unit_test(the_share_that_a_row_shows_finds_it),
         cmocka_unit_test(spans_of_a_row_are_the_same_whether_they_are_read_or_not),
         cmocka_unit_test(paging_misses_and_repeats_nothing_while_others_write),
         cmocka_unit_test(removed_and_replaced_traces_leave_no_keys),

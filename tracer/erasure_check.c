@@ -30,7 +30,8 @@ typedef struct checker {
     const char **ids;
     erased what; /* tokens of the documents, as far as a file still has them */
     const ft_index *index;
-    json_t *cite; /* set of outputs, {id: true} */
+    json_t *cite;  /* set of outputs, {id: true} */
+    int repeating; /* the walk is of all outputs: those that repeat no words are not parsed */
     json_int_t visible;
     rest worst;
     int failed;
@@ -43,9 +44,7 @@ static ft_code no_room(ft_status *st)
 
 static void checker_release(checker *c)
 {
-    for (size_t i = 0; i < c->what.count; i++)
-        free(c->what.texts[i].ids);
-    free(c->what.texts);
+    erased_release(&c->what);
     free(c->ids);
     json_decref(c->cite);
 }
@@ -72,7 +71,7 @@ static ft_code read_certificate(checker *c, ft_status *st)
     c->order.policy = FT_ERASE_LIST;
     c->outputs = json_object_get(c->certificate, "outputs");
     c->accepted_ms = time_at(c->certificate, "accepted");
-    c->what.e = &c->order;
+    c->what = (erased){.e = &c->order, .tokenizer = ft_federation_tokenizer(c->f)};
     if (!c->order.owner)
         return ft_fail(st, FT_ERR_FORMAT, "the certificate names no owner");
     c->cite = json_object();
@@ -218,13 +217,16 @@ static ft_code note_citing(void *context, const char *id, json_t *row, ft_status
     return json_object_set_new(c->cite, id, json_true()) ? no_room(st) : FT_OK;
 }
 
-/* The stored trace; *trace NULL where it was deleted. */
-static ft_code read_trace(const checker *c, const char *id, json_t **trace, ft_status *st)
+/* The stored trace; *trace NULL where it was deleted, or where only those that repeat words are wanted and it has none. */
+static ft_code read_trace(const checker *c, const char *id, int repeating, json_t **trace, ft_status *st)
 {
     ft_buffer text = {0};
+    int wanted = 1;
     *trace = NULL;
     ft_code rc = ft_store_get_text(c->s, id, &text, st);
-    if (!rc)
+    if (!rc && repeating)
+        rc = erased_repeated(&c->what, &text, &wanted, st);
+    if (!rc && wanted)
         rc = ft_json_parse(trace, text.data, text.size, id, st);
     ft_buffer_release(&text);
     return rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
@@ -236,7 +238,7 @@ static ft_code compare_one(void *context, const char *id, json_t *row, ft_status
     checker *c = context;
     json_t *trace;
     size_t spans = 0, tokens = 0;
-    ft_code rc = read_trace(c, id, &trace, st);
+    ft_code rc = read_trace(c, id, c->repeating, &trace, st);
     if (!rc && trace)
         rc = redact_trace(trace, &c->what, &spans, &tokens, st);
     if (!rc && spans)
@@ -255,7 +257,7 @@ static ft_code count_unredacted(const checker *c, json_int_t *out, ft_status *st
     {
         json_t *trace;
         const char *id = json_string_value(json_object_get(one, "id"));
-        const ft_code rc = id ? read_trace(c, id, &trace, st) : FT_OK;
+        const ft_code rc = id ? read_trace(c, id, 0, &trace, st) : FT_OK;
         if (rc || !id) {
             if (rc == FT_ERR_ARG || !id)
                 continue; /* no id of a trace */
@@ -323,9 +325,15 @@ static ft_code check_store(checker *c, json_t **out, ft_status *st)
         rc = ft_store_walk(c->s, &filter, 0, note_citing, c, st);
     }
     if (!rc && c->what.count) { /* their words are known: an output may hold them and cite others */
-        ft_store_filter of_owner = ft_store_filter_all();
+        const ft_store_filter all = ft_store_filter_all();
+        ft_store_filter of_owner = all;
         of_owner.owner = c->order.owner;
-        rc = ft_store_walk(c->s, &of_owner, 0, compare_one, c, st);
+        rc = erased_prepare(&c->what, st);
+        if (!rc)
+            rc = ft_store_walk(c->s, &of_owner, 0, compare_one, c, st);
+        c->repeating = 1;
+        if (!rc && c->what.run_count)
+            rc = ft_store_walk(c->s, &all, 0, compare_one, c, st);
     }
     if (!rc)
         rc = count_unredacted(c, &unredacted, st);

@@ -8,12 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A span that has to go. */
+/* What has to go: a span, or another stretch of response or prompt. */
 typedef struct needle {
-    size_t start, end; /* tokens */
-    const char *text;  /* NULL: no text */
+    size_t start, end; /* tokens of the response; of the prompt's none */
+    char *text;        /* NULL: no text */
     size_t text_bytes;
-    uint32_t *ids;
+    uint32_t *ids; /* [count]; NULL: not known */
+    size_t count;
 } needle;
 
 typedef struct redaction {
@@ -56,12 +57,13 @@ static int cites(const json_t *span, const ft_erasure *e)
 }
 
 /* Copies the response's ids [start, end); NULL where they are not all there (redacted before). */
-static uint32_t *ids_of(const json_t *response, size_t start, size_t end)
+static uint32_t *ids_of(redaction *r, const json_t *response, size_t start, size_t end)
 {
     const json_t *ids = json_object_get(response, "ids");
     if (start >= end || end > json_array_size(ids))
         return NULL;
     uint32_t *out = ft_alloc_array(end - start, sizeof(*out));
+    r->failed |= !out;
     for (size_t i = start; out && i < end; i++) {
         const json_t *v = json_array_get(ids, i);
         if (!json_is_integer(v)) {
@@ -85,7 +87,26 @@ static int owner_is_named(const json_t *span, const char *owner)
     return 0;
 }
 
-static ft_code find_needles(redaction *r, const json_t *trace, ft_status *st)
+/* Takes n.ids; the text is copied, for what it was read from is masked. */
+static ft_code add_needle(redaction *r, needle n, const char *text, size_t bytes, ft_status *st)
+{
+    ft_code rc = ft_array_grow((void **)&r->needles, &r->capacity, r->count + 1, sizeof(*r->needles), st);
+    if (!rc && bytes) {
+        n.text = malloc(bytes);
+        rc = n.text ? FT_OK : ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
+    }
+    if (rc) {
+        free(n.ids);
+        return rc;
+    }
+    if (bytes)
+        memcpy(n.text, text, bytes);
+    n.text_bytes = bytes;
+    r->needles[r->count++] = n;
+    return FT_OK;
+}
+
+static ft_code find_spans(redaction *r, const json_t *trace, ft_status *st)
 {
     const json_t *response = json_object_get(trace, "response"), *span;
     const ft_erasure *e = r->what->e;
@@ -96,32 +117,79 @@ static ft_code find_needles(redaction *r, const json_t *trace, ft_status *st)
         needle n = {.start = (size_t)json_integer_value(json_object_get(span, "start")),
                     .end = (size_t)json_integer_value(json_object_get(span, "end"))};
         const json_t *text = json_object_get(span, "text");
-        if (n.end <= n.start || n.end - n.start < e->min_tokens)
+        if (rc || n.end <= n.start || n.end - n.start < e->min_tokens)
             continue;
-        n.ids = ids_of(response, n.start, n.end);
+        n.count = n.end - n.start;
+        n.ids = ids_of(r, response, n.start, n.end);
         int hit = cites(span, e);
         for (size_t t = 0; !hit && n.ids && owner_is_named(span, e->owner) && t < r->what->count; t++)
-            hit = stands_in(&r->what->texts[t], n.ids, n.end - n.start);
+            hit = stands_in(&r->what->texts[t], n.ids, n.count);
         if (hit)
-            rc = ft_array_grow((void **)&r->needles, &r->capacity, r->count + 1, sizeof(*r->needles), st);
-        if (!hit || rc) {
+            rc = add_needle(r, n, json_string_value(text), json_string_length(text), st);
+        else
             free(n.ids);
-            if (rc)
-                return rc;
-            continue;
-        }
-        n.text_bytes = json_string_length(text);
-        char *copy =
-            json_is_string(text) && n.text_bytes ? malloc(n.text_bytes) : NULL; /* its span changes meanwhile */
-        if (copy)
-            memcpy(copy, json_string_value(text), n.text_bytes);
-        else if (json_is_string(text) && n.text_bytes)
-            rc = ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
-        n.text = copy;
-        r->needles[r->count++] = n;
-        if (rc)
-            return rc;
     }
+    return rc;
+}
+
+/* Those that were redacted before are no token's. */
+static uint32_t *all_ids(const json_t *part, size_t *count)
+{
+    const json_t *ids = json_object_get(part, "ids");
+    *count = json_array_size(ids);
+    uint32_t *out = ft_alloc_array(*count, sizeof(*out));
+    for (size_t i = 0; out && i < *count; i++) {
+        const json_t *v = json_array_get(ids, i);
+        out[i] = json_is_integer(v) ? (uint32_t)json_integer_value(v) : UINT32_MAX;
+    }
+    return out;
+}
+
+static int is_covered(const redaction *r, size_t start, size_t end)
+{
+    for (size_t i = 0; start < end && i < r->count; i++)
+        if (r->needles[i].start <= start && start < r->needles[i].end) {
+            start = r->needles[i].end;
+            i = SIZE_MAX; /* from the first again: they are in no order */
+        }
+    return start >= end;
+}
+
+/* A stretch's text, without the halves of characters at its ends. */
+static ft_code add_run(redaction *r, const uint32_t *ids, size_t start, size_t end, int in_prompt, ft_status *st)
+{
+    static const char half[] = "\xEF\xBF\xBD";
+    ft_buffer text = {0};
+    size_t from = 0;
+    needle n = {.start = in_prompt ? 0 : start, .end = in_prompt ? 0 : end, .count = end - start};
+    n.ids = ft_alloc_array(n.count, sizeof(*n.ids));
+    ft_code rc = n.ids ? FT_OK : ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
+    if (!rc)
+        memcpy(n.ids, ids + start, n.count * sizeof(*n.ids));
+    if (!rc && r->what->tokenizer)
+        rc = ft_tokenizer_decode(r->what->tokenizer, n.ids, n.count, 0, &text, st);
+    while (!rc && text.size >= from + 3 && !memcmp(text.data + from, half, 3))
+        from += 3;
+    while (!rc && text.size >= from + 3 && !memcmp(text.data + text.size - 3, half, 3))
+        text.size -= 3;
+    if (rc)
+        free(n.ids);
+    else
+        rc = add_needle(r, n, text.data ? text.data + from : NULL, text.size - from, st);
+    ft_buffer_release(&text);
+    return rc;
+}
+
+/* What the spans leave of the response, and the prompt. */
+static ft_code find_runs(redaction *r, const json_t *trace, int in_prompt, ft_status *st)
+{
+    size_t count, start, end;
+    uint32_t *ids = all_ids(json_object_get(trace, in_prompt ? "prompt" : "response"), &count);
+    ft_code rc = ids ? FT_OK : ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
+    for (size_t from = 0; !rc && erased_next_run(r->what, ids, count, from, &start, &end); from = end)
+        if (in_prompt || !is_covered(r, start, end))
+            rc = add_run(r, ids, start, end, in_prompt, st);
+    free(ids);
     return rc;
 }
 
@@ -167,22 +235,27 @@ static json_t *masked(redaction *r, const json_t *v)
     return out;
 }
 
-/* Runs of ids in a list of integers become null. */
+/* Runs of ids in a list of them become null: all are looked for before one goes, for they overlap. */
 static void mask_ids(redaction *r, json_t *list)
 {
     const size_t n = json_array_size(list);
-    for (size_t i = 0; i < r->count; i++) {
+    uint8_t *gone = ft_alloc_array(n, 1);
+    r->failed |= !gone;
+    for (size_t i = 0; gone && i < r->count; i++) {
         const needle *one = &r->needles[i];
-        const size_t length = one->end - one->start;
-        for (size_t at = 0; one->ids && at + length <= n; at++) {
+        for (size_t at = 0; one->ids && at + one->count <= n; at++) {
             size_t k = 0;
-            while (k < length && json_is_integer(json_array_get(list, at + k)) &&
+            while (k < one->count && json_is_integer(json_array_get(list, at + k)) &&
                    json_integer_value(json_array_get(list, at + k)) == (json_int_t)one->ids[k])
                 k++;
-            for (size_t m = 0; k == length && m < length; m++)
-                r->failed |= json_array_set_new(list, at + m, json_null()) != 0;
+            if (k == one->count)
+                memset(gone + at, 1, k);
         }
     }
+    for (size_t i = 0; gone && i < n; i++)
+        if (gone[i])
+            r->failed |= json_array_set_new(list, i, json_null()) != 0;
+    free(gone);
 }
 
 static int overlaps(const redaction *r, const json_t *v)
@@ -230,12 +303,12 @@ static void scrub(redaction *r, json_t *v)
             json_t *changed = json_is_string(child) ? masked(r, child) : NULL;
             if (changed)
                 r->failed |= json_object_set_new(v, key, changed) != 0;
+            else if (json_is_array(child) && !strcmp(key, "ids"))
+                mask_ids(r, child);
             else
                 scrub(r, child);
         }
     } else if (json_is_array(v)) {
-        if (json_is_integer(json_array_get(v, 0)) || json_is_null(json_array_get(v, 0)))
-            mask_ids(r, v);
         json_array_foreach(v, i, child)
         {
             json_t *changed = json_is_string(child) ? masked(r, child) : NULL;
@@ -287,17 +360,19 @@ ft_code redact_trace(json_t *trace, const erased *what, size_t *spans, size_t *t
 {
     redaction r = {.what = what};
     *spans = *tokens = 0;
-    ft_code rc = find_needles(&r, trace, st);
+    ft_code rc = find_spans(&r, trace, st);
+    for (int in_prompt = 0; !rc && in_prompt < 2; in_prompt++)
+        rc = find_runs(&r, trace, in_prompt, st);
     if (!rc && (r.count || cites_at_all(trace, what->e))) {
         *spans = r.count ? r.count : 1; /* a citation of a span that was too short to redact */
         *tokens = mask_tokens(&r, trace);
         scrub(&r, trace);
         put(trace, "redacted", audit_time(audit_now_ms()), &r.failed);
-        if (r.failed)
-            rc = ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
     }
+    if (!rc && r.failed)
+        rc = ft_fail(st, FT_ERR_MEM, "redaction: out of memory");
     for (size_t i = 0; i < r.count; i++) {
-        free((void *)(uintptr_t)r.needles[i].text);
+        free(r.needles[i].text);
         free(r.needles[i].ids);
     }
     free(r.needles);

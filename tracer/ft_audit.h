@@ -41,10 +41,8 @@ void ft_routing_study_free(ft_routing_study *y); /* NULL is allowed */
 FT_CHECKED ft_code ft_routing_study_add(ft_routing_study *y, ft_store *s, const ft_store_filter *filter, ft_status *st);
 /* {"traces", "tokens", "layers", "experts": ["name"…], "share": [E], "share_per_layer": [L][E], "chosen_per_layer":
  * [L][E], "entropy_per_layer": [L], "entropy", "coactivation": [E][E], "domains": [{"owner", "tokens", "share"}],
- * "token_ids": [{"id", "count", "share"}] or null, "drift": [{"from", "to", "tokens", "share"}] or null}. share of
- * mixing weight, summing to 1 chosen        part of the passes in which the expert was among the k entropy       of a
- * pass's mixing weights, nats, mean coactivation  part of the places in which both were chosen; on the diagonal, in
- * which the one was domains       tokens by the owner of the span that they stand in (null: in none) */
+ * "token_ids": [{"id", "count", "share"}] or null, "drift": [{"from", "to", "tokens", "share"}] or null};
+ * docs/compliance.md says what each is. */
 FT_CHECKED ft_code ft_routing_study_json(const ft_routing_study *y, json_t **out, ft_status *st);
 
 /* Mixing weights [tokens, layers, experts], 0 where an expert was not chosen; the caller frees. */

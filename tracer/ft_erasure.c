@@ -30,22 +30,21 @@ typedef struct worker {
     ft_store *s;
     const ft_erasure *e;
     erased what;
-    uint64_t *found, *tokens; /* of each document */
-    json_t *indexes, *outputs;
-    const ft_index *index; /* what `collect` reads */
+    uint64_t *found, *tokens;         /* of each document */
+    json_t *indexes, *outputs, *told; /* told: a set of the outputs' ids, NULL in the first walk */
+    const ft_index *index;            /* what `collect` reads */
     ft_index_removal *removal;
     size_t number;
 } worker;
 
 static void worker_release(worker *w)
 {
-    for (size_t i = 0; i < w->what.count; i++)
-        free(w->what.texts[i].ids);
-    free(w->what.texts);
+    erased_release(&w->what);
     free(w->found);
     free(w->tokens);
     json_decref(w->indexes);
     json_decref(w->outputs);
+    json_decref(w->told);
 }
 
 static ft_code no_room(ft_status *st)
@@ -180,15 +179,20 @@ static ft_code redact_one(void *context, const char *id, json_t *row, ft_status 
     json_t *trace = NULL;
     ft_buffer text = {0};
     size_t spans = 0, tokens = 0;
+    int wanted = 1;
     (void)row;
     ft_code rc = step(w->e, "redact", 1, st);
+    if (!rc && w->told && json_object_get(w->told, id))
+        return FT_OK;
     if (!rc)
         rc = ft_store_get_text(w->s, id, &text, st);
     if (rc == FT_ERR_NOT_FOUND) /* deleted meanwhile */
         return FT_OK;
-    if (!rc)
+    if (!rc && w->told)
+        rc = erased_repeated(&w->what, &text, &wanted, st);
+    if (!rc && wanted)
         rc = ft_json_parse(&trace, text.data, text.size, id, st);
-    if (!rc)
+    if (!rc && wanted)
         rc = redact_trace(trace, &w->what, &spans, &tokens, st);
     if (!rc && spans) {
         if (w->e->policy == FT_ERASE_REDACT)
@@ -206,9 +210,24 @@ static ft_code redact_one(void *context, const char *id, json_t *row, ft_status 
 
 static ft_code redact_all(worker *w, ft_status *st)
 {
-    ft_store_filter of_owner = ft_store_filter_all();
+    const ft_store_filter all = ft_store_filter_all();
+    ft_store_filter of_owner = all;
+    const json_t *one;
+    size_t i;
     of_owner.owner = w->e->owner;
-    return w->s ? ft_store_walk(w->s, &of_owner, 0, redact_one, w, st) : FT_OK;
+    ft_code rc = erased_prepare(&w->what, st);
+    if (!rc && w->s)
+        rc = ft_store_walk(w->s, &of_owner, 0, redact_one, w, st);
+    if (rc || !w->s || !w->what.run_count)
+        return rc;
+    /* Words may be repeated where no span of the owner was kept. */
+    w->told = json_object();
+    int failed = !w->told;
+    json_array_foreach(w->outputs, i, one)
+    {
+        failed |= json_object_set_new(w->told, json_string_value(json_object_get(one, "id")), json_true()) != 0;
+    }
+    return failed ? no_room(st) : ft_store_walk(w->s, &all, 0, redact_one, w, st);
 }
 
 /* --- The certificate ---------------------------------------------------------------------------------------- */
@@ -261,7 +280,12 @@ static ft_code certify(const worker *w, const times *t, json_t **out, ft_status 
 
 ft_code ft_erase(ft_federation *f, ft_store *s, const ft_erasure *e, json_t **certificate, ft_status *st)
 {
-    worker w = {.f = f, .s = s, .e = e, .what.e = e, .indexes = json_array(), .outputs = json_array()};
+    worker w = {.f = f,
+                .s = s,
+                .e = e,
+                .what = {.e = e, .tokenizer = ft_federation_tokenizer(f)},
+                .indexes = json_array(),
+                .outputs = json_array()};
     times t = {.accepted = audit_now_ms()};
     *certificate = NULL;
     ft_snapshot *now = ft_federation_snapshot(f);

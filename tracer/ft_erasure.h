@@ -1,12 +1,16 @@
 /* ft_erasure: documents taken out of an owner's indexes, what past outputs repeat of them taken out of the store, and a
  * certificate of both.
  *
- * Which outputs  those with a span that cites an erased document, or whose tokens stand in one though other documents
- *                were shown for it: every output with a span of the owner is read and compared with the documents'
- * tokens. Redaction      of such spans of at least min_tokens: their text, in response, prompt, snippets and wherever
- * else it stands in the trace, becomes "*" and characters of the same length, so that positions stay right; their token
- * ids become null; what was shown of the erased document is dropped. Routing and verdicts stay. Threads        one
- * erasure at a time on an index; readers go on. */
+ * Which outputs  All are read. Those count with a span of at least min_tokens that cites an erased document,
+ *                or that the owner's indexes held and whose tokens stand in one though other documents were
+ *                shown for it; or whose response or prompt has eight (or min_tokens, if that is more) of an
+ *                erased document's tokens in a row anywhere else.
+ *
+ * Redaction      Of these stretches the text, in response, prompt, snippets and wherever else it stands in the
+ *                trace, becomes "*" and characters of the same length, so that positions stay right; their token
+ *                ids become null; what was shown of the erased document is dropped. Routing and verdicts stay.
+ *
+ * Threads        One erasure at a time on an index; readers go on. */
 #ifndef FT_ERASURE_H
 #define FT_ERASURE_H
 #include "base/ft_progress.h"
@@ -53,8 +57,8 @@ FT_CHECKED ft_code ft_erasure_find(ft_store *s, const char *id, json_t **certifi
 /* What is left of the certificate's documents (erasure_check.c): {"object": "takedown.check", "id", "owner", "checked",
  * "verdict", "clean", "documents_in_indexes", "outputs_that_cite", "indexes", "store", "caches", "exports",
  * "not_reached"}; docs/compliance.md has the fields of each. New reference. The indexes are read as they lie on the
- * disk, not as they are served. Where a file still has the documents' tokens every output of the owner is compared with
- * them, as a takedown does; where none has, those that cite the documents and those that the certificate names are
+ * disk, not as they are served. Where a file still has the documents' tokens every output is compared with them, as a
+ * takedown does; where none has, those that cite the documents and those that the certificate names are
  * looked into. Reads the log for exports. An index that cannot be read is told as "unknown".
  *   FT_ERR_FORMAT  the certificate names no owner, or a stored trace is damaged */
 FT_CHECKED ft_code ft_erasure_check(ft_federation *f, ft_store *s, const json_t *certificate, json_t **out,

@@ -1,6 +1,7 @@
 /* The statement inside an envelope: its form, and whether it contradicts itself. */
 #include "tracer/ft_receipt.h"
 
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -260,6 +261,27 @@ static int read_indexes(reader *d)
     return 1;
 }
 
+/* Occurrences are the owners' together, and a document is of an owner that has some. */
+static void compare_counts(reader *d, const json_t *span, size_t i)
+{
+    const json_t *counts = field(span, "ownerCounts"), *documents = field(span, "documents");
+    uint64_t all = 0;
+    const char *owner;
+    json_t *count;
+    json_object_foreach((json_t *)(uintptr_t)counts, owner, count)
+    {
+        all += (uint64_t)json_integer_value(count);
+    }
+    if (all != (uint64_t)json_integer_value(field(span, "count")))
+        contradict(d, "span %zu occurs %" JSON_INTEGER_FORMAT " times, but with its owners %" PRIu64, i,
+                   json_integer_value(field(span, "count")), all);
+    for (size_t k = 0; k < json_array_size(documents); k++) {
+        owner = json_string_value(field(json_array_get(documents, k), "owner"));
+        if (json_integer_value(field(counts, owner)) < 1)
+            contradict(d, "span %zu names a document of %.60s, with whom it does not occur", i, owner);
+    }
+}
+
 static int read_span(reader *d, const json_t *span, size_t i)
 {
     const json_t *start = field(span, "start"), *end = field(span, "end"), *counts = field(span, "ownerCounts");
@@ -268,6 +290,8 @@ static int read_span(reader *d, const json_t *span, size_t i)
     json_t *count;
     if (!is_count(start) || !is_count(end))
         return wrong(d, "an object with start and end", "spans[%zu]", i);
+    if (!is_count(field(span, "count")))
+        return wrong(d, "a count", "spans[%zu].count", i);
     if (!json_is_object(counts))
         return wrong(d, "an object", "spans[%zu].ownerCounts", i);
     json_object_foreach((json_t *)(uintptr_t)counts, owner, count)
@@ -282,6 +306,7 @@ static int read_span(reader *d, const json_t *span, size_t i)
         if (!json_is_string(field(doc, "owner")) || !is_hash(field(doc, "digest"), "hmac-sha256:"))
             return wrong(d, "an owner and a salted hash", "spans[%zu].documents[%zu]", i, k);
     }
+    compare_counts(d, span, i);
     if (json_integer_value(start) >= json_integer_value(end) || (uint64_t)json_integer_value(end) > d->r->output_count)
         contradict(d,
                    "span %zu, tokens %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT

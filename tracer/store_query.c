@@ -87,7 +87,7 @@ static void prepare(search *q, const ft_store_filter *f, int down)
     if (f->without)
         add_stream(q, KEY_WITHOUT, q->without, 0);
     if (f->expert >= 0)
-        add_stream(q, KEY_EXPERT, (uint64_t)f->expert, key_class_of_share(f->min_share));
+        add_stream(q, KEY_EXPERT, (uint64_t)f->expert, key_class_of_share((double)(float)f->min_share));
     if (f->min_tokens && !f->owner && !f->document && !f->verdict)
         add_stream(q, KEY_SPAN, 0, class);
     if (!q->count)
@@ -198,7 +198,7 @@ static int fits(const search *q, const summary *m)
         return found;
     for (size_t i = 0; i < m->head.experts; i++)
         if (m->experts[i].id == (uint32_t)q->filter->expert)
-            return m->experts[i].share > 0 && (double)m->experts[i].share >= q->filter->min_share;
+            return m->experts[i].share > 0 && m->experts[i].share >= (float)q->filter->min_share; /* both rounded */
     return 0;
 }
 

@@ -10,22 +10,34 @@
 
 cli_command cli_audit;
 
-ft_code cli_store_open(cli_store *out, const char *path, ft_status *st)
+/* The store's folder: PATH itself, or what its federation names, which is opened. */
+static ft_code find_store(cli_store *out, const char *path, const char **folder, ft_store_options *options,
+                          ft_status *st)
 {
     char *file = ft_path_join(path, "data.mdb");
     *out = (cli_store){0};
+    *options = (ft_store_options){0};
     ft_code rc = file ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
-    if (!rc && ft_path_exists(file)) {
-        rc = ft_store_open(&out->store, path, 0, st);
-    } else if (!rc) {
+    *folder = path;
+    if (!rc && !ft_path_exists(file)) {
         rc = ft_federation_open(&out->federation, path, st);
-        const char *folder = rc ? NULL : ft_federation_store(out->federation);
-        const ft_store_options options = rc ? (ft_store_options){0} : ft_federation_store_options(out->federation);
+        *folder = rc ? NULL : ft_federation_store(out->federation);
+        if (!rc && !*folder)
+            rc = ft_fail(st, FT_ERR_ARG, "%s: this federation names no store", path);
         if (!rc)
-            rc = folder ? ft_store_open_with(&out->store, folder, &options, st)
-                        : ft_fail(st, FT_ERR_ARG, "%s: this federation names no store", path);
+            *options = ft_federation_store_options(out->federation);
     }
     free(file);
+    return rc;
+}
+
+ft_code cli_store_open(cli_store *out, const char *path, ft_status *st)
+{
+    const char *folder;
+    ft_store_options options;
+    ft_code rc = find_store(out, path, &folder, &options, st);
+    if (!rc)
+        rc = ft_store_open_with(&out->store, folder, &options, st);
     if (rc)
         cli_store_close(out);
     return rc;
@@ -148,13 +160,13 @@ static int print_report(json_t *report, int json)
     return good ? CLI_OK : CLI_CHECK_FAILED;
 }
 
-/* Where the path is a store's folder, its pages are examined before LMDB sees them. */
-static ft_code examine(const char *path, ft_status *st)
+/* The pages are examined before LMDB sees them, where no other process has the store open. */
+static ft_code examine(const char *folder, ft_status *st)
 {
-    char *file = ft_path_join(path, "data.mdb");
+    char *file = ft_path_join(folder, "data.mdb");
     ft_code rc = file ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
     if (!rc && ft_path_exists(file))
-        rc = ft_store_examine(path, st);
+        rc = ft_store_examine(folder, st);
     free(file);
     return rc == FT_ERR_LIMIT ? FT_OK : rc; /* in use */
 }
@@ -194,17 +206,21 @@ static int verify(int argc, char **argv)
     json_t *report = NULL;
     if ((head && !read_head(head, &known, &st)) || (checkpoint && !read_checkpoint(checkpoint, key, &known, &st)))
         return cli_fail(&st);
-    ft_code rc = examine(path, &st);
-    if (rc == FT_ERR_FORMAT) {
-        (void)cli_fail(&st);
-        return CLI_CHECK_FAILED;
-    }
+    const char *folder;
+    ft_store_options how;
+    ft_code rc = find_store(&s, path, &folder, &how, &st);
+    const ft_code pages = rc ? FT_OK : examine(folder, &st);
     if (!rc)
-        rc = cli_store_open(&s, path, &st);
+        rc = pages;
+    if (!rc)
+        rc = ft_store_open_with(&s.store, folder, &how, &st);
     if (!rc)
         rc = ft_store_verify(s.store, head || checkpoint ? &known : NULL, &report, &st);
     cli_store_close(&s);
-    return rc ? cli_fail(&st) : print_report(report, json);
+    if (!rc)
+        return print_report(report, json);
+    const int code = cli_fail(&st);
+    return pages == FT_ERR_FORMAT ? CLI_CHECK_FAILED : code;
 }
 
 /* --- log, head ------------------------------------------------------------------------------------------------ */
