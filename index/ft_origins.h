@@ -10,7 +10,7 @@
  * `timestamp`; dated: `date`, `created`, `published`, which is when a text was made, so that it was not collected
  *           before. Strings that begin with YYYY-MM-DD.
  * Memory    the domains hold to what ft_origins_new was given; names that no longer fit count together in `rest`.
- * Cost      some two microseconds a document that is read.
+ * Cost      some four microseconds a document that is read.
  * Threads   one owner at a time. */
 #ifndef FT_ORIGINS_H
 #define FT_ORIGINS_H
