@@ -27,6 +27,7 @@
  *   ft_receipt_replay   what it says, once more         tracer/ft_replay.h
  *   ft_receipt_log_head the log of all that were given  tracer/ft_receipt_log.h
  *   ft_audit_usage      what auditors ask of them       tracer/ft_audit.h
+ *   ft_summary_make     what it was trained on          tracer/ft_summary.h
  *   ft_erase            documents out of all of it      tracer/ft_erasure.h
  *   ft_retention_read   how long it is kept             tracer/ft_retention.h
  *   ft_server_start     all of it over HTTP             api/ft_server.h */
@@ -37,6 +38,7 @@
 #include "base/ft_progress.h"
 #include "index/ft_index_build.h"
 #include "index/ft_index_stat.h"
+#include "index/ft_origins.h"
 #include "index/ft_query.h"
 #include "index/ft_text_match.h"
 #include "index/ft_token_source.h"
@@ -63,5 +65,6 @@
 #include "tracer/ft_replay.h"
 #include "tracer/ft_retention.h"
 #include "tracer/ft_store.h"
+#include "tracer/ft_summary.h"
 #include "tracer/ft_trace.h"
 #endif

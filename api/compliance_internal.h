@@ -8,6 +8,7 @@
  *   route_takedowns.c    erasure; erasure_jobs.h: as jobs, route_jobs.c
  *   route_optouts.c      opt-outs by order
  *   route_state.c        what was active when, what is kept
+ *   route_summary.c      what the model was trained on
  *   route_routing.c      routing of one trace, and of many in numbers */
 #ifndef FT_COMPLIANCE_INTERNAL_H
 #define FT_COMPLIANCE_INTERNAL_H

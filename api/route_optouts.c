@@ -7,8 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-static const char line_name[] = "optouts"; /* the newest, in the log */
-
 uint64_t ft_server_opted_out(const ft_server *s)
 {
     return ft_federation_opted_out(s->federation) | atomic_load(&s->ordered_out);
@@ -32,25 +30,8 @@ void ft_server_fingerprint(const ft_server *s, char out[16])
 /* Those in force, a new list. */
 static ft_code read_orders(ft_server *s, json_t **out, ft_status *st)
 {
-    json_t *line = NULL;
-    const ft_code rc = s->store ? ft_store_logged(s->store, line_name, &line, st) : FT_ERR_NOT_FOUND;
-    json_t *orders = rc ? NULL : json_object_get(line, "orders");
-    *out = json_is_array(orders) ? json_incref(orders) : json_array();
-    json_decref(line);
-    return rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
-}
-
-/* By name: an owner's expert may have another number since. */
-static uint64_t experts_of(const ft_trace_scope *scope, const json_t *orders)
-{
-    uint64_t bits = 0;
-    for (size_t i = 0; i < json_array_size(orders); i++) {
-        const char *name = json_string_value(json_object_get(json_array_get(orders, i), "owner"));
-        const ft_owner *owner = name ? ft_trace_owner(scope, name) : NULL;
-        if (owner && owner->expert >= 0)
-            bits |= UINT64_C(1) << owner->expert;
-    }
-    return bits;
+    *out = s->store ? NULL : json_array();
+    return s->store ? ft_audit_optouts(s->store, out, st) : FT_OK;
 }
 
 static json_t *find_order(const json_t *orders, const char *owner, size_t *at)
@@ -70,7 +51,7 @@ ft_code ft_server_read_optouts(ft_server *s, ft_status *st)
     const ft_code rc = read_orders(s, &orders, st);
     ft_snapshot *now = ft_federation_snapshot(s->federation);
     if (!rc)
-        atomic_store(&s->ordered_out, experts_of(ft_snapshot_scope(now), orders));
+        atomic_store(&s->ordered_out, ft_audit_optout_experts(ft_snapshot_scope(now), orders));
     ft_snapshot_release(now);
     json_decref(orders);
     return rc;
@@ -81,10 +62,10 @@ static ft_code put_orders(ft_request *q, const char *what, const char *owner, co
                           ft_status *st)
 {
     const ft_code rc = ft_store_log_as(
-        q->server->store, line_name, q->key, what,
+        q->server->store, FT_OPTOUTS_LINE, q->key, what,
         json_pack("{s:s,s:s,s:s?,s:O}", "request", q->id, "owner", owner, "reason", reason, "orders", orders), st);
     if (!rc)
-        atomic_store(&q->server->ordered_out, experts_of(ft_request_scope(q), orders));
+        atomic_store(&q->server->ordered_out, ft_audit_optout_experts(ft_request_scope(q), orders));
     return rc;
 }
 

@@ -41,6 +41,8 @@ ft_handler ft_route_takedown_new, ft_route_takedowns, ft_route_takedown, ft_rout
 ft_handler ft_route_jobs, ft_route_job, ft_route_job_cancel;
 /* route_state.c */
 ft_handler ft_route_state, ft_route_retention, ft_route_retention_set, ft_route_retention_withdraw;
+/* route_summary.c */
+ft_handler ft_route_training_summary;
 /* face_attribution.c, face_documents.c */
 ft_handler ft_route_indexes, ft_route_attribution, ft_route_documents, ft_route_document, ft_route_count;
 /* face_infinigram.c */

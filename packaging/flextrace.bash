@@ -8,17 +8,18 @@ _flextrace() {
     fi
     case $current in
     -*)
-        [[ $command =~ ^(attack|index|key|receipt|tokenizer|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
+        [[ $command =~ ^(attack|audit|index|key|receipt|tokenizer|train)$ ]] && [ "$COMP_CWORD" -gt 2 ] && verb=${COMP_WORDS[2]}
         words=$(flextrace "$command" $verb --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u)
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         ;;
     *)
-        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|index|key|model|privacy|receipt|tokenizer|train)$ ]]; then
+        if [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(attack|audit|index|key|model|privacy|receipt|tokenizer|train)$ ]]; then
             case $command in
             index) words="build add remove compact query stat verify" ;;
             model) words="info add remove verify" ;;
             train) words="public expert step" ;;
             attack) words="extraction" ;;
+            audit) words="export import routing verify log head erase left summary compact" ;;
             privacy) words="epsilon sigma" ;;
             receipt) words="verify replay make salt" ;;
             key) words="new show" ;;

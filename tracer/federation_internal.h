@@ -8,10 +8,35 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* Where an owner's data come from: the sections of the summary of training content (ft_summary.h). */
+typedef enum source_kind {
+    SOURCE_PUBLIC,
+    SOURCE_LICENSED,
+    SOURCE_THIRD_PARTY,
+    SOURCE_CRAWLED,
+    SOURCE_USER,
+    SOURCE_SYNTHETIC,
+    SOURCE_OTHER,
+    SOURCE_UNSTATED
+} source_kind;
+typedef struct yaml_source {
+    char *kind, *licence, *link, *collected_from, *collected_to, *description, *crawler, *crawler_behaviour, *generator;
+    int64_t *tokens; /* where there is no index that tells */
+    bool *ongoing;
+} yaml_source;
+
+/* What only people know of the model and its training data. */
+typedef struct yaml_summary {
+    char *provider, *contact, *representative, *model, *version, *dependencies, *placed_on_market, *content_types,
+        *languages, *reservations, *illegal_content, *notes;
+    bool *code_of_practice, *sme;
+} yaml_summary;
+
 typedef struct yaml_owner {
     char *name, *description;
     int64_t *expert;
     bool opted_out;
+    yaml_source *source;
     char **index;
     unsigned index_count;
 } yaml_owner;
@@ -41,6 +66,7 @@ typedef struct yaml_federation {
     int64_t *validation_tokens;
     yaml_evidence *evidence;
     yaml_traces *traces;
+    yaml_summary *summary;
 } yaml_federation;
 
 /* Reads the file; every message starts with "PATH:LINE:". The caller frees *out
@@ -51,6 +77,13 @@ void yaml_federation_free(yaml_federation *f);
 /* The line of the nth (from 1) value `text` whose key, or whatever value stands just
  * before it, is `before`; 1 where there is none. For messages about what was read. */
 size_t yaml_federation_line(const char *path, const char *before, const char *text, unsigned nth);
+
+/* --- What people say of training content (federation_summary.c) ----------------------- */
+
+/* SOURCE_UNSTATED: no source, no kind, or a name that is none. */
+source_kind source_kind_of(const yaml_owner *o);
+/* Kinds and dates that are none are FT_ERR_FORMAT, with their line. */
+FT_CHECKED ft_code federation_check_summary(const ft_federation *f, ft_status *st);
 
 /* --- What is opened (ft_federation.c) ------------------------------------------- */
 

@@ -13,11 +13,46 @@ enum { MAX_OWNERS = 64, MAX_INDEXES = 256, MAX_OLD_KEYS = 63 };
 static const cyaml_schema_value_t index_schema = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 4095),
 };
+#define OPTIONAL (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
+#define SOURCE_TEXT(field, most) CYAML_FIELD_STRING_PTR(#field, OPTIONAL, yaml_source, field, 1, most)
+static const cyaml_schema_field_t source_fields[] = {
+    SOURCE_TEXT(kind, 20),
+    SOURCE_TEXT(licence, 1000),
+    SOURCE_TEXT(link, 1000),
+    SOURCE_TEXT(collected_from, 20),
+    SOURCE_TEXT(collected_to, 20),
+    CYAML_FIELD_INT_PTR("tokens", OPTIONAL, yaml_source, tokens),
+    CYAML_FIELD_BOOL_PTR("ongoing", OPTIONAL, yaml_source, ongoing),
+    SOURCE_TEXT(description, 8000),
+    SOURCE_TEXT(crawler, 1000),
+    SOURCE_TEXT(crawler_behaviour, 4000),
+    SOURCE_TEXT(generator, 2000),
+    CYAML_FIELD_END,
+};
+#define SUMMARY_TEXT(field, most) CYAML_FIELD_STRING_PTR(#field, OPTIONAL, yaml_summary, field, 1, most)
+static const cyaml_schema_field_t summary_fields[] = {
+    SUMMARY_TEXT(provider, 1000),
+    SUMMARY_TEXT(contact, 1000),
+    SUMMARY_TEXT(representative, 1000),
+    SUMMARY_TEXT(model, 200),
+    SUMMARY_TEXT(version, 200),
+    SUMMARY_TEXT(dependencies, 4000),
+    SUMMARY_TEXT(placed_on_market, 200),
+    SUMMARY_TEXT(content_types, 4000),
+    SUMMARY_TEXT(languages, 4000),
+    SUMMARY_TEXT(reservations, 8000),
+    CYAML_FIELD_BOOL_PTR("code_of_practice", OPTIONAL, yaml_summary, code_of_practice),
+    SUMMARY_TEXT(illegal_content, 8000),
+    SUMMARY_TEXT(notes, 8000),
+    CYAML_FIELD_BOOL_PTR("sme", OPTIONAL, yaml_summary, sme),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t owner_fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, yaml_owner, name, 1, 200),
     CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, description, 0, 4000),
     CYAML_FIELD_INT_PTR("expert", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, expert),
     CYAML_FIELD_BOOL("opted_out", CYAML_FLAG_OPTIONAL, yaml_owner, opted_out),
+    CYAML_FIELD_MAPPING_PTR("source", OPTIONAL, yaml_owner, source, source_fields),
     CYAML_FIELD_SEQUENCE("index", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_owner, index, &index_schema, 0,
                          MAX_INDEXES),
     CYAML_FIELD_END,
@@ -76,6 +111,7 @@ static const cyaml_schema_field_t federation_fields[] = {
                          MAX_OWNERS),
     CYAML_FIELD_MAPPING_PTR("limits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, limits, limit_fields),
     CYAML_FIELD_MAPPING_PTR("traces", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_federation, traces, trace_fields),
+    CYAML_FIELD_MAPPING_PTR("summary", OPTIONAL, yaml_federation, summary, summary_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t federation_schema = {

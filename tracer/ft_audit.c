@@ -115,6 +115,30 @@ ft_code ft_audit_took_part(ft_store *s, const char *id, int expert, json_t **out
     return *out ? FT_OK : ft_fail(st, FT_ERR_MEM, "audit: out of memory");
 }
 
+/* --- Orders of opt-out ------------------------------------------------------------------------------------- */
+
+ft_code ft_audit_optouts(ft_store *s, json_t **orders, ft_status *st)
+{
+    json_t *line = NULL;
+    const ft_code rc = ft_store_logged(s, FT_OPTOUTS_LINE, &line, st);
+    json_t *list = rc ? NULL : json_object_get(line, "orders");
+    *orders = json_is_array(list) ? json_incref(list) : json_array();
+    json_decref(line);
+    return rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
+}
+
+uint64_t ft_audit_optout_experts(const ft_trace_scope *scope, const json_t *orders)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < json_array_size(orders); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(orders, i), "owner"));
+        const ft_owner *owner = name ? ft_trace_owner(scope, name) : NULL;
+        if (owner && owner->expert >= 0)
+            bits |= UINT64_C(1) << owner->expert;
+    }
+    return bits;
+}
+
 /* --- Usage ------------------------------------------------------------------------------------------------- */
 
 typedef struct document_use {

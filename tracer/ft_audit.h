@@ -4,6 +4,7 @@
 #ifndef FT_AUDIT_H
 #define FT_AUDIT_H
 #include "tracer/ft_store.h"
+#include "tracer/ft_trace.h"
 
 FT_API_BEGIN
 
@@ -26,6 +27,12 @@ FT_CHECKED ft_code ft_audit_took_part(ft_store *s, const char *id, int expert, j
  * outputs' tokens, of outputs with routing; expert -1: none. O(outputs in that time). */
 FT_CHECKED ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, size_t most, json_t **out,
                                   ft_status *st);
+
+/* Orders of opt-out in force ("orders" of the log's newest line FT_OPTOUTS_LINE), a new list in *orders, empty where
+ * none was given; and the experts of their owners, by name: an owner's expert may have another number since. */
+#define FT_OPTOUTS_LINE "optouts"
+FT_CHECKED ft_code ft_audit_optouts(ft_store *s, json_t **orders, ft_status *st);
+uint64_t ft_audit_optout_experts(const ft_trace_scope *scope, const json_t *orders);
 
 /* --- Routing in numbers ----------------------------------------------------------------------------- */
 

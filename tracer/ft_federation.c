@@ -348,6 +348,8 @@ ft_code ft_federation_open(ft_federation **out, const char *path, ft_status *st)
         rc = take_evidence(f, st);
     if (!rc)
         rc = take_traces(f, st);
+    if (!rc)
+        rc = federation_check_summary(f, st);
     if (!rc && f->yaml->store) {
         f->store = ft_path_join(f->folder, f->yaml->store);
         rc = f->store ? FT_OK : no_room(f, st);

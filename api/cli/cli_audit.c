@@ -273,7 +273,8 @@ static int print_head(int argc, char **argv)
     const char *path = only_path(
         "audit head",
         "Usage: flextrace audit head STORE|FEDERATION\n\nPrints the number of lines and the last hash of log and "
-        "ledger, and size and root of the log of receipts: kept\nelsewhere, they let `audit verify --head` find a store "
+        "ledger, and size and root of the log of receipts: kept\nelsewhere, they let `audit verify --head` find a "
+        "store "
         "that was put together anew.\n",
         argc, argv, &code);
     cli_store s;
@@ -397,6 +398,7 @@ static const cli_verb verbs[] = {
     {"head", print_head, "the last hashes, to keep elsewhere"},
     {"erase", erase, "documents out of indexes and past outputs, with a certificate"},
     {"left", cli_audit_left, "whether anything of what was erased is left, and who had exports before"},
+    {"summary", cli_audit_summary, "what the model was trained on, as the AI Act's Article 53(1)(d) asks"},
     {"compact", compact, "the store's file anew, without what was deleted"},
 };
 

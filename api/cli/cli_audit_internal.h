@@ -32,6 +32,6 @@ void cli_store_close(cli_store *s);
 /* 1: it was one of them; 0: it was not; -1: its value is wrong, which was printed. */
 int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, const char *value);
 
-cli_command cli_audit_export, cli_audit_import, cli_audit_routing, cli_audit_left;
+cli_command cli_audit_export, cli_audit_import, cli_audit_routing, cli_audit_left, cli_audit_summary;
 
 #endif

@@ -1,26 +1,13 @@
 /* The statistics of an index as one page: no script, nothing fetched, its colours and
- * type those of web-static/style.css. What comes from the corpus goes through
+ * type those of base/ft_webpage.h. What comes from the corpus goes through
  * put_escaped, and the page's policy forbids scripts and requests besides. */
 #include "api/cli/cli_index_stat.h"
-#include "base/ft_utf8.h"
+#include "base/ft_webpage.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-static const char head[] =
-    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-    "<style>\n"
-    ":root{color-scheme:light dark;--paper:#f6f4ee;--card:#fffefb;--ink:#1d1b18;--soft:#5d5850;--line:#e1dbcf;"
-    "--well:#f1eee6;--c1:#a83a0a;--c2:#0a49b0;"
-    "--ui:\"Inter\",ui-sans-serif,system-ui,-apple-system,\"Segoe UI\",Roboto,\"Noto Sans\",sans-serif;"
-    "--mono:ui-monospace,\"SF Mono\",\"Cascadia Mono\",\"Noto Sans Mono\",\"DejaVu Sans Mono\",monospace}\n"
-    "@media (prefers-color-scheme:dark){:root{--paper:#131417;--card:#1b1c20;--ink:#ece9e2;--soft:#a8a399;"
-    "--line:#303238;--well:#232529;--c1:#f2743a;--c2:#4b97ec}}\n"
-    "*{box-sizing:border-box}\n"
-    "body{margin:0;background:var(--paper);color:var(--ink);font:400 .9375rem/1.5 var(--ui);"
-    "-webkit-font-smoothing:antialiased}\n"
+static const char style[] =
     "main{max-width:76rem;margin:0 auto;padding:2rem 1.75rem 3rem;display:grid;gap:1.25rem;"
     "grid-template-columns:repeat(2,minmax(0,1fr));align-items:start}\n"
     "header,.wide,footer{grid-column:1/-1}\n"
@@ -79,57 +66,11 @@ typedef struct page { /* keeps its first failure */
             (p)->rc = ft_buffer_printf((p)->out, (p)->st, __VA_ARGS__);                                                \
     } while (0)
 
-static void put_bytes(page *p, const char *bytes, size_t n)
-{
-    if (!p->rc)
-        p->rc = ft_buffer_append(p->out, bytes, n, p->st);
-}
-
 /* Text from the corpus, at most `width` characters. `code`: spaces and line ends are shown. */
 static void put_escaped(page *p, const char *text, size_t n, unsigned width, int code)
 {
-    for (size_t at = 0; at < n && !p->rc;) {
-        const ft_utf8_step c = ft_utf8_next(text + at, n - at);
-        const char *instead = NULL;
-        if (!width--) {
-            put(p, "…");
-            return;
-        }
-        switch (c.code_point) {
-        case '&':
-            instead = "&amp;";
-            break;
-        case '<':
-            instead = "&lt;";
-            break;
-        case '>':
-            instead = "&gt;";
-            break;
-        case '"':
-            instead = "&quot;";
-            break;
-        case '\'':
-            instead = "&#39;";
-            break;
-        case '\n':
-            instead = code ? "<i>⏎</i>" : " ";
-            break;
-        case '\t':
-            instead = code ? "<i>⇥</i>" : " ";
-            break;
-        case ' ':
-            instead = code ? "<i>·</i>" : " ";
-            break;
-        default:
-            if (!c.valid || c.code_point < 0x20 || (c.code_point >= 0x7F && c.code_point < 0xA0))
-                instead = "\xEF\xBF\xBD";
-        }
-        if (instead)
-            put_bytes(p, instead, strlen(instead));
-        else
-            put_bytes(p, text + at, c.length);
-        at += c.length;
-    }
+    if (!p->rc)
+        p->rc = (code ? ft_webpage_escape_code : ft_webpage_escape)(p->out, text, n, width, p->st);
 }
 
 /* 1234567 as 1,234,567. */
@@ -436,7 +377,7 @@ ft_code stat_page(const stat_report *r, ft_buffer *out, ft_status *st)
 {
     page p = {.r = r, .out = out, .st = st};
     const ft_index_stat *s = r->deep;
-    put_bytes(&p, head, sizeof(head) - 1);
+    put(&p, "%s%s", ft_webpage_head, style);
     put_header(&p);
     put_facts(&p);
     put_lengths(&p);

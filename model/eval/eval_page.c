@@ -2,6 +2,7 @@
  * width and text has its own size, so that a phone shows the same page. */
 #include "model/eval/ft_eval_report.h"
 
+#include "base/ft_webpage.h"
 #include "model/eval/eval_report.h"
 
 #include <math.h>
@@ -39,22 +40,11 @@ static const char head[] =
 
 /* --- Pieces --------------------------------------------------------------------------------------------- */
 
-static ft_code escape(ft_buffer *out, const char *text, ft_status *st)
-{
-    ft_code rc = FT_OK;
-    for (; *text && !rc; text++) {
-        const char *as = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : NULL;
-        as = *text == '"' ? "&quot;" : as;
-        rc = as ? ft_buffer_append_str(out, as, st) : ft_buffer_append(out, text, 1, st);
-    }
-    return rc;
-}
-
 static ft_code element(ft_buffer *out, const char *open, const char *text, const char *close, ft_status *st)
 {
     ft_code rc = ft_buffer_append_str(out, open, st);
     if (!rc)
-        rc = escape(out, text, st);
+        rc = ft_webpage_escape(out, text, strlen(text), FT_WEBPAGE_WHOLE, st);
     return rc ? rc : ft_buffer_append_str(out, close, st);
 }
 
