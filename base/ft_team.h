@@ -34,10 +34,4 @@ void ft_team_run(ft_team *t, ft_pool *pool, unsigned size, ft_team_fn *fn, void 
 /* Waits until every member is here. The last one runs serial(context) (NULL: nothing)
  * before any goes on; all see what it and the others wrote. */
 void ft_team_join(ft_team *t, void (*serial)(void *context), void *context);
-
-/* The part of 0 … count - 1 that is `member`'s: from part(member) to part(member + 1). */
-static inline size_t ft_team_part(const ft_team *t, size_t count, unsigned member)
-{
-    return count / t->size * member + (count % t->size < member ? count % t->size : member);
-}
 #endif

@@ -75,7 +75,7 @@ typedef struct ft_scratch {
     uint8_t *chosen;                            /* [T, k] */
     uint32_t *pair_token, *pair_slot;           /* [P] grouped by expert: which token; and [T, k] where its pair is */
     uint8_t *pair_expert;                       /* [P] */
-    float *gate, *down;                         /* [P, I], [P, H] */
+    float *gate, *down;                         /* [P, I], [P, down_stride] */
     ft_inputs hidden_in, attention_in, gate_in; /* of x, attention, gate */
     float **places;                             /* [T] rows of logits that are wanted */
     uint32_t *wanted;                           /* [T] and whose they are */
@@ -83,7 +83,7 @@ typedef struct ft_scratch {
     float *heads;     /* [members, 2, score_rows, D] queries of a tile, and what attention makes of them */
     uint32_t *depths; /* [members, score_rows] positions that a row sees of a page */
     float *blocks;    /* [members, block_stride] */
-    size_t score_rows, score_stride;
+    size_t score_rows, score_stride, down_stride;
     size_t block_floats, block_stride; /* that are used at a time between two products; that a member has */
 } ft_scratch;
 
@@ -101,7 +101,7 @@ typedef struct ft_pass {
     size_t first_pair[FT_MAX_EXPERTS + 1];
     size_t floats; /* pairs whose gated products are floats, which have to be prepared */
     ft_products work;
-    _Alignas(64) atomic_size_t next_tile; /* of attention: tile * kv_heads + head */
+    _Alignas(64) atomic_size_t next_task; /* of a step that is not of products: ft_pass_take */
 } ft_pass;
 
 struct ft_engine {
@@ -145,15 +145,31 @@ struct ft_session {
 /* The pass over e->pass->tokens tokens of the scratch; their pages are there. */
 void ft_forward(ft_engine *e);
 
-/* Steps of a pass; `member` is the thread's place in the team. */
+/* Tasks *first … *end - 1 of a step, at most `share` of its `tasks`, which nobody has yet; 0: none is left. Threads
+ * take their share one after the other, so that one that is held up has less to do. */
+static inline int ft_pass_take(ft_pass *p, size_t tasks, size_t share, size_t *first, size_t *end)
+{
+    *first = atomic_fetch_add_explicit(&p->next_task, share, memory_order_relaxed);
+    *end = *first + share < tasks ? *first + share : tasks;
+    return *first < tasks;
+}
+
+/* A share of `count` tokens or pairs: some microseconds. */
+static inline size_t ft_pass_share(const ft_pass *p, size_t count)
+{
+    const size_t share = 1 + count / (4 * (size_t)p->team.size);
+    return share < 8 ? share : 8;
+}
+
+/* Steps of a pass. */
 void ft_pass_place(ft_pass *p, size_t t); /* a token's query and key, normed and rotated; key and value into its page */
-void ft_pass_attend(ft_pass *p, unsigned member);
+void ft_pass_attend(ft_pass *p, unsigned member); /* `member`: the thread's place in the team */
 void ft_pass_route(ft_pass *p, size_t t); /* the experts of a token */
 void ft_pass_group(void *pass);           /* serial: pairs by expert, and their gate and up laid out */
 int ft_pass_gathers(const ft_pass *p);    /* then ft_pass_gather is a step before the first products */
-void ft_pass_gather(ft_pass *p, unsigned member);
+void ft_pass_gather(ft_pass *p);
 int ft_pass_prepares_pairs(const ft_pass *p); /* then ft_pass_prepare_pairs is a step behind them */
-void ft_pass_prepare_pairs(ft_pass *p, unsigned member);
+void ft_pass_prepare_pairs(ft_pass *p);
 void ft_pass_deal_down(void *pass);         /* serial */
 void ft_pass_combine(ft_pass *p, size_t t); /* sub = the experts' outputs by their weights */
 

@@ -121,7 +121,7 @@ static void attend(ft_pass *p, const ft_tile *tokens, size_t head, unsigned memb
 void ft_pass_attend(ft_pass *p, unsigned member)
 {
     const size_t heads = p->e->model->config.kv_heads, tasks = p->tiles * heads;
-    size_t task;
-    while ((task = atomic_fetch_add_explicit(&p->next_tile, 1, memory_order_relaxed)) < tasks)
+    size_t task, end;
+    while (ft_pass_take(p, tasks, 1, &task, &end))
         attend(p, &p->e->scratch.tiles[task / heads], task % heads, member);
 }

@@ -154,17 +154,18 @@ static char *gathered_of(const ft_pass *p, size_t expert)
     return (char *)(p->e->scratch.gate + p->first_pair[expert] * p->e->model->config.intermediate);
 }
 
-void ft_pass_gather(ft_pass *p, unsigned member)
+void ft_pass_gather(ft_pass *p)
 {
     const ft_scratch *z = &p->e->scratch;
-    const size_t bytes = z->hidden_in.stride[FT_INPUT_BF16], pairs = p->first_pair[p->e->experts],
-                 end = ft_team_part(&p->team, pairs, member + 1);
-    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++) {
-        const size_t x = z->pair_expert[i];
-        if (is_gathered(p, x))
-            memcpy(gathered_of(p, x) + (i - p->first_pair[x]) * bytes,
-                   z->hidden_in.rows[FT_INPUT_BF16] + z->pair_token[i] * bytes, bytes);
-    }
+    const size_t bytes = z->hidden_in.stride[FT_INPUT_BF16], pairs = p->first_pair[p->e->experts];
+    size_t i, end;
+    while (ft_pass_take(p, pairs, ft_pass_share(p, pairs), &i, &end))
+        for (; i < end; i++) {
+            const size_t x = z->pair_expert[i];
+            if (is_gathered(p, x))
+                memcpy(gathered_of(p, x) + (i - p->first_pair[x]) * bytes,
+                       z->hidden_in.rows[FT_INPUT_BF16] + z->pair_token[i] * bytes, bytes);
+        }
 }
 
 static void add_first_products(ft_pass *p, size_t expert)
@@ -212,16 +213,18 @@ int ft_pass_prepares_pairs(const ft_pass *p)
     return p->floats && (p->e->inputs[p->layer].down & ~(1u << FT_INPUT_F32)) != 0;
 }
 
-void ft_pass_prepare_pairs(ft_pass *p, unsigned member)
+void ft_pass_prepare_pairs(ft_pass *p)
 {
     ft_engine *e = p->e;
     const size_t I = e->model->config.intermediate, pairs = p->first_pair[e->experts];
-    const size_t end = ft_team_part(&p->team, pairs, member + 1);
-    for (size_t i = ft_team_part(&p->team, pairs, member); i < end; i++) {
-        const size_t x = e->scratch.pair_expert[i];
-        if (!is_gated(p, x))
-            ft_inputs_prepare(e, &e->scratch.gate_in, ft_input_bit(e, down_of(p, x)), i, e->scratch.gate + i * I, I);
-    }
+    size_t i, end;
+    while (ft_pass_take(p, pairs, ft_pass_share(p, pairs), &i, &end))
+        for (; i < end; i++) {
+            const size_t x = e->scratch.pair_expert[i];
+            if (!is_gated(p, x))
+                ft_inputs_prepare(e, &e->scratch.gate_in, ft_input_bit(e, down_of(p, x)), i, e->scratch.gate + i * I,
+                                  I);
+        }
 }
 
 void ft_pass_deal_down(void *pass)
@@ -229,13 +232,13 @@ void ft_pass_deal_down(void *pass)
     ft_pass *p = pass;
     const ft_engine *e = p->e;
     ft_scratch *z = &p->e->scratch;
-    const size_t H = e->model->config.hidden;
+    const size_t step = z->down_stride;
     ft_products_clear(&p->work);
     for (size_t x = 0; x < e->experts; x++) {
         const size_t at = p->first_pair[x], n = p->first_pair[x + 1] - at;
         if (!n)
             continue;
-        ft_product *one = ft_products_add(&p->work, e, down_of(p, x), &z->gate_in, NULL, n, z->down + at * H, H);
+        ft_product *one = ft_products_add(&p->work, e, down_of(p, x), &z->gate_in, NULL, n, z->down + at * step, step);
         one->x += at * one->x_stride;
     }
     ft_products_deal(&p->work);
@@ -250,5 +253,5 @@ void ft_pass_combine(ft_pass *p, size_t t)
     float *sub = z->sub + t * H;
     memset(sub, 0, H * sizeof(*sub));
     for (size_t j = 0; j < n; j++)
-        e->kernels.add_scaled(sub, z->down + z->pair_slot[t * k + j] * H, z->weights[t * k + j], H);
+        e->kernels.add_scaled(sub, z->down + z->pair_slot[t * k + j] * z->down_stride, z->weights[t * k + j], H);
 }

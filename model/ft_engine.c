@@ -135,6 +135,13 @@ static ft_code find_inputs(ft_engine *e, ft_layer_inputs *all, ft_status *st)
     return FT_OK;
 }
 
+/* Floats of a row of n: an odd number of cache lines (ft_prepare.h says why). */
+static size_t odd_lines(size_t n)
+{
+    enum { LINE_FLOATS = 64 / sizeof(float) };
+    return ((n + LINE_FLOATS - 1) / LINE_FLOATS | 1) * LINE_FLOATS;
+}
+
 static ft_code make_scratch(ft_engine *e, ft_status *st)
 {
     const ft_model_config *c = &e->model->config;
@@ -169,7 +176,8 @@ static ft_code make_scratch(ft_engine *e, ft_status *st)
     z->pair_slot = room(P, 1, sizeof(*z->pair_slot));
     z->pair_expert = room(P, 1, 1);
     z->gate = floats(P, c->intermediate);
-    z->down = floats(P, H);
+    z->down_stride = odd_lines(H);
+    z->down = floats(P, z->down_stride);
     z->scores = floats(M * z->score_rows, z->score_stride);
     z->heads = floats(2 * M * z->score_rows, c->head_dim);
     z->depths = room(M, z->score_rows, sizeof(*z->depths));

@@ -40,7 +40,6 @@ static void deal_qkv(void *pass)
     ft_products_add(&p->work, p->e, &l->k, &z->hidden_in, NULL, p->tokens, z->k, kv);
     ft_products_add(&p->work, p->e, &l->v, &z->hidden_in, NULL, p->tokens, z->v, kv);
     ft_products_deal(&p->work);
-    atomic_store_explicit(&p->next_tile, 0, memory_order_relaxed);
 }
 
 static void deal_o(void *pass)
@@ -136,15 +135,43 @@ static void end_layer(ft_pass *p, size_t t)
 
 /* --- The pass ---------------------------------------------------------------------------- */
 
+typedef void serial_fn(void *pass);
 typedef void token_fn(ft_pass *p, size_t t);
 
-/* Runs fn for this member's part of the tokens, then waits for the others. */
-static void each_token(ft_pass *p, unsigned member, token_fn *fn, void (*serial)(void *pass))
+/* What is between two steps. */
+typedef struct between {
+    ft_pass *p;
+    serial_fn *serial; /* NULL: nothing */
+} between;
+
+static void begin_step(void *context)
 {
-    const size_t end = ft_team_part(&p->team, p->tokens, member + 1);
-    for (size_t t = ft_team_part(&p->team, p->tokens, member); t < end; t++)
-        fn(p, t);
-    ft_team_join(&p->team, serial, p);
+    const between *b = context;
+    atomic_store_explicit(&b->p->next_task, 0, memory_order_relaxed);
+    if (b->serial)
+        b->serial(b->p);
+}
+
+static void join(ft_pass *p, serial_fn *serial)
+{
+    between b = {p, serial};
+    ft_team_join(&p->team, begin_step, &b);
+}
+
+/* Runs fn for all tokens, some at a time, then waits for the others. */
+static void each_token(ft_pass *p, size_t share, token_fn *fn, serial_fn *serial)
+{
+    size_t t, end;
+    while (ft_pass_take(p, p->tokens, share, &t, &end))
+        for (; t < end; t++)
+            fn(p, t);
+    join(p, serial);
+}
+
+/* Keys of tokens that follow one another lie in the same cache lines, of which a processor may fetch two at once. */
+static size_t share_of_places(const ft_pass *p)
+{
+    return p->tokens < 2 * FT_KV_PAGE ? ft_pass_share(p, p->tokens) : FT_KV_PAGE;
 }
 
 static void prepare_attention(ft_pass *p, size_t t)
@@ -154,45 +181,45 @@ static void prepare_attention(ft_pass *p, size_t t)
                       Q);
 }
 
-static void products(ft_pass *p, unsigned member, void (*serial)(void *pass))
+static void products(ft_pass *p, unsigned member, serial_fn *serial)
 {
     ft_products_run(p, member);
-    ft_team_join(&p->team, serial, p);
+    join(p, serial);
 }
 
 static void attention_block(ft_pass *p, unsigned member)
 {
     const unsigned floats = 1u << FT_INPUT_F32;
     products(p, member, NULL); /* q, k, v */
-    each_token(p, member, ft_pass_place, NULL);
+    each_token(p, share_of_places(p), ft_pass_place, NULL);
     ft_pass_attend(p, member);
-    ft_team_join(&p->team, deal_o, p);
+    join(p, deal_o);
     if (p->e->inputs[p->layer].o & ~floats)
-        each_token(p, member, prepare_attention, NULL);
+        each_token(p, ft_pass_share(p, p->tokens), prepare_attention, NULL);
     products(p, member, NULL);
-    each_token(p, member, end_attention, ft_pass_group);
+    each_token(p, ft_pass_share(p, p->tokens), end_attention, ft_pass_group);
 }
 
 static void expert_block(ft_pass *p, unsigned member)
 {
     if (ft_pass_gathers(p)) {
-        ft_pass_gather(p, member);
-        ft_team_join(&p->team, NULL, NULL);
+        ft_pass_gather(p);
+        join(p, NULL);
     }
     products(p, member, ft_pass_deal_down); /* gate and up */
     if (ft_pass_prepares_pairs(p)) {
-        ft_pass_prepare_pairs(p, member);
-        ft_team_join(&p->team, NULL, NULL);
+        ft_pass_prepare_pairs(p);
+        join(p, NULL);
     }
     products(p, member, NULL);
-    each_token(p, member, end_layer, next_layer);
+    each_token(p, ft_pass_share(p, p->tokens), end_layer, next_layer);
 }
 
 static void run_member(void *pass, unsigned member)
 {
     ft_pass *p = pass;
     const size_t layers = p->e->model->config.layers;
-    each_token(p, member, begin_token, deal_qkv);
+    each_token(p, ft_pass_share(p, p->tokens), begin_token, deal_qkv);
     for (size_t l = 0; l < layers; l++) {
         attention_block(p, member);
         expert_block(p, member);
@@ -229,5 +256,6 @@ static void lay_out(ft_pass *p)
 void ft_forward(ft_engine *e)
 {
     lay_out(e->pass);
+    atomic_store_explicit(&e->pass->next_task, 0, memory_order_relaxed);
     ft_team_run(&e->pass->team, e->pool, members_for(e->pass), run_member, e->pass);
 }
