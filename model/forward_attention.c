@@ -83,6 +83,48 @@ static void page_product(const tile *i, size_t number, int values)
     e->kernels.page[e->kv.type](values ? &mix : &scores);
 }
 
+/* All pages' part of either product, and what is between them: one page after the other, or by the family's own way. */
+static void page_by_page(const tile *i, size_t pages, float scale)
+{
+    const ft_engine *e = i->e;
+    for (size_t n = 0; n < pages; n++)
+        page_product(i, n, 0);
+    for (size_t r = 0; r < i->rows; r++)
+        e->kernels.softmax(i->scores + r * e->scratch.score_stride, positions_of(i, r), scale);
+    for (size_t n = 0; n < pages; n++)
+        page_product(i, n, 1);
+}
+
+static void all_pages(const tile *i, float scale)
+{
+    const ft_engine *e = i->e;
+    const size_t D = e->model->config.head_dim, stride = e->scratch.score_stride;
+    ft_pages_product p = {.memory = ft_kv_head(&e->kv, 0, i->layer, i->head, 0),
+                          .page_bytes = e->kv.page_bytes,
+                          .numbers = i->session->pages,
+                          .then = ft_kv_head(&e->kv, i->session->pages[0], i->layer, i->head, 1),
+                          .positions = i->positions,
+                          .dim = D,
+                          .seen = i->depths,
+                          .a = i->queries,
+                          .a_stride = D,
+                          .rows = i->rows,
+                          .out = i->scores,
+                          .out_stride = stride};
+    for (size_t r = 0; r < i->rows; r++)
+        i->depths[r] = (uint32_t)positions_of(i, r);
+    e->kernels.scores[e->kv.type](&p);
+    for (size_t r = 0; r < i->rows; r++)
+        e->kernels.softmax(i->scores + r * stride, i->depths[r], scale);
+    p.memory = ft_kv_head(&e->kv, 0, i->layer, i->head, 1);
+    p.then = NULL;
+    p.a = i->scores;
+    p.a_stride = stride;
+    p.out = i->mixed;
+    p.out_stride = D;
+    e->kernels.mix[e->kv.type](&p);
+}
+
 static void attend(ft_pass *p, const ft_tile *tokens, size_t head, unsigned member)
 {
     const ft_engine *e = p->e;
@@ -104,24 +146,25 @@ static void attend(ft_pass *p, const ft_tile *tokens, size_t head, unsigned memb
     i.mixed = i.queries + z->score_rows * D;
     for (size_t t = 0; t < tokens->count; t++) /* the heads of a group lie side by side in q */
         memcpy(i.queries + t * span, z->q + ((tokens->first + t) * c->heads + head * group) * D, span * sizeof(float));
-    const size_t pages = (i.positions + FT_KV_PAGE - 1) / FT_KV_PAGE;
-    for (size_t n = 0; n < pages; n++)
-        page_product(&i, n, 0);
-    for (size_t r = 0; r < i.rows; r++)
-        e->kernels.softmax(i.scores + r * z->score_stride, positions_of(&i, r), (float)(1.0 / sqrt((double)D)));
-    for (size_t n = 0; n < pages; n++)
-        page_product(&i, n, 1);
+    const float scale = (float)(1.0 / sqrt((double)D));
+    if (e->kernels.mix[e->kv.type] && D <= FT_PAGES_DIM)
+        all_pages(&i, scale);
+    else
+        page_by_page(&i, (i.positions + FT_KV_PAGE - 1) / FT_KV_PAGE, scale);
     for (size_t t = 0; t < tokens->count; t++)
         memcpy(z->attention + ((tokens->first + t) * c->heads + head * group) * D, i.mixed + t * span,
                span * sizeof(float));
 }
 
-/* Tiles differ in how much they have to read: threads take them one at a time, the
- * heads of a tile one after the other. */
+/* Tiles differ in how much they have to read: threads take them one at a time. Those of a prompt take turns at each
+ * head, whose pages stay in the cache meanwhile; where each token has its own pages these are read as they lie. */
 void ft_pass_attend(ft_pass *p, unsigned member)
 {
     const size_t heads = p->e->model->config.kv_heads, tasks = p->tiles * heads;
     size_t task, end;
     while (ft_pass_take(p, tasks, 1, &task, &end))
-        attend(p, &p->e->scratch.tiles[task / heads], task % heads, member);
+        if (p->tiles < p->tokens)
+            attend(p, &p->e->scratch.tiles[task % p->tiles], task / p->tiles, member);
+        else
+            attend(p, &p->e->scratch.tiles[task / heads], task % heads, member);
 }

@@ -366,6 +366,91 @@ static void a_short_page_gives_what_its_widened_numbers_give(void **state)
     }
 }
 
+/* --- All pages at once ---------------------------------------------------------------------- */
+
+enum { PAGES = 3, PAGES_ROWS = 21, MOST_DIM = 130, SCORES = PAGES * FT_KV_PAGE };
+
+typedef struct paged {
+    uint16_t memory[2 * PAGES * FT_KV_PAGE * MOST_DIM]; /* pages in another order than they are read in */
+    uint32_t numbers[PAGES], seen[PAGES_ROWS];
+    float a[PAGES_ROWS * SCORES], got[PAGES_ROWS * SCORES], alone[SCORES];
+    size_t dim, rows;
+} paged;
+
+static float paged_number(const paged *z, size_t i, size_t d, int values)
+{
+    const uint16_t *page = z->memory + z->numbers[i / FT_KV_PAGE] * (size_t)FT_KV_PAGE * z->dim;
+    i %= FT_KV_PAGE;
+    return ft_bf16_at(page, values ? i * z->dim + d : d * FT_KV_PAGE + i);
+}
+
+static ft_pages_product paged_product(const paged *z, size_t row, size_t rows, int values, float *out)
+{
+    const size_t a_stride = values ? (size_t)SCORES : z->dim;
+    uint32_t positions = 0;
+    for (size_t g = row; g < row + rows; g++)
+        positions = z->seen[g] > positions ? z->seen[g] : positions;
+    return (ft_pages_product){.memory = (const char *)z->memory,
+                              .page_bytes = FT_KV_PAGE * z->dim * sizeof(uint16_t),
+                              .numbers = z->numbers,
+                              .positions = positions,
+                              .dim = z->dim,
+                              .seen = z->seen + row,
+                              .a = z->a + row * a_stride,
+                              .a_stride = a_stride,
+                              .rows = rows,
+                              .out = out,
+                              .out_stride = values ? z->dim : (size_t)SCORES};
+}
+
+/* Numbers of a may be taken as two of bfloat16 each: 2^-17 of each product, and the sums' own roundings. */
+static void check_pages(const ft_kernels *k, paged *z, int values)
+{
+    ft_pages_fn *run = values ? k->mix[FT_KV_BF16] : k->scores[FT_KV_BF16];
+    const ft_pages_product p = paged_product(z, 0, z->rows, values, z->got);
+    run(&p);
+    for (size_t g = 0; g < z->rows; g++) {
+        const size_t outs = values ? z->dim : z->seen[g], depth = values ? z->seen[g] : z->dim;
+        for (size_t j = 0; j < outs; j++) {
+            double sum = 0;
+            for (size_t i = 0; i < depth; i++)
+                sum += (double)p.a[g * p.a_stride + i] * (values ? paged_number(z, i, j, 1) : paged_number(z, j, i, 0));
+            assert_true(fabs(z->got[g * p.out_stride + j] - sum) <= (double)depth * (0x1p-17 + (double)depth * U));
+        }
+        const ft_pages_product alone = paged_product(z, g, 1, values, z->alone);
+        run(&alone);
+        assert_memory_equal(z->alone, z->got + g * p.out_stride, outs * sizeof(float));
+    }
+}
+
+static void all_pages_at_once_give_the_formula_and_a_row_its_own_bits(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {64, 128, 16, 32, 80, 130, 9};
+    static paged z;
+    ft_random r;
+    ft_kernels k;
+    ft_random_init(&r, SEED);
+    for (size_t i = 0; i < sizeof(z.memory) / sizeof(*z.memory); i++)
+        z.memory[i] = ft_bf16_of((float)(2 * ft_random_unit(&r) - 1));
+    for (size_t i = 0; i < PAGES_ROWS * SCORES; i++)
+        z.a[i] = (float)(2 * ft_random_unit(&r) - 1);
+    for (size_t n = 0; n < PAGES; n++)
+        z.numbers[n] = (uint32_t)(2 * PAGES - 1 - 2 * n);
+    for (size_t f = 0; f < FAMILIES; f++)
+        for (size_t n = 0; n < 3 * sizeof(dims) / sizeof(*dims) && (n || has_family(f, &k)); n++) {
+            if (!k.mix[FT_KV_BF16] || (families[f].isa & ~ft_cpu_isa()))
+                break;
+            z.dim = dims[n / 3];
+            z.rows = n % 3 == 0 ? 1 : n % 3 == 1 ? 16 : PAGES_ROWS;
+            const size_t last = 1 + ft_random_below(&r, SCORES - PAGES_ROWS);
+            for (size_t g = 0; g < PAGES_ROWS; g++)
+                z.seen[g] = (uint32_t)(last + g);
+            check_pages(&k, &z, 0);
+            check_pages(&k, &z, 1);
+        }
+}
+
 /* --- bfloat16 products -------------------------------------------------------------------- */
 
 static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(void **state)
@@ -575,6 +660,7 @@ int main(void)
         cmocka_unit_test(an_infinity_or_nan_shows_in_its_products_and_nothing_else),
         cmocka_unit_test(narrowed_numbers_are_the_nearest_and_the_same_in_every_family),
         cmocka_unit_test(a_short_page_gives_what_its_widened_numbers_give),
+        cmocka_unit_test(all_pages_at_once_give_the_formula_and_a_row_its_own_bits),
         cmocka_unit_test(bfloat16_products_are_the_formula_whatever_is_computed_with_them),
         cmocka_unit_test(bfloat16_products_of_tiny_numbers_have_the_same_bits_in_any_company),
         cmocka_unit_test(a_gated_product_has_the_bits_of_its_parts),

@@ -9,6 +9,7 @@
 #include "model/kernels/ft_matmul.h"
 #include "model/kernels/ft_narrow.h"
 #include "model/kernels/ft_page.h"
+#include "model/kernels/ft_pages.h"
 #include "model/kernels/ft_prepare.h"
 #include "model/kernels/ft_rms_norm.h"
 #include "model/kernels/ft_rotate.h"
@@ -22,6 +23,7 @@ typedef struct ft_kernels {
     size_t dense; /* products of bfloat16 of more tokens than this read them best in equal steps, without an index; 0: never */
     ft_narrow_fn *narrow[FT_KV_TYPES];
     ft_page_fn *page[FT_KV_TYPES];
+    ft_pages_fn *scores[FT_KV_TYPES], *mix[FT_KV_TYPES]; /* NULL: page by page */
     ft_rms_norm_fn *rms_norm;
     ft_softmax_fn *softmax;
     ft_silu_fn *silu;
