@@ -456,11 +456,13 @@ static void all_pages_at_once_give_the_formula_and_a_row_its_own_bits(void **sta
 static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(void **state)
 {
     (void)state;
+    enum { TOKENS = 100 };
     static const size_t cols[] = {1, 31, 32, 33, 64, 100, 1024, 2816 + 7, 4096 + 1024, 4096 + 40};
-    enum { ROWS = 150, MOST_COLS = 5 * 1024 };
+    static const size_t more[] = {TOKENS - 1, 97, 80, 64, 49, 48, 34};
+    enum { ROWS = 150, MOST_COLS = 5 * 1024, COUNTS = sizeof(token_counts) / sizeof(*token_counts) };
     static uint16_t w[ROWS * MOST_COLS];
-    static float x[MAX_TOKENS * MOST_COLS], all[MAX_TOKENS * ROWS], some[MAX_TOKENS * ROWS];
-    static _Alignas(64) char prepared[MAX_TOKENS * (MOST_COLS * 2 + 64)];
+    static float x[TOKENS * MOST_COLS], all[TOKENS * ROWS], some[TOKENS * ROWS];
+    static _Alignas(64) char prepared[TOKENS * (MOST_COLS * 2 + 64)];
     ft_random r;
     ft_kernels k;
     ft_random_init(&r, SEED);
@@ -471,7 +473,7 @@ static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(voi
             const size_t n = cols[c], bytes = ft_input_bytes(FT_INPUT_BF16, n);
             for (size_t i = 0; i < ROWS * n; i++)
                 w[i] = ft_bf16_of((float)(2 * ft_random_unit(&r) - 1));
-            for (size_t t = 0; t < MAX_TOKENS; t++) {
+            for (size_t t = 0; t < TOKENS; t++) {
                 for (size_t i = 0; i < n; i++)
                     x[t * n + i] = (float)(2 * ft_random_unit(&r) - 1);
                 k.prepare[FT_INPUT_BF16](prepared + t * bytes, x + t * n, n);
@@ -482,12 +484,12 @@ static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(voi
                            .cols = n,
                            .x = prepared,
                            .x_stride = bytes,
-                           .tokens = MAX_TOKENS,
+                           .tokens = TOKENS,
                            .out = all,
                            .out_stride = ROWS};
             ft_matmul_fn *fn = ft_kernels_matmul(&k, FT_WEIGHT_BF16, FT_COMPUTE_BFLOAT16);
             fn(&m);
-            for (size_t t = 0; t < MAX_TOKENS; t++)
+            for (size_t t = 0; t < TOKENS; t++)
                 for (size_t row = 0; row < ROWS; row++) {
                     double sum = 0, size = 0;
                     for (size_t i = 0; i < n; i++) {
@@ -502,8 +504,8 @@ static void bfloat16_products_are_the_formula_whatever_is_computed_with_them(voi
                         fail_msg("%s, cols %zu, row %zu, token %zu: %g, not %g within %g", families[f].name, n, row, t,
                                  all[t * ROWS + row], sum, limit);
                 }
-            for (size_t i = 0; i < sizeof(token_counts) / sizeof(*token_counts); i++) {
-                m.tokens = token_counts[i];
+            for (size_t i = 0; i < COUNTS + sizeof(more) / sizeof(*more); i++) {
+                m.tokens = i < COUNTS ? token_counts[i] : more[i - COUNTS];
                 m.out = some;
                 fn(&m);
                 assert_memory_equal(some, all, m.tokens * ROWS * sizeof(*all));

@@ -27,6 +27,6 @@ ft_gated_fn ft_gated_bf16_amx;
 /* For FT_GATED_ROWS rows; a call may have more, block after block. */
 static inline size_t ft_gated_room(size_t tokens)
 {
-    return (tokens + 31) / 32 * 32 * 2 * FT_GATED_ROWS;
+    return (tokens + 47) / 48 * 48 * 2 * FT_GATED_ROWS;
 }
 #endif

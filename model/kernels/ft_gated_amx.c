@@ -23,7 +23,7 @@ typedef struct ending {
 typedef struct gated_panel {
     panel p;
     ending ending;
-    _Alignas(64) float sums[2][AT_ONCE * AT_ONCE];
+    _Alignas(64) float sums[2][AT_ONCE * PAIRED];
 } gated_panel;
 
 /* The rows of panel n of the block at `row`, from column `from` on. */
@@ -51,24 +51,32 @@ static void find_next(panel *p, const void *up, size_t row, size_t n)
     fetch_from(p, next[0], next[1]);
 }
 
-/* From a token's 16 sums of gate and 16 of up to its 16 columns of a step: one of some tokens a step, while the unit
- * works on those that follow. */
-FT_INLINE void end_token(panel *p)
+/* From a token's 16 sums of gate and 16 of up to its 16 columns of a step. Where those of the token 48 further on go is
+ * fetched: a store that waits for memory holds up the unit's loads. */
+FT_INLINE void end_token(ending *e)
 {
-    ending *e = &((gated_panel *)p)->ending;
-    if (!e->tokens)
-        return;
     const lanes gated = lanes_gated(lanes_load(e->sums), lanes_load(e->sums + SIDE));
     lanes_store_half((uint16_t *)(void *)e->out, _mm512_maskz_mov_ps(e->there, gated), 1);
+    __builtin_prefetch(e->out + AT_ONCE * e->out_step, 1, 3);
     e->tokens--;
-    e->sums += AT_ONCE;
+    e->sums += PAIRED;
     e->out += e->out_step;
+}
+
+/* Two of some tokens a step, while the unit works on those that follow. */
+FT_INLINE void end_some(panel *p)
+{
+    ending *e = &((gated_panel *)p)->ending;
+    if (e->tokens)
+        end_token(e);
+    if (e->tokens)
+        end_token(e);
 }
 
 static void end_tokens(gated_panel *p)
 {
     while (p->ending.tokens)
-        end_token(&p->p);
+        end_token(&p->ending);
 }
 
 /* Panel n of the block at `row`. Where columns come in parts, sums wait for the last one in the room: [panels][groups].
@@ -81,9 +89,9 @@ static void panel_tokens(gated_panel *p, const ft_gated *g, size_t row, size_t n
     for (size_t t = 0, count; t < m->tokens; t += count) {
         count = m->tokens - t < AT_ONCE ? m->tokens - t : AT_ONCE;
         const size_t number = n * ((m->tokens + AT_ONCE - 1) / AT_ONCE) + t / AT_ONCE;
-        group some = {.out = whole ? p->sums[number % 2] : m->out + number * AT_ONCE * AT_ONCE,
-                      .out_step = AT_ONCE * sizeof(float)};
-        multiply(&p->p, &some, t, count, end_token);
+        group some = {.out = whole ? p->sums[number % 2] : m->out + number * AT_ONCE * PAIRED,
+                      .out_step = PAIRED * sizeof(float)};
+        multiply(&p->p, &some, t, count, end_some);
         end_tokens(p);
         if (last)
             p->ending = (ending){some.out, out + t * g->out_step, g->out_step, count, tail_of(p->p.now[0].rows)};

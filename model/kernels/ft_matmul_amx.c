@@ -30,14 +30,14 @@ static void find_next(panel *p, size_t row)
     fetch_from(p, next[0], next[1]);
 }
 
-/* Sums of n tokens by the panel's rows between m->out and memory of 32 by 32. */
+/* Sums of n tokens by the panel's rows between m->out and memory of 48 by 32. */
 static void move_sums(panel *p, float *out, size_t n, size_t rows, int store)
 {
     for (size_t i = 0; i < n; i++, out += p->m->out_stride)
         if (store)
-            memcpy(out, p->sums + i * AT_ONCE, rows * sizeof(*out));
+            memcpy(out, p->sums + i * PAIRED, rows * sizeof(*out));
         else
-            memcpy(p->sums + i * AT_ONCE, out, rows * sizeof(*out));
+            memcpy(p->sums + i * PAIRED, out, rows * sizeof(*out));
 }
 
 static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
@@ -45,7 +45,7 @@ static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
     float *out = p->m->out + t * p->m->out_stride + row;
     const int straight = rows == PAIRED && fills_tiles(p, n);
     group g = {.out = straight ? out : p->sums,
-               .out_step = (straight ? p->m->out_stride : (size_t)AT_ONCE) * sizeof(*out),
+               .out_step = (straight ? p->m->out_stride : (size_t)PAIRED) * sizeof(*out),
                .claimed = straight && !p->from ? n : 0};
     if (!straight && p->from)
         move_sums(p, out, n, rows, 0);

@@ -3,7 +3,9 @@
  *
  * Tokens are the first operand, as they lie. Weights are turned, 32 rows at a time for all tokens: line by line, so
  * that a tile's rows are the pairs that its step takes. The unit works on a block of columns while the next one is
- * turned, and on all tokens but the first 32 while the next rows come from memory. */
+ * turned, and on all while the next rows come from memory: lines on their way take the places in which others come from
+ * the second-level cache, so they are spread as evenly as can be. This cache is what the unit waits for most; it holds
+ * 48 tokens' sums, for which both operands are read less often than for 32. */
 #ifndef FT_PANEL_AMX_H
 #define FT_PANEL_AMX_H
 #include "model/kernels/ft_matmul_amx.h"
@@ -12,10 +14,12 @@
 #include <string.h>
 
 enum {
-    TOKENS_BYTES = 1 << 20,    /* of tokens that all rows meet: half of a second-level cache */
-    MOST_COLUMNS = 4096,       /* at a time */
-    AT_ONCE = 2 * SIDE,        /* tokens, and rows, of sums that the unit holds */
-    STEP_PAIRS = SIDE * PAIRED /* of two tiles side by side */
+    TOKENS_BYTES = 5 << 18,      /* of tokens that all rows meet: five eighths of a second-level cache */
+    MOST_COLUMNS = 4096,         /* at a time */
+    MOST_TILES = 3,              /* of tokens, of whose sums by 32 rows the unit holds */
+    AT_ONCE = MOST_TILES * SIDE, /* tokens */
+    TILE_PAIRS = SIDE * SIDE,    /* of turned rows */
+    STEP_PAIRS = 2 * TILE_PAIRS
 };
 
 /* Half of a panel: 16 rows of weights, or as many as there are. */
@@ -33,19 +37,19 @@ typedef struct panel {
     half now[2], next[2];        /* next.w NULL: nothing to fetch */
     size_t fetched, line, fetch; /* of each half: rows, and lines of the row that comes; lines a step */
     size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
-    _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][16 pairs][32 rows] */
+    _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][2][16 pairs][16 rows] */
     _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
-    _Alignas(64) float sums[AT_ONCE * AT_ONCE];
+    _Alignas(64) float sums[AT_ONCE * PAIRED];
 } panel;
 
 /* What a step does besides: vectors have time while the unit works. */
 typedef void besides_fn(panel *p);
 
-/* 32 tokens or fewer. Tiles as in step_of. */
+/* 48 tokens or fewer. */
 typedef struct group {
     const char *x; /* their columns */
     size_t x_step; /* bytes */
-    size_t half;   /* tokens of the first tile */
+    size_t side;   /* tokens of the first tile */
     float *out;
     size_t out_step; /* bytes */
     size_t claimed;  /* rows of out to fetch before they are written */
@@ -67,19 +71,19 @@ static __attribute__((noinline)) void turn_some(const panel *p, const half *h, s
     for (size_t i = 0; i < SIDE; i++)
         in[i] = i < h->rows && there ? _mm512_maskz_loadu_epi16(there, row_of(p, h, i) + k * sizeof(uint16_t))
                                      : _mm512_setzero_si512();
-    turn_halves(out, STEP_PAIRS, LINES * PAIRED, in);
+    turn_halves(out, STEP_PAIRS, LINES * SIDE, in);
 }
 
 /* One line of all rows. */
 FT_INLINE void turn_line(panel *p, size_t block, size_t line)
 {
     const size_t k = block * BLOCK + line * DEEP;
-    uint32_t *out = p->turned + block * LINES * STEP_PAIRS + line * PAIRED;
+    uint32_t *out = p->turned + block * LINES * STEP_PAIRS + line * SIDE;
     FT_UNROLL
-    for (size_t i = 0; i < 2; i++, out += SIDE) {
+    for (size_t i = 0; i < 2; i++, out += TILE_PAIRS) {
         const half *h = &p->now[i];
         if (h->rows == SIDE && p->from + k + DEEP <= p->to)
-            turn_rows(out, STEP_PAIRS, LINES * PAIRED, h->w + k * sizeof(uint16_t), h->two, p->row_bytes);
+            turn_rows(out, STEP_PAIRS, LINES * SIDE, h->w + k * sizeof(uint16_t), h->two, p->row_bytes);
         else
             turn_some(p, h, k, out);
     }
@@ -114,14 +118,14 @@ static inline void fetch_from(panel *p, half first, half second)
 static inline void load_shapes(size_t tokens)
 {
     const size_t first = tokens < SIDE ? tokens : SIDE,
-                 second = tokens > SIDE && tokens < AT_ONCE ? tokens - SIDE : SIDE;
+                 second = tokens > SIDE && tokens < 2 * SIDE ? tokens - SIDE : SIDE;
     tiles c = {0};
     for (int i = 0; i < 2; i++) {
         shape(&c, i, first, SIDE);
         shape(&c, 2 + i, second, SIDE);
         shape(&c, 6 + i, SIDE, SIDE);
     }
-    shape(&c, 4, first, SIDE);
+    shape(&c, 4, first, SIDE); /* of sums where there are three tiles, which are whole then */
     shape(&c, 5, second, SIDE);
     written();
     _tile_loadconfig(&c);
@@ -130,7 +134,7 @@ static inline void load_shapes(size_t tokens)
 /* Whether what lies in rows of tokens t ... t + n - 1 is all that their tiles hold. */
 static inline int fills_tiles(const panel *p, size_t n)
 {
-    return n == AT_ONCE || p->m->tokens < AT_ONCE;
+    return n % SIDE == 0 || p->m->tokens < 2 * SIDE;
 }
 
 /* Where the columns of tokens t ... t + n - 1 lie. */
@@ -156,26 +160,95 @@ static inline void find_tokens(panel *p, group *g, size_t t, size_t n)
 
 /* --- Products --------------------------------------------------------------------------------- */
 
-/* The panel by g's tokens: one tile of them, or two. What is not turned yet is turned meanwhile, one
- * block ahead: a tile's load waits until what was stored has left the processor's own buffers. */
-FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, int two, besides_fn *besides)
+/* Sums of n tiles of tokens, each by two tiles of rows: 0 and 1, 2 and 3, 4 and 5; each tile of tokens `below` bytes
+ * behind the one before. */
+FT_INLINE void clear_sums(int n)
 {
-    const size_t lower = g->half * g->x_step, below = g->half * g->out_step;
-    char *out = (char *)g->out;
     _tile_zero(0);
     _tile_zero(1);
-    if (two) {
+    if (n > 1) {
         _tile_zero(2);
         _tile_zero(3);
     }
-    if (p->from) {
-        _tile_loadd(0, out, g->out_step);
-        _tile_loadd(1, out + LINE_BYTES, g->out_step);
-        if (two) {
-            _tile_loadd(2, out + below, g->out_step);
-            _tile_loadd(3, out + below + LINE_BYTES, g->out_step);
-        }
+    if (n > 2) {
+        _tile_zero(4);
+        _tile_zero(5);
     }
+}
+
+FT_INLINE void load_sums(int n, const char *out, size_t out_step, size_t below)
+{
+    _tile_loadd(0, out, out_step);
+    _tile_loadd(1, out + LINE_BYTES, out_step);
+    if (n > 1) {
+        _tile_loadd(2, out + below, out_step);
+        _tile_loadd(3, out + below + LINE_BYTES, out_step);
+    }
+    if (n > 2) {
+        _tile_loadd(4, out + 2 * below, out_step);
+        _tile_loadd(5, out + 2 * below + LINE_BYTES, out_step);
+    }
+}
+
+FT_INLINE void store_sums(int n, char *out, size_t out_step, size_t below)
+{
+    _tile_stored(0, out, out_step);
+    _tile_stored(1, out + LINE_BYTES, out_step);
+    if (n > 1) {
+        _tile_stored(2, out + below, out_step);
+        _tile_stored(3, out + below + LINE_BYTES, out_step);
+    }
+    if (n > 2) {
+        _tile_stored(4, out + 2 * below, out_step);
+        _tile_stored(5, out + 2 * below + LINE_BYTES, out_step);
+    }
+    written();
+}
+
+/* One step of the sums. Three tiles of tokens leave room for one of each operand: rows come twice, the second time from
+ * the first-level cache. */
+FT_INLINE void panel_step(int n, const char *x, size_t x_step, size_t lower, const uint32_t *w)
+{
+    const uint32_t *second = w + TILE_PAIRS;
+    if (n < 3) {
+        _tile_loadd(4, x, x_step);
+        _tile_loadd(6, w, LINE_BYTES);
+        _tile_loadd(7, second, LINE_BYTES);
+        if (n > 1)
+            _tile_loadd(5, x + lower, x_step);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (n > 1) {
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        return;
+    }
+    _tile_loadd(6, x, x_step);
+    _tile_loadd(7, w, LINE_BYTES);
+    _tile_dpbf16ps(0, 6, 7);
+    _tile_loadd(7, second, LINE_BYTES);
+    _tile_dpbf16ps(1, 6, 7);
+    _tile_loadd(6, x + lower, x_step);
+    _tile_dpbf16ps(3, 6, 7);
+    _tile_loadd(7, w, LINE_BYTES);
+    _tile_dpbf16ps(2, 6, 7);
+    _tile_loadd(6, x + 2 * lower, x_step);
+    _tile_dpbf16ps(4, 6, 7);
+    _tile_loadd(7, second, LINE_BYTES);
+    _tile_dpbf16ps(5, 6, 7);
+}
+
+/* The panel by g's tokens, n tiles of them. What is not turned yet is turned meanwhile, one block ahead: a tile's load
+ * waits until what was stored has left the processor's own buffers. */
+FT_INLINE void multiply_by(panel *p, const group *g, int turning, int n, besides_fn *besides)
+{
+    const size_t lower = g->side * g->x_step, below = g->side * g->out_step;
+    char *out = (char *)g->out;
+    if (p->from)
+        load_sums(n, out, g->out_step, below);
+    else
+        clear_sums(n);
     const char *x = g->x;
     const uint32_t *w = p->turned;
     size_t claimed = 0;
@@ -185,44 +258,37 @@ FT_INLINE void multiply_by(panel *p, const group *g, int turning, int fetching, 
         for (size_t s = 0; s < LINES; s++, x += LINE_BYTES, w += STEP_PAIRS) {
             if (turning && block + 1 < p->blocks)
                 turn_line(p, block + 1, s);
-            if (claimed < g->claimed) {
+            for (int i = 0; i < 2 && claimed < g->claimed; i++, claimed++) {
                 __builtin_prefetch(out + claimed * g->out_step, 1, 3);
-                __builtin_prefetch(out + claimed++ * g->out_step + LINE_BYTES, 1, 3);
+                __builtin_prefetch(out + claimed * g->out_step + LINE_BYTES, 1, 3);
             }
             written();
-            step_of(x, g->x_step, lower, w, PAIRED * sizeof(*w), two);
-            if (fetching)
-                fetch_next(p);
+            panel_step(n, x, g->x_step, lower, w);
+            fetch_next(p);
             if (besides)
                 besides(p);
         }
-    _tile_stored(0, out, g->out_step);
-    _tile_stored(1, out + LINE_BYTES, g->out_step);
-    if (two) {
-        _tile_stored(2, out + below, g->out_step);
-        _tile_stored(3, out + below + LINE_BYTES, g->out_step);
-    }
-    written();
+    store_sums(n, out, g->out_step, below);
 }
 
-/* Sums of tokens t ... t + n - 1 into g's out; the first tokens' go along with turning. Where these are all, memory is
- * what they wait for. */
+/* Sums of tokens t ... t + n - 1 into g's out; the first tokens' go along with turning. */
 FT_INLINE void multiply(panel *p, group *g, size_t t, size_t n, besides_fn *besides)
 {
-    const int two = n > SIDE, all = n == p->m->tokens;
-    g->half = n < SIDE && all ? n : SIDE;
+    g->side = n < SIDE && n == p->m->tokens ? n : SIDE;
     find_tokens(p, g, t, n);
     written();
-    if (all && two)
-        multiply_by(p, g, 1, 1, 1, besides);
-    else if (all)
-        multiply_by(p, g, 1, 1, 0, besides);
+    if (t == 0 && n > 2 * SIDE)
+        multiply_by(p, g, 1, 3, besides);
+    else if (t == 0 && n > SIDE)
+        multiply_by(p, g, 1, 2, besides);
     else if (t == 0)
-        multiply_by(p, g, 1, 0, 1, besides);
-    else if (two)
-        multiply_by(p, g, 0, 1, 1, besides);
+        multiply_by(p, g, 1, 1, besides);
+    else if (n > 2 * SIDE)
+        multiply_by(p, g, 0, 3, besides);
+    else if (n > SIDE)
+        multiply_by(p, g, 0, 2, besides);
     else
-        multiply_by(p, g, 0, 1, 0, besides);
+        multiply_by(p, g, 0, 1, besides);
 }
 
 /* Parts of the columns so large that all tokens' stay in the cache. */
@@ -232,12 +298,12 @@ static inline void begin_product(panel *p, const ft_matmul *m)
     const size_t most = fit < BLOCK          ? BLOCK
                         : fit < MOST_COLUMNS ? fit
                                              : MOST_COLUMNS,
-                 parts = (m->cols + most - 1) / most, others = (m->tokens - 1) / AT_ONCE;
+                 parts = (m->cols + most - 1) / most, groups = (m->tokens + AT_ONCE - 1) / AT_ONCE;
     p->m = m;
     memset(p->now, 0, sizeof(p->now));
     p->row_bytes = m->w_stride * sizeof(uint16_t);
     p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
-    p->fetch = others ? (SIDE + others - 1) / others : SIDE;
+    p->fetch = (SIDE + groups - 1) / groups;
     load_shapes(m->tokens);
 }
 
