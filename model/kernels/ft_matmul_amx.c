@@ -54,13 +54,37 @@ static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
         move_sums(p, out, n, rows, 1);
 }
 
+/* Few tokens wait for memory, which gives more to several streams: panels from four places by turns, whole rows that
+ * lie behind one another, while the next four come. How many rows are done: the others are behind these. */
+static size_t rows_in_places(panel *p)
+{
+    const ft_matmul *m = p->m;
+    const size_t each = m->rows / (PLACES * PAIRED) * PAIRED, next = m->next_rows / (PLACES * PAIRED) * PAIRED;
+    if (m->tokens > AT_ONCE || p->columns < m->cols || m->w_stride != m->cols || !each)
+        return 0;
+    begin_part(p, 0);
+    for (size_t row = 0; row < each; row += PAIRED)
+        for (size_t place = 0; place < PLACES; place++) {
+            const int last = row + PAIRED == each;
+            for (size_t i = 0; i < PLACES && place == 0 && (row == 0 || last); i++)
+                p->places[i] = !last     ? weights_at(m, i * each + row + PAIRED, 0)
+                               : m->next ? (const char *)m->next + i * next * p->row_bytes
+                                         : (const char *)p->turned;
+            set_halves(p->now, weights_at(m, place * each + row, 0), p->row_bytes, PAIRED);
+            panel_tokens(p, place * each + row, PAIRED, 0, m->tokens);
+        }
+    p->places[0] = NULL;
+    return PLACES * each;
+}
+
 static void matmul(const ft_matmul *m)
 {
     panel p;
     begin_product(&p, m);
-    for (size_t from = 0; from < m->cols; from = p.to) {
+    const size_t done = rows_in_places(&p);
+    for (size_t from = 0; from < m->cols && done < m->rows; from = p.to) {
         begin_part(&p, from);
-        for (size_t row = 0; row < m->rows; row += PAIRED) {
+        for (size_t row = done; row < m->rows; row += PAIRED) {
             set_halves(p.now, weights_at(m, row, from), p.row_bytes, m->rows - row);
             find_next(&p, row);
             for (size_t t = 0; t < m->tokens; t += AT_ONCE)

@@ -19,7 +19,8 @@ enum {
     MOST_TILES = 3,              /* of tokens, of whose sums by 32 rows the unit holds */
     AT_ONCE = MOST_TILES * SIDE, /* tokens */
     TILE_PAIRS = SIDE * SIDE,    /* of turned rows */
-    STEP_PAIRS = 2 * TILE_PAIRS
+    STEP_PAIRS = 2 * TILE_PAIRS,
+    PLACES = 4 /* from which few tokens' rows come */
 };
 
 /* Half of a panel: 16 rows of weights, or as many as there are. */
@@ -36,6 +37,7 @@ typedef struct panel {
     size_t from, to, blocks;     /* columns of this part */
     half now[2], next[2];        /* next.w NULL: nothing to fetch */
     size_t fetched, line, fetch; /* of each half: rows, and lines of the row that comes; lines a step */
+    const char *places[PLACES];  /* where rows come from in their stead; places[0] NULL: nowhere */
     size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
     _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][2][16 pairs][16 rows] */
     _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
@@ -89,10 +91,27 @@ FT_INLINE void turn_line(panel *p, size_t block, size_t line)
     }
 }
 
+/* As many lines as a step takes, from all places. */
+FT_INLINE void fetch_places(panel *p)
+{
+    enum { EACH = PAIRED / PLACES };
+    FT_UNROLL
+    for (size_t i = 0; i < PLACES; i++) {
+        FT_UNROLL
+        for (size_t line = 0; line < EACH; line++)
+            __builtin_prefetch(p->places[i] + line * LINE_BYTES, 0, 3);
+        p->places[i] += EACH * LINE_BYTES;
+    }
+}
+
 /* Some lines of the rows that come next, in the order in which they lie, from both halves: memory gives more to two
  * streams than to one. Fetching a row that is not there does no harm. */
 FT_INLINE void fetch_next(panel *p)
 {
+    if (p->places[0]) {
+        fetch_places(p);
+        return;
+    }
     for (size_t i = 0; i < p->fetch && p->next[0].w; i++) {
         __builtin_prefetch(row_of(p, &p->next[0], p->fetched) + p->line * LINE_BYTES, 0, 2);
         __builtin_prefetch(row_of(p, &p->next[1], p->fetched) + p->line * LINE_BYTES, 0, 2);
@@ -301,6 +320,7 @@ static inline void begin_product(panel *p, const ft_matmul *m)
                  parts = (m->cols + most - 1) / most, groups = (m->tokens + AT_ONCE - 1) / AT_ONCE;
     p->m = m;
     memset(p->now, 0, sizeof(p->now));
+    p->places[0] = NULL;
     p->row_bytes = m->w_stride * sizeof(uint16_t);
     p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
     p->fetch = (SIDE + groups - 1) / groups;
