@@ -4,11 +4,39 @@
 #include "base/ft_file.h"
 #include "tracer/ft_erasure.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 cli_command cli_audit;
+
+/* --- Opening ----------------------------------------------------------------------------------------------- */
+
+static char damage[800];
+
+static void on_damage(int number)
+{
+    (void)number;
+    (void)!write(STDERR_FILENO, damage, strlen(damage));
+    _exit(CLI_BAD_INPUT);
+}
+
+/* LMDB follows what its pages say: where they were altered it may read beyond the file, or abort. Nothing was written
+ * then, and one line says so. */
+static void tell_of_damage(const char *folder)
+{
+    static const int numbers[] = {SIGBUS, SIGSEGV, SIGABRT};
+    const struct sigaction action = {.sa_handler = on_damage, .sa_flags = (int)SA_RESETHAND};
+    snprintf(damage, sizeof(damage),
+             "flextrace: %.300s/data.mdb: its pages do not hold together; 'flextrace audit verify %.300s' says where: "
+             "restore a copy\n",
+             folder, folder);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        (void)sigaction(numbers[i], &action, NULL);
+}
 
 /* The store's folder: PATH itself, or what its federation names, which is opened. */
 static ft_code find_store(cli_store *out, const char *path, const char **folder, ft_store_options *options,
@@ -36,8 +64,10 @@ ft_code cli_store_open(cli_store *out, const char *path, ft_status *st)
     const char *folder;
     ft_store_options options;
     ft_code rc = find_store(out, path, &folder, &options, st);
-    if (!rc)
+    if (!rc) {
+        tell_of_damage(folder);
         rc = ft_store_open_with(&out->store, folder, &options, st);
+    }
     if (rc)
         cli_store_close(out);
     return rc;
