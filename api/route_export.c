@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_EXPORTS = 4, PIECE_BYTES = 1 << 20, PIECE_TRACES = 256, HELD = 5 };
+enum { MOST_EXPORTS = 4, PIECE_BYTES = 1 << 20, PIECE_TRACES = 256, HELD = 7 };
 
 typedef enum form { JSONL, JSON, CSV } form;
 
@@ -54,10 +54,13 @@ static ft_code begin(ft_export *x, ft_status *st)
     return rc;
 }
 
-/* FT_ERR_CANCELLED: the piece is full, or the limit reached (x->more). */
+/* FT_ERR_CANCELLED: the piece is full, the limit reached (x->more), or nobody waits any more (id NULL: nothing fitted
+ * for a while). */
 static ft_code add_one(void *context, const char *id, json_t *row, ft_status *st)
 {
     ft_export *x = context;
+    if (!id)
+        return x->server->cancel || ft_client_gone(x->client) ? FT_ERR_CANCELLED : FT_OK;
     x->more = x->limit && x->count == x->limit;
     if (x->more || x->piece.size > PIECE_BYTES || x->piece_count == PIECE_TRACES)
         return FT_ERR_CANCELLED;
@@ -211,7 +214,7 @@ static int read_request(ft_request *q, ft_export *x)
 static ft_code hold_names(ft_export *x, ft_status *st)
 {
     const char **names[HELD] = {&x->filter.owner, &x->filter.document, &x->filter.verdict, &x->filter.key,
-                                &x->filter.without};
+                                &x->filter.without, &x->filter.model, &x->filter.text};
     for (size_t i = 0; i < HELD; i++) {
         if (!*names[i])
             continue;

@@ -401,6 +401,9 @@ static void measure_pages(ft_store *s)
         {"nothing_fits", {.expert = -1, .owner = "law", .verdict = "verbatim", .key = "key 7", .min_tokens = 122}, 0},
         {"nothing_long", {.expert = -1, .owner = "law", .min_tokens = 127}, 0},
         {"unknown_document", {.expert = -1, .document = "no such"}, 0},
+        {"unknown_model", {.expert = -1, .model = "no such"}, 0},
+        {"text", {.expert = -1, .text = " w77 "}, 0},
+        {"unknown_text", {.expert = -1, .text = "no such"}, 0},
         {"verbatim_owner", {.expert = -1, .owner = "law", .min_tokens = 1}, 1},
         {"verbatim_owner_document", {.expert = -1, .owner = "law", .document = "document 77", .min_tokens = 1}, 1},
     };

@@ -93,6 +93,11 @@ static inline int fixture_names_hold(const json_t *names, const char *name)
     return 0;
 }
 
+static inline int fixture_is(const json_t *value, const char *name)
+{
+    return json_is_string(value) && !strcmp(json_string_value(value), name);
+}
+
 static inline int fixture_span_fits(const json_t *span, const ft_store_filter *f)
 {
     const json_int_t n =
@@ -115,6 +120,11 @@ static inline int fixture_fits(const json_t *trace, const char *id, const ft_sto
     if (ms < f->from_ms || (f->to_ms && ms >= f->to_ms))
         return 0;
     if (f->key && strcmp(json_string_value(json_object_get(trace, "key")), f->key) != 0)
+        return 0;
+    if (f->model && !fixture_is(json_object_get(trace, "model"), f->model))
+        return 0;
+    const char *text = json_string_value(json_object_get(json_object_get(trace, "response"), "text"));
+    if (f->text && (!text || !strstr(text, f->text)))
         return 0;
     if (f->without && !fixture_names_hold(json_object_get(trace, "without"), f->without))
         return 0;

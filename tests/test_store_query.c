@@ -9,15 +9,52 @@ static json_t *made[TRACES];
 static char made_ids[TRACES][FT_TRACE_ID];
 static ft_store *store;
 
+/* Some of what JSON escapes, and what an escape looks like; no piece but the last two stands in any prompt. */
+static const char *const pieces[] = {
+    "a",       "b",   "\"", "\\", "\n", "u00e9", "\xC3\xA9", "\xF0\x9F\x99\x82", "\x01", "},", "\"response\":{",
+    " prompt", "text"};
+static const char *const models[] = {"demo", "demo-2", "Demo"};
+
+static void random_text(ft_random *r, size_t count, char *out, size_t room)
+{
+    for (*out = '\0'; count > 0; count--)
+        strncat(out, pieces[ft_random_below(r, sizeof(pieces) / sizeof(*pieces))], room - strlen(out) - 1);
+}
+
+/* A model (or none) and a text of its own for each; now and then the trace has no text, as where nothing was answered.
+ */
+static void give_texts(ft_random *r, json_t *trace)
+{
+    char text[400];
+    random_text(r, ft_random_below(r, 30), text, sizeof(text));
+    json_object_set_new(trace, "model",
+                        ft_random_below(r, 12) ? json_string(models[ft_random_below(r, 3)]) : json_null());
+    json_object_set_new(json_object_get(trace, "response"), "text",
+                        ft_random_below(r, 20) ? json_string(text) : json_null());
+}
+
+/* Either, both or none of model and text beside what fixture_filter asks; `text` is room. */
+static void ask_inside(ft_random *r, ft_store_filter *f, char text[100])
+{
+    if (ft_random_below(r, 2))
+        f->model = models[ft_random_below(r, 3)];
+    if (ft_random_below(r, 2)) {
+        random_text(r, 1 + ft_random_below(r, 3), text, 100);
+        f->text = text;
+    }
+}
+
 static int make_store(void **state)
 {
     (void)state;
-    ft_random r;
+    ft_random r, texts;
     ft_random_init(&r, 11);
+    ft_random_init(&texts, 12);
     store = fixture_open(ft_test_path("query"));
     for (unsigned i = 0; i < TRACES; i++) {
         fixture_id(made_ids[i], FIRST_MS * UINT64_C(1000) + i * STEP_MS, i);
         made[i] = fixture_trace(&r, made_ids[i]);
+        give_texts(&texts, made[i]);
         if (ft_store_put(store, made_ids[i], made[i], NULL, NULL) != FT_OK)
             return 1;
     }
@@ -35,18 +72,34 @@ static int drop_store(void **state)
 
 /* --- Pages, against a scan ------------------------------------------------------------------------------ */
 
-/* Every filter, asked page by page in either direction, gives the traces of a scan, in order, each once. */
+static size_t count_by_scan(const ft_store_filter *f)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < TRACES; i++)
+        n += (size_t)fixture_fits(made[i], made_ids[i], f);
+    return n;
+}
+
+/* Every filter, asked page by page in either direction, gives the traces of a scan, in order, each once; and each page
+ * the number of all. A fifth asks for nothing but model and text. */
 static void pages_agree_with_a_scan_for_random_filters(void **state)
 {
     (void)state;
-    ft_random r;
+    ft_random r, also;
     ft_random_init(&r, 5);
-    size_t found = 0;
-    for (int round = 0; round < 600; round++) {
-        char document[32], after[FT_TRACE_ID] = "";
-        const ft_store_filter f =
+    ft_random_init(&also, 15);
+    size_t found = 0, found_inside[4] = {0};
+    for (int round = 0; round < 1200; round++) {
+        char document[32], text[100], after[FT_TRACE_ID] = "";
+        ft_store_filter f =
             fixture_filter(&r, document, FIRST_MS * UINT64_C(1000), FIRST_MS * UINT64_C(1000) + TRACES * STEP_MS);
-        ft_store_page page = {.limit = 1 + ft_random_below(&r, 30), .ascending = round % 2};
+        if (round % 5 == 0)
+            f = ft_store_filter_all();
+        if (round >= 600)
+            ask_inside(&also, &f, text);
+        const int inside = (f.model != NULL) + 2 * (f.text != NULL);
+        ft_store_page page = {.limit = 1 + ft_random_below(&r, 30), .ascending = round % 2, .total = round % 3 == 0};
+        const size_t all = count_by_scan(&f);
         size_t at = page.ascending ? 0 : TRACES;
         for (int more = 1; more;) {
             ft_store_rows rows;
@@ -62,7 +115,10 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
                                     made_ids[want]);
                 at = page.ascending ? want + 1 : want;
                 found++;
+                found_inside[inside]++;
             }
+            assert_int_equal(rows.total, page.total ? all : 0);
+            assert_false(rows.at_least);
             assert_true(rows.more || json_array_size(rows.list) <= page.limit);
             strcpy(after, rows.last);
             more = rows.more;
@@ -72,6 +128,154 @@ static void pages_agree_with_a_scan_for_random_filters(void **state)
             assert_false(fixture_fits(made[i], made_ids[i], &f));
     }
     assert_true(found > 5000);
+    for (int i = 0; i < 4; i++)
+        assert_true(found_inside[i] > 500);
+}
+
+static json_t *ask_for_text(ft_store *s, const char *text)
+{
+    ft_store_filter f = ft_store_filter_all();
+    ft_store_rows rows;
+    ft_status st;
+    const ft_store_page page = {.limit = 100};
+    f.text = text;
+    assert_ok(ft_store_query(s, &f, &page, &rows, &st), st);
+    return rows.list;
+}
+
+/* A trace is found by what its response says now, never by its prompt, its spans or what it said before. */
+static void a_text_is_looked_for_in_the_response_as_it_is_now(void **state)
+{
+    (void)state;
+    ft_random r;
+    ft_random_init(&r, 31);
+    ft_store *s = fixture_open(ft_test_path("redacted"));
+    json_t *t = fixture_trace(&r, made_ids[0]), *list;
+    assert_int_equal(ft_store_put(s, made_ids[0], t, NULL, NULL), FT_OK);
+    static const struct {
+        const char *text;
+        size_t before, after;
+    } asks[] = {{"an answer with words", 1, 0},
+                {"words", 1, 0},
+                {"an answer", 1, 1},
+                {"Answer", 0, 0},
+                {"a prompt", 0, 0},
+                {"local", 0, 0},
+                {"*****", 0, 1}};
+    for (size_t i = 0; i < sizeof(asks) / sizeof(*asks); i++) {
+        assert_int_equal(json_array_size(list = ask_for_text(s, asks[i].text)), asks[i].before);
+        json_decref(list);
+    }
+    json_object_set_new(json_object_get(t, "response"), "text", json_string("an answer with *****"));
+    assert_int_equal(ft_store_redact(s, made_ids[0], t, NULL), FT_OK);
+    for (size_t i = 0; i < sizeof(asks) / sizeof(*asks); i++) {
+        assert_int_equal(json_array_size(list = ask_for_text(s, asks[i].text)), asks[i].after);
+        json_decref(list);
+    }
+    json_decref(t);
+    ft_store_close(s);
+}
+
+/* Whatever stands before the response, and where there is none. */
+static void a_response_is_found_wherever_it_stands_in_a_trace(void **state)
+{
+    (void)state;
+    static const char *const traces[] = {
+        "{\"n\":-1.5e3,\"nothing\":null,\"s\":\"\\\"response\\\":{\\\"text\\\":\\\"trap\\\"}\",\"list\":[[{}],[]],"
+        "\"inner\":{\"response\":{\"text\":\"trap\"}},\"response\":{\"ids\":[1],\"text\":\"found\"},\"last\":true}",
+        "{\"response\":{\"text\":\"found\"}}",
+        "{\"object\":\"trap\",\"inner\":{\"response\":{\"text\":\"trap\"}}}",
+        "{\"response\":null,\"text\":\"trap\"}",
+        "{\"response\":\"trap\"}",
+        "{}",
+    };
+    ft_store *s = fixture_open(ft_test_path("shapes"));
+    ft_status st;
+    for (size_t i = 0; i < sizeof(traces) / sizeof(*traces); i++) {
+        json_t *t = json_loads(traces[i], 0, NULL);
+        assert_non_null(t);
+        assert_ok(ft_store_put(s, made_ids[i], t, NULL, &st), st);
+        json_decref(t);
+    }
+    json_t *list = ask_for_text(s, "found");
+    assert_int_equal(json_array_size(list), 2);
+    json_decref(list);
+    list = ask_for_text(s, "trap");
+    assert_int_equal(json_array_size(list), 0);
+    json_decref(list);
+    ft_store_close(s);
+}
+
+static void a_text_to_look_for_has_1_to_1000_bytes_of_utf8(void **state)
+{
+    (void)state;
+    char text[1002];
+    ft_status st;
+    memset(text, 'x', 1001);
+    text[1001] = '\0';
+    assert_int_equal(ft_filter_text_check(text, &st), FT_ERR_ARG);
+    assert_int_equal(ft_filter_text_check(text + 1, NULL), FT_OK);
+    assert_int_equal(ft_filter_text_check("", &st), FT_ERR_ARG);
+    assert_int_equal(ft_filter_text_check("\xC3\xA9", NULL), FT_OK);
+    assert_int_equal(ft_filter_text_check("x\xC3", &st), FT_ERR_ARG); /* half a character */
+    assert_non_null(strstr(st.msg, "byte 2"));
+}
+
+enum { MANY = 5040, WRITERS = 16 };
+
+static void *write_many(void *context)
+{
+    char id[FT_TRACE_ID];
+    for (int i = 0; i < MANY / WRITERS; i++) {
+        json_t *t = json_pack("{s:s,s:{s:s}}", "model", "demo", "response", "text", "a short answer");
+        ft_trace_id_new(id);
+        if (ft_store_put(context, id, t, NULL, NULL) != FT_OK)
+            return context;
+        json_decref(t);
+    }
+    return NULL;
+}
+
+static ft_code end_idle(void *context, const char *id, json_t *row, ft_status *st)
+{
+    (void)row;
+    (void)st;
+    ++*(int *)context;
+    return id ? FT_OK : FT_ERR_CANCELLED;
+}
+
+/* Where a count would look into more than one question may, it says that there are at least so many; what needs no
+ * looking into is counted all the same. And a walk that finds nothing can be ended. */
+static void a_count_beyond_its_ceiling_says_so(void **state)
+{
+    (void)state;
+    pthread_t writers[WRITERS];
+    ft_store *s = fixture_open(ft_test_path("many"));
+    for (int i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&writers[i], NULL, write_many, s), 0);
+    for (int i = 0; i < WRITERS; i++) {
+        void *failed;
+        pthread_join(writers[i], &failed);
+        assert_null(failed);
+    }
+    const ft_store_page page = {.limit = 1, .total = 1};
+    ft_store_filter f = ft_store_filter_all();
+    ft_store_rows rows;
+    for (int i = 0; i < 3; i++) {
+        f.model = i > 0 ? "demo" : NULL;
+        f.text = i > 1 ? "answer" : NULL;
+        assert_int_equal(ft_store_query(s, &f, &page, &rows, NULL), FT_OK);
+        assert_int_equal(rows.at_least, i == 2);
+        assert_true(i < 2 ? rows.total == MANY : rows.total > MANY - 1000 && rows.total < MANY);
+        json_decref(rows.list);
+    }
+    int asked = 0;
+    f.text = "nobody said this";
+    assert_int_equal(ft_store_walk_after(s, &f, NULL, 0, end_idle, &asked, NULL), FT_ERR_CANCELLED);
+    assert_int_equal(asked, 1);
+    assert_int_equal(ft_store_walk(s, &f, 0, end_idle, &asked, NULL), FT_OK);
+    assert_int_equal(asked, 1);
+    ft_store_close(s);
 }
 
 /* The page before a trace is the one that ends just ahead of it. */
@@ -271,6 +475,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_agree_with_a_scan_for_random_filters),
+        cmocka_unit_test(a_text_is_looked_for_in_the_response_as_it_is_now),
+        cmocka_unit_test(a_response_is_found_wherever_it_stands_in_a_trace),
+        cmocka_unit_test(a_text_to_look_for_has_1_to_1000_bytes_of_utf8),
+        cmocka_unit_test(a_count_beyond_its_ceiling_says_so),
         cmocka_unit_test(a_page_before_a_trace_is_the_one_that_leads_to_it),
         cmocka_unit_test(the_share_that_a_row_shows_finds_it),
         cmocka_unit_test(spans_of_a_row_are_the_same_whether_they_are_read_or_not),

@@ -375,6 +375,8 @@ ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, s
     all.from_ms = filter->from_ms;
     all.to_ms = filter->to_ms;
     all.key = filter->key;
+    all.model = filter->model;
+    all.text = filter->text;
     usage u = {.filter = filter, .owner = filter->owner ? summary_hash(filter->owner) : 0, .expert = expert};
     *out = NULL;
     if (!filter->owner)

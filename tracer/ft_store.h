@@ -106,7 +106,8 @@ FT_CHECKED ft_code ft_store_get_sizes(ft_store *s, ft_store_sizes *out, ft_statu
 /* --- Questions --------------------------------------------------------------------------------- */
 
 /* What a trace must have; a zeroed filter but for expert -1 takes all. Owner, document, verdict and min_tokens
- * have to hold for one and the same span. Names are compared by 64-bit hashes. */
+ * have to hold for one and the same span. Names are compared by 64-bit hashes, but that of the model. No list of ids
+ * leads to model and text: they are looked for in the row, and in the trace, of whatever fits otherwise. */
 typedef struct ft_store_filter {
     uint64_t from_ms, to_ms; /* half-open, since 1970; to_ms 0: no end */
     const char *owner;       /* a span stands in this owner's index … */
@@ -115,10 +116,15 @@ typedef struct ft_store_filter {
     uint32_t min_tokens;     /* … and at least so many tokens */
     const char *key;
     const char *without; /* owner (or "expert N") that took no part */
+    const char *model;   /* its name, as the trace has it */
+    const char *text;    /* the text of the response holds these characters (ft_filter_text_check) */
     int expert;          /* -1: any; its share over the response was above 0 … */
     double min_share;    /* … and at least this */
 } ft_store_filter;
 ft_store_filter ft_store_filter_all(void);
+enum { FT_FILTER_TEXT = 1000 }; /* bytes of a filter's text */
+/* FT_ERR_ARG where `text` is empty, longer, or not UTF-8; the message begins with what it must be. */
+FT_CHECKED ft_code ft_filter_text_check(const char *text, ft_status *st);
 
 /* What a page's rows have as "spans". Thousands of documents stand in a page's spans, and reading them takes most of
  * its time: who only shows them, counts them or wants few of them need not have them read. */
@@ -134,6 +140,7 @@ typedef struct ft_store_page {
     const char *after, *before; /* ids, or NULL: what comes after, or just before that one in the order asked for */
     int ascending;              /* oldest first */
     ft_row_spans spans;
+    int total; /* count all that fit, too */
 } ft_store_page;
 
 /* Rows are what docs/store.md calls summaries, each with its "id". The work for one page has a ceiling: where
@@ -143,6 +150,8 @@ typedef struct ft_store_rows {
     json_t *list; /* array; the caller drops the reference */
     char first[FT_TRACE_ID], last[FT_TRACE_ID];
     int more;
+    uint64_t total; /* where it was asked for: all that fit, wherever the page stands … */
+    int at_least;   /* … or 1: so many, and the rest was beyond what one question may look into */
 } ft_store_rows;
 FT_CHECKED ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_store_page *page,
                                   ft_store_rows *out, ft_status *st);
@@ -155,7 +164,8 @@ FT_CHECKED ft_code ft_store_rows_write(const json_t *rows, ft_buffer *out, ft_st
 typedef ft_code ft_store_visit(void *context, const char *id, json_t *row, ft_status *st);
 FT_CHECKED ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit,
                                  void *context, ft_status *st);
-/* The same from behind the trace `after` on (NULL: from the first). */
+/* The same from behind the trace `after` on (NULL: from the first). Where long nothing fits, `visit` is called with id
+ * NULL now and then, so that it can end the walk. */
 FT_CHECKED ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows,
                                        ft_store_visit *visit, void *context, ft_status *st);
 

@@ -381,6 +381,15 @@ FT_CHECKED ft_code row_write(ft_buffer *out, const json_t *trace, ft_status *st)
 FT_CHECKED ft_code row_read(packer *p, json_t **out, const void *frame, size_t n, size_t count,
                             const row_choice *choice, const char *id, ft_status *st);
 
+/* The object, array or string at text[at], quotes and brackets in strings left aside: where it ends, or 0. */
+size_t text_value_end(const char *text, size_t n, size_t at);
+
+/* --- store_text.c ------------------------------------------------------------------------------------- */
+
+/* Whether the text of the response holds these characters, in the trace that the frame holds. */
+FT_CHECKED ft_code trace_response_holds(packer *p, const void *frame, size_t n, const char *wanted, const char *id,
+                                        int *holds, ft_status *st);
+
 /* --- store_query.c ---------------------------------------------------------------------------------- */
 
 /* Calls `each` inside a read transaction for every trace that fits, oldest first; a new transaction now and then.

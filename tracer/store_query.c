@@ -1,7 +1,7 @@
 /* Questions. Every condition of a filter is a stream of ids in order, out of the keys; a trace fits when all
  * streams have it. They are walked together: each jumps to the first id at or beyond the furthest of the others
  * (a leapfrog join), so that the rarest sets the pace. What must hold for one and the same span is then looked up
- * in the summary.
+ * in the summary, and what that does not have, model and text, in its row and in the trace.
  * Source  Veldhuizen, "Leapfrog Triejoin", ICDT 2014, section 3.1. */
 #include "base/ft_buffer.h"
 #include "tracer/store_internal.h"
@@ -12,9 +12,13 @@
 
 enum {
     MOST_STREAMS = 8,
-    PAGE_STEPS = 8000,    /* a page ends after so many moves of a cursor */
-    CHUNK_STEPS = 500000, /* a walk takes a new snapshot after so many */
-    READ_STEPS = 4        /* what looking into a summary counts as: where that decides, few fit among many */
+    PAGE_STEPS = 8000,     /* a page ends after so many moves of a cursor */
+    INSIDE_STEPS = 80000,  /* the same where rows or traces have to be read */
+    TOTAL_STEPS = 2000000, /* a count ends after so many */
+    CHUNK_STEPS = 500000,  /* a walk takes a new snapshot after so many */
+    READ_STEPS = 4,        /* what looking into a summary counts as: where that decides, few fit among many */
+    ROW_STEPS = 40,        /* into its row */
+    TEXT_STEPS = 400       /* into the trace */
 };
 
 typedef struct search {
@@ -27,6 +31,8 @@ typedef struct search {
     unsigned char end[STORE_ID];  /* the last that may fit */
     size_t steps;
     int over, wants_span;
+    int inside;     /* model or text are asked for */
+    packer *packer; /* for them; NULL outside of run */
     uint64_t key, owner, document, without;
     uint32_t verdict;
 } search;
@@ -70,6 +76,7 @@ static void prepare(search *q, const ft_store_filter *f, int down)
 {
     *q = (search){.filter = f, .down = down};
     const unsigned class = key_class_of_tokens(f->min_tokens ? f->min_tokens : 1);
+    q->inside = f->model || f->text;
     q->wants_span = f->owner || f->document || f->verdict || f->min_tokens;
     q->key = f->key ? summary_hash(f->key) : 0;
     q->owner = f->owner ? summary_hash(f->owner) : 0;
@@ -202,6 +209,53 @@ static int fits(const search *q, const summary *m)
     return 0;
 }
 
+/* What no summary tells, asked last: of what all else lets through. The trace is as the same snapshot has it. */
+static ft_code fits_inside(search *q, const ft_store *s, MDB_txn *txn, const char *id, MDB_val value, int *good,
+                           ft_status *st)
+{
+    static const row_choice short_row = {.how = FT_ROW_SPANS_COUNT};
+    ft_code rc = FT_OK;
+    *good = 1;
+    if (q->filter->model) {
+        json_t *row;
+        rc = summary_read_row(q->packer, &row, value.mv_data, value.mv_size, &short_row, id, st);
+        const char *model = json_string_value(json_object_get(row, "model"));
+        *good = model && !strcmp(model, q->filter->model);
+        json_decref(row);
+        q->steps += ROW_STEPS;
+    }
+    if (rc || !*good || !q->filter->text)
+        return rc;
+    MDB_val key = store_value(id, ID_BYTES), trace;
+    const int error = mdb_get(txn, s->traces, &key, &trace);
+    q->steps += TEXT_STEPS;
+    return error ? store_fail(s, error, "query", st)
+                 : trace_response_holds(q->packer, trace.mv_data, trace.mv_size, q->filter->text, id, good, st);
+}
+
+/* Calls `each` for the trace at q->next where it fits; *error is LMDB's. */
+static ft_code look(search *q, const ft_store *s, MDB_txn *txn, summary_visit *each, void *context, int *error,
+                    ft_status *st)
+{
+    char id[FT_TRACE_ID];
+    MDB_val key = store_value(q->next, STORE_ID), value;
+    summary m = {0};
+    *error = mdb_get(txn, s->summaries, &key, &value);
+    if (*error) {
+        *error = *error == MDB_NOTFOUND ? 0 : *error; /* it was removed */
+        return FT_OK;
+    }
+    store_id_unpack(q->next, id);
+    ft_code rc = summary_read(&m, value.mv_data, value.mv_size, id, st);
+    int good = !rc && fits(q, &m);
+    if (good && q->inside)
+        rc = fits_inside(q, s, txn, id, value, &good, st);
+    if (!rc && good)
+        rc = each(context, id, &m, value, st);
+    summary_release(&m);
+    return rc;
+}
+
 /* Calls `each` for what fits, from q->next on, until it returns other than FT_OK, the end, or `steps`. On return
  * q->next is what was not looked at yet; q->over says that there is nothing. */
 static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, void *context, ft_status *st)
@@ -210,26 +264,16 @@ static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, vo
     ft_code rc = q->over ? FT_OK : store_read_begin(s, &txn, "query", st);
     if (!txn)
         return rc;
+    if (q->inside)
+        rc = packer_take(s, &q->packer, st);
     q->steps = 0;
     int error = open_streams(q, s, txn);
     while (!rc && !error && !q->over && q->steps < steps) {
-        char id[FT_TRACE_ID];
-        MDB_val key = store_value(q->next, STORE_ID), value;
-        summary m = {0};
         error = meet(q);
+        if (!error)
+            rc = look(q, s, txn, each, context, &error, st);
         if (error)
             break;
-        store_id_unpack(q->next, id);
-        error = mdb_get(txn, s->summaries, &key, &value);
-        const int removed = error == MDB_NOTFOUND;
-        if (error && !removed)
-            break;
-        error = 0;
-        if (!removed)
-            rc = summary_read(&m, value.mv_data, value.mv_size, id, st);
-        if (!removed && !rc && fits(q, &m))
-            rc = each(context, id, &m, value, st);
-        summary_release(&m);
         if (!rc)
             q->over = !step_id(q->next, q->down);
         q->steps += READ_STEPS;
@@ -237,6 +281,8 @@ static ft_code run(search *q, ft_store *s, size_t steps, summary_visit *each, vo
     q->over |= error == MDB_NOTFOUND;
     close_streams(q);
     store_read_end(s, txn);
+    packer_give(s, q->packer);
+    q->packer = NULL;
     return !rc && error && error != MDB_NOTFOUND ? store_fail(s, error, "query", st) : rc;
 }
 
@@ -301,6 +347,33 @@ static ft_code reverse(ft_store_rows *out, ft_status *st)
     return FT_OK;
 }
 
+static ft_code count_one(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
+{
+    (void)id;
+    (void)m;
+    (void)value;
+    (void)st;
+    ++*(uint64_t *)context;
+    return FT_OK;
+}
+
+/* All that fit, whatever the page. How many there are at all need not be counted. */
+static ft_code count_all(ft_store *s, const ft_store_filter *f, ft_store_rows *out, ft_status *st)
+{
+    search q;
+    prepare(&q, f, 0);
+    bound(&q, NULL);
+    if (!f->from_ms && !f->to_ms && !q.inside && !q.streams[0].prefix_bytes) {
+        ft_store_sizes sizes;
+        const ft_code rc = ft_store_get_sizes(s, &sizes, st);
+        out->total = sizes.traces;
+        return rc;
+    }
+    const ft_code rc = run(&q, s, TOTAL_STEPS, count_one, &out->total, st);
+    out->at_least = !q.over;
+    return rc;
+}
+
 /* The id that a cursor of a caller stands for. */
 static ft_code cursor_id(const ft_store *s, const char *text, unsigned char out[STORE_ID], ft_status *st)
 {
@@ -332,7 +405,7 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
     c.choice = (row_choice){page->spans, q.wants_span ? fits_here : NULL, &c};
     rc = packer_take(s, &c.packer, st);
     if (!rc)
-        rc = run(&q, s, PAGE_STEPS, collect, &c, st);
+        rc = run(&q, s, q.inside ? INSIDE_STEPS : PAGE_STEPS, collect, &c, st);
     packer_give(s, c.packer);
     out->more = rc == FT_ERR_CANCELLED || !q.over;
     if (!rc && !q.over && step_id(q.next, !q.down)) /* the last that was looked at */
@@ -343,6 +416,8 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
                  json_string_value(json_object_get(json_array_get(out->list, 0), "id")));
     if (!rc && page->before)
         rc = reverse(out, st);
+    if (!rc && page->total)
+        rc = count_all(s, filter, out, st);
     if (rc) {
         json_decref(out->list);
         memset(out, 0, sizeof(*out));
@@ -376,14 +451,9 @@ static ft_code gather(void *context, const char *id, const summary *m, MDB_val v
     return rc;
 }
 
-ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit, void *context,
-                      ft_status *st)
-{
-    return ft_store_walk_after(s, filter, NULL, with_rows, visit, context, st);
-}
-
-ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows,
-                            ft_store_visit *visit, void *context, ft_status *st)
+/* `idle`: `visit` is asked where nothing fitted, too. */
+static ft_code walk(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows, int idle,
+                    ft_store_visit *visit, void *context, ft_status *st)
 {
     unsigned char from[STORE_ID];
     search q;
@@ -405,8 +475,22 @@ ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const ch
                 rc = visit(context, g->ids[i], g->rows[i], st);
             json_decref(g->rows[i]);
         }
+        if (!rc && idle && !g->count && !q.over)
+            rc = visit(context, NULL, NULL, st);
     }
     packer_give(s, g->packer);
     free(g);
     return rc;
+}
+
+ft_code ft_store_walk(ft_store *s, const ft_store_filter *filter, int with_rows, ft_store_visit *visit, void *context,
+                      ft_status *st)
+{
+    return walk(s, filter, NULL, with_rows, 0, visit, context, st);
+}
+
+ft_code ft_store_walk_after(ft_store *s, const ft_store_filter *filter, const char *after, int with_rows,
+                            ft_store_visit *visit, void *context, ft_status *st)
+{
+    return walk(s, filter, after, with_rows, 1, visit, context, st);
 }

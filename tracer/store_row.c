@@ -137,8 +137,7 @@ ft_code row_write(ft_buffer *out, const json_t *trace, ft_status *st)
 
 /* --- Reading ------------------------------------------------------------------------------------------- */
 
-/* The object, array or string at text[at], quotes and brackets in strings left aside: where it ends, or 0. */
-static size_t value_end(const char *text, size_t n, size_t at)
+size_t text_value_end(const char *text, size_t n, size_t at)
 {
     for (size_t depth = 0; at < n; at++) {
         const char c = text[at];
@@ -187,7 +186,7 @@ static ft_code read_some(json_t **out, const char *text, size_t n, const row_cho
     ft_code rc = list ? FT_OK : ft_fail(st, FT_ERR_MEM, "trace %s: out of memory", id);
     size_t at = 1, number = 0;
     while (!rc && text[at] == '{') {
-        const size_t end = value_end(text, n, at);
+        const size_t end = text_value_end(text, n, at);
         json_t *span = NULL;
         if (!end)
             break;
