@@ -57,6 +57,15 @@ static int check_verdict(ft_request *q, const char *name)
     return known;
 }
 
+static int check_text(ft_request *q, const char *text)
+{
+    ft_status st = {0};
+    if (!text || ft_filter_text_check(text, &st) == FT_OK)
+        return 1;
+    ft_refuse(q, 400, "invalid-parameter", "q", "'q' %s", st.msg);
+    return 0;
+}
+
 int ft_filter_read(ft_request *q, ft_store_filter *out)
 {
     int64_t tokens = 0;
@@ -67,8 +76,11 @@ int ft_filter_read(ft_request *q, ft_store_filter *out)
     out->verdict = ft_request_query(q, "verdict");
     out->key = ft_request_query(q, "key");
     out->without = ft_request_query(q, "without");
+    out->model = ft_request_query(q, "model");
+    out->text = ft_request_query(q, "q");
     if (!read_time(q, "from", &out->from_ms) || !read_time(q, "to", &out->to_ms) || !read_share(q, &out->min_share) ||
-        !check_verdict(q, out->verdict) || !ft_request_query_int(q, "min_tokens", 0, INT32_MAX, &tokens))
+        !check_verdict(q, out->verdict) || !check_text(q, out->text) ||
+        !ft_request_query_int(q, "min_tokens", 0, INT32_MAX, &tokens))
         return 0;
     if (ft_request_query(q, "to") && !out->to_ms)
         out->to_ms = 1; /* 0 would be no end */
@@ -85,7 +97,7 @@ int ft_filter_read(ft_request *q, ft_store_filter *out)
 int ft_page_read(ft_request *q, ft_store_page *out)
 {
     int64_t limit = 20;
-    const char *order = ft_request_query(q, "order");
+    const char *order = ft_request_query(q, "order"), *include = ft_request_query(q, "include");
     *out = (ft_store_page){.after = ft_request_query(q, "after"), .before = ft_request_query(q, "before")};
     out->after = out->after && out->after[0] ? out->after : NULL;
     out->before = out->before && out->before[0] ? out->before : NULL;
@@ -97,6 +109,11 @@ int ft_page_read(ft_request *q, ft_store_page *out)
         return 0;
     }
     out->ascending = order && !strcmp(order, "asc");
+    if (include && strcmp(include, "total") != 0) {
+        ft_refuse(q, 400, "invalid-parameter", "include", "'include' must be \"total\"");
+        return 0;
+    }
+    out->total = include != NULL;
     const char *which = out->after ? "after" : "before", *cursor = out->after ? out->after : out->before;
     if (out->after && out->before) {
         ft_refuse(q, 400, "invalid-parameter", "before", "give 'after' or 'before', not both");
@@ -107,6 +124,15 @@ int ft_page_read(ft_request *q, ft_store_page *out)
         return 0;
     }
     return 1;
+}
+
+void ft_page_add_total(const ft_store_page *page, const ft_store_rows *rows, json_t *list)
+{
+    if (!page->total)
+        return;
+    (void)json_object_set_new(list, "total", rows->at_least ? json_null() : json_integer((json_int_t)rows->total));
+    if (rows->at_least)
+        (void)json_object_set_new(list, "total_at_least", json_integer((json_int_t)rows->total));
 }
 
 int ft_format_read(ft_request *q, int *csv)

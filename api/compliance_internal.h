@@ -15,11 +15,13 @@
 #include "api/routes_internal.h"
 #include "tracer/ft_audit.h"
 
-/* Reads from, to, owner, expert, document, key, verdict, without, min_tokens and min_share; strings are views of the
- * request. 0 after refusing it. */
+/* Reads from, to, owner, expert, document, key, verdict, without, min_tokens, min_share, model and q; strings are views
+ * of the request. 0 after refusing it. */
 int ft_filter_read(ft_request *q, ft_store_filter *out);
-/* limit, after, before, order. */
+/* limit, after, before, order, include. */
 int ft_page_read(ft_request *q, ft_store_page *out);
+/* "total" (and "total_at_least") of the page, where they were asked for. */
+void ft_page_add_total(const ft_store_page *page, const ft_store_rows *rows, json_t *list);
 /* The number of an expert by its owner's name or its number; -1: there is none of that name. */
 int ft_expert_number(ft_request *q, const char *name);
 /* Whether the answer is to be CSV: ?format=csv, or Accept names text/csv. 0 after refusing another format: *csv tells.

@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* Parameters of the URL that several routes have, and what else than JSON they answer with. */
-#define FILTER "from to owner document verdict min_tokens key without expert min_share "
-#define PAGE "limit after before order "
+#define FILTER "from to owner document verdict min_tokens key without expert min_share model q "
+#define PAGE "limit after before order include "
 #define CSV "application/json text/csv"
 
 static const ft_route routes[] = {

@@ -1,6 +1,7 @@
 /* /v1/compliance/…: which outputs, whose words, which expert, who was left out, who asked. docs/compliance.md. */
 #include "api/compliance_internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,12 +43,13 @@ static json_t *lines_by_span(const json_t *rows)
 }
 
 /* The list as JSON, in which spans that were not read stand as they are. */
-static void answer_list(ft_request *q, const ft_store_rows *rows)
+static void answer_list(ft_request *q, const ft_store_page *page, const ft_store_rows *rows)
 {
     ft_buffer text = {0};
     ft_status st = {0};
     json_t *rest = json_pack("{s:s?,s:s?,s:b}", "first_id", rows->first[0] ? rows->first : NULL, "last_id",
                              rows->last[0] ? rows->last : NULL, "has_more", rows->more);
+    ft_page_add_total(page, rows, rest);
     ft_code rc = ft_buffer_append_str(&text, "{\"object\":\"list\",\"data\":", &st);
     if (!rc)
         rc = ft_store_rows_write(rows->list, &text, &st);
@@ -66,8 +68,13 @@ static void answer_list(ft_request *q, const ft_store_rows *rows)
     ft_buffer_release(&text);
 }
 
-static void answer_csv_rows(ft_request *q, const question *ask, const ft_store_rows *rows)
+static void answer_csv_rows(ft_request *q, const question *ask, const ft_store_page *page, const ft_store_rows *rows)
 {
+    char total[24];
+    snprintf(total, sizeof(total), "%" PRIu64, rows->total);
+    if (page->total)
+        ft_answer_header(q, rows->at_least ? "X-Total-At-Least" : "X-Total", total);
+
     json_t *lines = ask->by_span ? lines_by_span(rows->list) : json_incref(rows->list);
     ft_answer_header(q, "X-Has-More", rows->more ? "true" : "false");
     if (rows->last[0])
@@ -100,9 +107,9 @@ static void answer_question(ft_request *q, const question *ask, const ft_store_f
     if (rc)
         ft_refuse_status(q, NULL, &st);
     else if (csv)
-        answer_csv_rows(q, ask, &rows);
+        answer_csv_rows(q, ask, &page, &rows);
     else
-        answer_list(q, &rows);
+        answer_list(q, &page, &rows);
     json_decref(rows.list);
 }
 

@@ -92,10 +92,11 @@ void ft_route_traces(ft_request *q)
         (void)json_array_append_new(list, listed(row));
     }
     json_decref(rows.list);
-    ft_answer_json(q, 200,
-                   json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id",
-                             rows.first[0] ? rows.first : NULL, "last_id", rows.last[0] ? rows.last : NULL, "has_more",
-                             rows.more));
+    json_t *answer = json_pack("{s:s,s:o,s:s?,s:s?,s:b}", "object", "list", "data", list, "first_id",
+                               rows.first[0] ? rows.first : NULL, "last_id", rows.last[0] ? rows.last : NULL,
+                               "has_more", rows.more);
+    ft_page_add_total(&page, &rows, answer);
+    ft_answer_json(q, 200, answer);
 }
 
 /* --- Making ------------------------------------------------------------------------------ */

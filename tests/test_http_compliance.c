@@ -63,7 +63,13 @@ static void a_parameter_that_is_not_known_or_stands_twice_is_refused_by_name(voi
         {"/v1/compliance/access?owner=scripture", "owner"},
         {"/v1/compliance/export?Owner=scripture", "Owner"},
         {"/v1/compliance/state?time=2026-01-01", "time"},
-        {"/v1/traces?q=earth", "q"},
+        {"/v1/traces?text=earth", "text"},
+        {"/v1/traces?q=", "q"},
+        {"/v1/compliance/outputs?q=%C3", "q"},
+        {"/v1/compliance/export?q=", "q"},
+        {"/v1/compliance/outputs?include=all", "include"},
+        {"/v1/compliance/export?include=total", "include"},
+        {"/v1/compliance/usage?owner=scripture&include=total", "include"},
         {"/v1/routing?own=scripture", "own"},
         {"/v1/takedowns?verdict=none", "verdict"},
         {"/v1/compliance/verify?deep=1", "deep"},
@@ -81,6 +87,94 @@ static void a_parameter_that_is_not_known_or_stands_twice_is_refused_by_name(voi
     }
     json_decref(get("/v1/compliance/state?format=json", 200));
     json_decref(get("/v1/compliance/outputs?verdict=none&owner=scripture&limit=1&order=asc", 200));
+}
+
+/* How many of the four outputs a list has by these parameters, on a page of one; "total" and the page agree. */
+static void assert_total(const char *list, const char *parameters, json_int_t total)
+{
+    char path[1400];
+    snprintf(path, sizeof(path), "/v1/%s%climit=1&include=total&%s", list, strchr(list, '?') ? '&' : '?', parameters);
+    json_t *l = get(path, 200);
+    if (json_integer_value(json_object_get(l, "total")) != total || !json_is_integer(json_object_get(l, "total")))
+        fail_msg("%s: %s", path, json_dumps(l, 0));
+    assert_int_equal(rows_of(l), total > 0);
+    assert_int_equal(json_is_true(json_object_get(l, "has_more")), total > 1);
+    assert_null(json_object_get(l, "total_at_least"));
+    json_decref(l);
+}
+
+static void every_list_takes_model_text_and_total(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *list;
+        json_int_t all;
+    } lists[] = {{"traces", 4},
+                 {"compliance/outputs", 4},
+                 {"compliance/verbatim?owner=scripture", 4},
+                 {"compliance/experts?expert=scripture", 2},
+                 {"compliance/optouts?owner=scripture", 2}};
+    char path[1400], model[200], long_text[1002];
+    snprintf(path, sizeof(path), "/v1/traces/%s", made[0]);
+    json_t *t = get(path, 200);
+    snprintf(model, sizeof(model), "model=%s", text_at(t, "model"));
+    json_decref(t);
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        assert_total(lists[i].list, "", lists[i].all);
+        assert_total(lists[i].list, model, lists[i].all);
+        assert_total(lists[i].list, "model=other", 0);
+        assert_total(lists[i].list, "q=earth.%20%22Yes%22", lists[i].all); /* a quote, which JSON escapes */
+        assert_total(lists[i].list, "q=EARTH", 0);
+        assert_total(lists[i].list, "q=Speak", 0); /* of the prompt */
+        assert_total(lists[i].list, "model=other&q=earth", 0);
+        if (lists[i].all == 4) { /* total is of all, wherever the page stands */
+            snprintf(path, sizeof(path), "/v1/%s%cinclude=total&after=%s&q=earth", lists[i].list,
+                     strchr(lists[i].list, '?') ? '&' : '?', made[3]);
+            json_t *l = get(path, 200);
+            assert_int_equal(rows_of(l), 3);
+            assert_int_equal(json_integer_value(json_object_get(l, "total")), 4);
+            json_decref(l);
+        }
+    }
+    json_t *plain = get("/v1/traces", 200);
+    assert_null(json_object_get(plain, "total"));
+    json_decref(plain);
+    ft_reply r = ft_http(at, "GET", "/v1/compliance/outputs?format=csv&include=total&limit=1", NULL, NULL);
+    assert_string_equal(ft_reply_header(&r, "X-Total"), "4");
+    ft_reply_release(&r);
+    memset(long_text, 'x', 1001);
+    long_text[1001] = '\0';
+    snprintf(path, sizeof(path), "/v1/traces?q=%s", long_text);
+    json_decref(get(path, 400));
+    path[strlen(path) - 1] = '\0';
+    json_decref(get(path, 200));
+}
+
+/* What no page has: exports and sums read the same filters. */
+static void exports_and_sums_take_model_and_text(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *parameters;
+        json_int_t count;
+    } asks[] = {{"q=he%20said", 4}, {"q=she%20said", 0}, {"model=other", 0}};
+    for (size_t i = 0; i < sizeof(asks) / sizeof(*asks); i++) {
+        char path[200];
+        snprintf(path, sizeof(path), "/v1/compliance/export?format=json&%s", asks[i].parameters);
+        json_t *v = get(path, 200);
+        assert_int_equal(json_integer_value(json_object_get(v, "exported")), asks[i].count);
+        json_decref(v);
+        snprintf(path, sizeof(path), "/v1/compliance/usage?owner=scripture&%s", asks[i].parameters);
+        v = get(path, 200);
+        assert_int_equal(json_integer_value(json_object_get(v, "outputs")), asks[i].count);
+        json_decref(v);
+        snprintf(path, sizeof(path), "/v1/routing?%s", asks[i].parameters);
+        v = get(path, 200);
+        assert_int_equal(json_integer_value(json_object_get(v, "traces")), asks[i].count);
+        json_decref(v);
+    }
 }
 
 static void pages_follow_each_other_by_after(void **state)
@@ -308,6 +402,8 @@ static void a_takedown_hides_redacts_erases_and_certifies(void **state)
     list = get("/v1/compliance/verbatim?document=gen-1", 200);
     assert_int_equal(rows_of(list), 0);
     json_decref(list);
+    assert_total("compliance/outputs", "q=beginning%20God", 0);
+    assert_total("compliance/outputs", "q=he%20said", 4);
     assert_int_equal(occurrences(ft_test_path("store/data.mdb"), "God created the heaven"), 0);
     json_t *report = get("/v1/compliance/verify", 200);
     assert_true(json_is_true(json_object_get(report, "good")));
@@ -418,8 +514,8 @@ static void the_command_line_erases_and_compacts_what_no_server_holds(void **sta
     c = json_loads(out, 0, NULL);
     free(out);
     assert_string_equal(text_at(c, "verdict"), "clean");
-    assert_string_equal(text_at(json_array_get(json_object_get(json_object_get(c, "exports"), "data"), 0), "by"),
-                        "command line");
+    const json_t *exports = json_object_get(json_object_get(c, "exports"), "data");
+    assert_string_equal(text_at(json_array_get(exports, json_array_size(exports) - 1), "by"), "command line");
     json_decref(c);
     assert_int_equal(shell(NULL, &err, "$FLEXTRACE audit left %s tkd_none", yaml), 3);
     assert_non_null(strstr(err, "there is no takedown 'tkd_none'"));
@@ -462,6 +558,23 @@ static void an_export_imported_elsewhere_is_the_same(void **state)
     free(out);
     free(second);
     snprintf(command, sizeof(command),
+             "for filter in '--text he.said' '--text Yes' '--model other'; do $FLEXTRACE audit export %s --no-routing "
+             "$filter | tail -1; done",
+             folder);
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_string_equal(out, "{\"exported\":0}\n{\"exported\":4}\n{\"exported\":0}\n");
+    free(out);
+    snprintf(command, sizeof(command), "$FLEXTRACE audit export %s --text ''", folder);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 2);
+    assert_non_null(strstr(err, "--text must have 1 to 1000 bytes"));
+    free(err);
+    json_t *line = get("/v1/compliance/access?what=export&limit=100", 200), *logged = NULL;
+    for (size_t i = 0; i < rows_of(line); i++)
+        if (!logged && json_object_get(json_object_get(row_at(line, i), "parameters"), "q"))
+            logged = json_object_get(row_at(line, i), "parameters");
+    assert_string_equal(text_at(logged, "q"), "he.said"); /* by the name that HTTP has for it */
+    json_decref(line);
+    snprintf(command, sizeof(command),
              "$FLEXTRACE audit export %s --format csv --owner scripture && $FLEXTRACE audit export %s --format npy -o "
              "%s.npy && $FLEXTRACE audit routing %s --bucket 60",
              folder, folder, folder, folder);
@@ -477,6 +590,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verbatim_names_the_outputs_that_hold_so_many_tokens_of_a_document),
         cmocka_unit_test(a_parameter_that_is_not_known_or_stands_twice_is_refused_by_name),
+        cmocka_unit_test(every_list_takes_model_text_and_total),
         cmocka_unit_test(pages_follow_each_other_by_after),
         cmocka_unit_test(csv_quotes_what_needs_it),
         cmocka_unit_test(experts_tell_their_share_and_opt_outs_are_proved_by_the_routing),
@@ -484,6 +598,7 @@ int main(void)
         cmocka_unit_test(routing_comes_as_an_array_and_in_numbers),
         cmocka_unit_test(the_log_says_who_asked_what_and_is_whole),
         cmocka_unit_test(an_export_imported_elsewhere_is_the_same),
+        cmocka_unit_test(exports_and_sums_take_model_and_text),
         cmocka_unit_test(a_takedown_hides_redacts_erases_and_certifies),
         cmocka_unit_test(a_takedown_finds_words_that_no_span_was_kept_of),
         cmocka_unit_test(a_server_without_a_key_signs_no_certificate),

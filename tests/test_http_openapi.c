@@ -89,6 +89,45 @@ static void parameters_and_bodies_are_those_of_the_paths(void **state)
     json_decref(d);
 }
 
+static int takes(const json_t *operation, const char *name)
+{
+    size_t i;
+    const json_t *p;
+    json_array_foreach(json_object_get(operation, "parameters"), i, p)
+    {
+        if (!strcmp(text_at(p, "name"), name))
+            return 1;
+    }
+    return 0;
+}
+
+/* Whoever filters outputs by one thing can by all; and where they come in pages, ask for their number. */
+static void outputs_are_filtered_alike_everywhere(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const filters[] = {"from",    "to",         "owner", "expert",    "document", "key",
+                                          "verdict", "min_tokens", "model", "min_share", "without",  "q"};
+    json_t *d = description(), *item;
+    const char *path;
+    size_t lists = 0, filtered = 0;
+    json_object_foreach(json_object_get(d, "paths"), path, item)
+    {
+        const json_t *o = json_object_get(item, "get");
+        if (!takes(o, "min_share"))
+            continue;
+        for (size_t i = 0; i < sizeof(filters) / sizeof(*filters); i++)
+            if (!takes(o, filters[i]))
+                fail_msg("%s: no %s", path, filters[i]);
+        assert_int_equal(takes(o, "include"), takes(o, "order"));
+        lists += (size_t)takes(o, "order");
+        filtered++;
+    }
+    assert_int_equal(lists, 5);
+    assert_int_equal(filtered, 8); /* and usage, export, routing in numbers */
+    json_decref(d);
+}
+
 /* Asked as described, a route may refuse what it is asked, but in the media type that the description gives. */
 static void a_refusal_has_the_described_media_type(void **state)
 {
@@ -168,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_route_is_described_and_nothing_else),
         cmocka_unit_test(parameters_and_bodies_are_those_of_the_paths),
+        cmocka_unit_test(outputs_are_filtered_alike_everywhere),
         cmocka_unit_test(a_refusal_has_the_described_media_type),
         cmocka_unit_test(opt_outs_that_stand_are_listed),
         cmocka_unit_test(an_owner_that_the_federation_opts_out_is_listed),

@@ -91,7 +91,13 @@ int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, cons
                  {"document", &f->document},
                  {"verdict", &f->verdict},
                  {"key", &f->key},
-                 {"without", &f->without}};
+                 {"without", &f->without},
+                 {"model", &f->model},
+                 {"text", &f->text}};
+    if (!strcmp(name, "text") && ft_filter_text_check(value, &st)) {
+        (void)cli_usage(verb, "--text %s", st.msg);
+        return -1;
+    }
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         if (!strcmp(name, texts[i].name)) {
             *texts[i].to = value;

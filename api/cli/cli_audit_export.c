@@ -172,7 +172,7 @@ static ft_code run_export(exporter *x, const char *store, ft_status *st)
 static void note_parameter(json_t *parameters, const char *option, const char *value)
 {
     char name[40];
-    snprintf(name, sizeof(name), "%s", option);
+    snprintf(name, sizeof(name), "%s", strcmp(option, "text") ? option : "q");
     for (char *dash = name; (dash = strchr(dash, '-')) != NULL;)
         *dash = '_';
     (void)json_object_set_new(parameters, name, json_string(value));

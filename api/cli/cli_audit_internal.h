@@ -13,12 +13,14 @@ typedef struct cli_store {
 ft_code cli_store_open(cli_store *out, const char *path, ft_status *st);
 void cli_store_close(cli_store *s);
 
-/* --from, --to, --owner, --expert, --document, --key, --verdict, --min-tokens, --min-share, --without. */
+/* --from, --to, --owner, --expert, --document, --key, --verdict, --min-tokens, --min-share, --without, --model,
+ * --text. */
 #define CLI_FILTER_OPTIONS                                                                                             \
     {"from", 0, 1}, {"to", 0, 1}, {"owner", 0, 1}, {"expert", 0, 1}, {"document", 0, 1}, {"key", 0, 1},                \
-        {"verdict", 0, 1}, {"min-tokens", 0, 1}, {"min-share", 0, 1},                                                  \
+        {"verdict", 0, 1}, {"min-tokens", 0, 1}, {"min-share", 0, 1}, {"without", 0, 1},                               \
+        {"model", 0, 1},                                                                                               \
     {                                                                                                                  \
-        "without", 0, 1                                                                                                \
+        "text", 0, 1                                                                                                   \
     }
 #define CLI_FILTER_HELP                                                                                                \
     "      --from T, --to T    RFC 3339 or a day; from included, to not\n"                                             \
@@ -28,7 +30,10 @@ void cli_store_close(cli_store *s);
     "      --min-tokens N      … and at least so many tokens\n"                                                      \
     "      --key NAME          who asked\n"                                                                            \
     "      --expert E          number of an expert that took part; --min-share S: with at least this share\n"          \
-    "      --without NAME      owner that was opted out\n"
+    "      --without NAME      owner that was opted out\n"                                                            \
+    "      --model NAME        which model wrote it\n"                                                                \
+    "      --text TEXT         the response holds these characters, 1 to 1,000 bytes; every trace that fits otherwise\n" \
+    "                          is read for it\n"
 /* 1: it was one of them; 0: it was not; -1: its value is wrong, which was printed. */
 int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, const char *value);
 
