@@ -2,7 +2,7 @@
 """What quantization costs: bits per byte, and which experts are chosen, against float32.
 
   bench/quantization.py FLEXTRACE [--model demo/model] [--corpora demo/work/corpora] [--bytes 30000]
-                        [--dequantize] [--compute-bfloat16] [--markdown] [--work FOLDER]
+                        [--dequantize] [--compute-bfloat16] [--work FOLDER]
 
 Text: of each owner's corpus (demo/fetch-corpora makes them) the held-out documents, those
 whose first 32 bits of sha256(id) are divisible by 20, in the order of sha256(id), until

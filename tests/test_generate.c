@@ -285,7 +285,7 @@ static found find(const char *text, const char *stop, const size_t *ends, size_t
 static void the_text_ends_before_a_stop_string(void **state)
 {
     (void)state;
-    static const char *const stops[] = {"people", " the people,", "e, and", "and the", "zzz", ",", "t", "\n"};
+    static const char *const stops[] = {"word", " the word \"the", "as not", "that the", "zzz", ",", "t", "\n"};
     ft_model *m = demo();
     ft_tokenizer *t = demo_tokenizer();
     ft_encoding e = encode(t, "And it came to pass");
@@ -297,7 +297,7 @@ static void the_text_ends_before_a_stop_string(void **state)
     assert_int_equal(all.count, 30);
     memcpy(ends, all.text_ends, sizeof(ends));
     ft_generation_close(g);
-    assert_non_null(strstr(text, "people"));
+    assert_non_null(strstr(text, stops[0]));
     for (size_t a = 0; a < sizeof(stops) / sizeof(stops[0]); a++)
         for (size_t b = a; b < sizeof(stops) / sizeof(stops[0]); b++) {
             const found one = find(text, stops[a], ends, 30), two = find(text, stops[b], ends, 30);

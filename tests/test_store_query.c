@@ -181,8 +181,8 @@ static void a_response_is_found_wherever_it_stands_in_a_trace(void **state)
 {
     (void)state;
     static const char *const traces[] = {
-        "{\"n\":-1.5e3,\"nothing\":null,\"s\":\"\\\"response\\\":{\\\"text\\\":\\\"trap\\\"}\",\"list\":[[{}],[]],"
-        "\"inner\":{\"response\":{\"text\":\"trap\"}},\"response\":{\"ids\":[1],\"text\":\"found\"},\"last\":true}",
+        ("{\"n\":-1.5e3,\"nothing\":null,\"s\":\"\\\"response\\\":{\\\"text\\\":\\\"trap\\\"}\",\"list\":[[{}],[]],"
+         "\"inner\":{\"response\":{\"text\":\"trap\"}},\"response\":{\"ids\":[1],\"text\":\"found\"},\"last\":true}"),
         "{\"response\":{\"text\":\"found\"}}",
         "{\"object\":\"trap\",\"inner\":{\"response\":{\"text\":\"trap\"}}}",
         "{\"response\":null,\"text\":\"trap\"}",

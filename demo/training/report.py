@@ -17,7 +17,7 @@ from split import OWNERS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, NEW = 25, 120
-SAMPLING = {"temperature": 0.9, "min_p": 0.05}  # of the samples, of the page and of generation_config.json
+SAMPLING = {"temperature": 1.0, "min_p": 0.05}  # of the samples, of the page and of generation_config.json
 
 
 def read_json(path):
