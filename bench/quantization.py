@@ -93,7 +93,7 @@ def variants(a, work):
     yield "float32", a.model, []
     if a.compute_bfloat16:
         yield "bfloat16 inputs", a.model, ["--compute", "bfloat16"]
-    for to, head in (("int8", None), ("int4", None), ("int4", "int8")):
+    for to, head in (("int8", None), ("int4", None), ("int4", "int4")):
         name = to + (f", head {head}" if head else "")
         folder = f"{work}/{name.replace(', ', '-').replace(' ', '-')}"
         run(a.flextrace, "model", "convert", a.model, "--to", to, "-o", folder, *(["--head", head] if head else []))

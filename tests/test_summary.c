@@ -402,7 +402,7 @@ static void the_page_has_every_section_and_says_what_is_not_stated(void **state)
                                         "1 document,",
                                         "<span class=\"none\">not stated</span>",
                                         "<code>owners[open].source.link</code>",
-                                        "sha256:" DIGEST_A,
+                                        ("sha256:" DIGEST_A),
                                         "12,345"};
     json_t *s = summary_of(stated, 0);
     char *page = page_of(s);
