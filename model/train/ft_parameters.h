@@ -54,8 +54,8 @@ FT_CHECKED ft_code ft_parameters_init(ft_parameters *out, const char *folder, ui
 /* A constant channel: element 0 of each token's embedding is one number, not 0, and element 0 of the norms behind
  * attention and FFN is 0. So element 0 of every token's state is that number in front of every layer's router, and a
  * bias times e_0 / number added to a router's row is that bias, exactly, in a model that has no biases. Element 0 of the
- * last norm is 0 too: a head that saw the number would lean on it with weights so large that int4 loses their
- * neighbours. Nothing else of the architecture changes; one dimension of the width is what it costs. */
+ * last norm is 0 too: a head that saw the number would lean on it with weights twenty times their neighbours'. Nothing
+ * else of the architecture changes; one dimension of the width is what it costs. */
 float ft_parameters_constant(const ft_parameters *p); /* the number, or 0 where there is no such channel */
 /* Makes one: 1/8, which bfloat16 holds exactly and a fresh embedding does not drown in. Before training. */
 void ft_parameters_make_constant(ft_parameters *p);
