@@ -91,6 +91,8 @@ static int owner_is_named(const json_t *span, const char *owner)
 static ft_code add_needle(redaction *r, needle n, const char *text, size_t bytes, ft_status *st)
 {
     ft_code rc = ft_array_grow((void **)&r->needles, &r->capacity, r->count + 1, sizeof(*r->needles), st);
+    if (!text)
+        bytes = 0;
     if (!rc && bytes) {
         n.text = malloc(bytes);
         rc = n.text ? FT_OK : ft_fail(st, FT_ERR_MEM, "redaction: out of memory");

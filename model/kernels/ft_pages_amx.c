@@ -156,6 +156,8 @@ static void scores(operands *o, const ft_pages_product *p, size_t g, size_t rows
 {
     const size_t steps = (p->dim + DEEP - 1) / DEEP, stretches = (p->positions + FT_KV_PAGE - 1) / FT_KV_PAGE * steps;
     float *out = p->out + g * p->out_stride;
+    if (!steps)
+        return;
     for (size_t r = 0; r < rows; r++)
         for (size_t s = 0; s < steps; s++)
             split(&o->a[s], r, p->a + (g + r) * p->a_stride + s * DEEP, at_most(p->dim - s * DEEP, DEEP));
