@@ -49,7 +49,7 @@ def a_local_task_is_evaluated():
             "doc_to_choice: choices\ndoc_to_target: answer\nmetric_list:\n  - metric: acc\n  - metric: acc_norm\n")
         (path / "write.yaml").write_text(
             "task: flextrace_write\n" + common + "output_type: generate_until\ndoc_to_text: '{{question}}'\n"
-            "doc_to_target: '{{choices[0]}}'\ngeneration_kwargs:\n  until: ['\\n', '.']\n  max_gen_toks: 12\n"
+            "doc_to_target: '{{choices[0]}}'\ngeneration_kwargs:\n  until: [\"\\n\", '.']\n  max_gen_toks: 12\n"
             "  temperature: 0\nmetric_list:\n  - metric: exact_match\n")
         result = simple_evaluate(model=lm(), tasks=["flextrace_choice", "flextrace_write"],
                                  task_manager=TaskManager(include_path=folder), log_samples=True, bootstrap_iters=0)
