@@ -13,7 +13,6 @@
 enum {
     MOST_STREAMS = 8,
     PAGE_STEPS = 8000,     /* a page ends after so many moves of a cursor */
-    INSIDE_STEPS = 80000,  /* the same where rows or traces have to be read */
     TOTAL_STEPS = 2000000, /* a count ends after so many */
     CHUNK_STEPS = 500000,  /* a walk takes a new snapshot after so many */
     READ_STEPS = 4,        /* what looking into a summary counts as: where that decides, few fit among many */
@@ -405,7 +404,7 @@ ft_code ft_store_query(ft_store *s, const ft_store_filter *filter, const ft_stor
     c.choice = (row_choice){page->spans, q.wants_span ? fits_here : NULL, &c};
     rc = packer_take(s, &c.packer, st);
     if (!rc)
-        rc = run(&q, s, q.inside ? INSIDE_STEPS : PAGE_STEPS, collect, &c, st);
+        rc = run(&q, s, PAGE_STEPS, collect, &c, st);
     packer_give(s, c.packer);
     out->more = rc == FT_ERR_CANCELLED || !q.over;
     if (!rc && !q.over && step_id(q.next, !q.down)) /* the last that was looked at */
