@@ -156,3 +156,25 @@ void *__wrap_realloc(void *p, size_t n)
 {
     return fails_now() ? NULL : __real_realloc(p, n);
 }
+
+void ft_test_tags_close(char *page, int empty)
+{
+    char *open[200];
+    size_t depth = 0;
+    for (char *tag = strchr(page, '<'); tag; tag = strchr(tag + 1, '<')) {
+        if (tag[1] == '!' || !strncmp(tag, "<meta", 5) || !strncmp(tag, "<html", 5) || !strncmp(tag, "</html", 6) ||
+            (empty && tag[strcspn(tag, ">") - 1] == '/'))
+            continue;
+        if (tag[1] != '/') {
+            assert_in_range(depth, 0, 198);
+            open[depth++] = tag;
+            continue;
+        }
+        assert_true(depth > 0);
+        depth--;
+        const size_t closing = strcspn(tag + 2, ">");
+        if (strncmp(open[depth] + 1, tag + 2, closing) != 0 || strcspn(open[depth] + 1, " />\n") != closing)
+            fail_msg("%.20s closes %.20s", tag, open[depth]);
+    }
+    assert_int_equal(depth, 0);
+}

@@ -39,6 +39,10 @@ char *ft_test_read(const char *path, size_t *n);
  * returns its exit code, with what it printed (caller frees; NULL allowed). */
 int ft_test_shell(const char *command, char **out, char **err);
 
+/* Fails unless a page's tags close in the order in which they opened, but for <meta> and <html>; `empty`: elements that
+ * end themselves, as in SVG, may stand in it. */
+void ft_test_tags_close(char *page, int empty);
+
 /* The k-th allocation from now on (1 = the next), made by our own code in this
  * thread, fails; 0 switches off. ft_test_allocation_failed says whether it did. */
 void ft_test_fail_allocation(long k);

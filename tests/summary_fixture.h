@@ -1,27 +1,12 @@
 /* summary_fixture: a federation whose owners' data come from everywhere, and what its summary is read with. */
 #ifndef FT_SUMMARY_FIXTURE_H
 #define FT_SUMMARY_FIXTURE_H
-#include "tests/ft_test.h"
+#include "tests/index_fixture.h"
 
 #include "base/ft_file.h"
-#include "index/ft_index_build.h"
 #include "tracer/ft_summary.h"
 
 #include <unistd.h>
-
-static inline void build_corpus(const char *name, const char *rows)
-{
-    char file[80], folder[4096];
-    ft_status st;
-    if (ft_path_exists(ft_test_path(name)))
-        return;
-    snprintf(file, sizeof(file), "%s.jsonl", name);
-    const char *corpus = ft_test_write(file, rows, strlen(rows));
-    strcpy(folder, ft_test_path(name));
-    const ft_index_build_options o = {.tokenizer = ft_test_source("demo/model"), .threads = 1};
-    ft_index_build_report report;
-    assert_ok(ft_index_build(folder, &corpus, 1, &o, &report, &st), st);
-}
 
 /* The demo's model, by links to its files, with an owners.json as `flextrace merge` writes it. */
 #define DIGEST_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -1,22 +1,15 @@
 /* What index/ft_origins.h promises: domain names and dates out of documents' metadata. */
-#include "tests/ft_test.h"
+#include "tests/index_fixture.h"
 
-#include "index/ft_index_build.h"
 #include "index/ft_origins.h"
 
 /* A corpus of rows as an index of its own; each row's text is one token a word. */
 static ft_index *index_of(const char *name, const char *rows)
 {
-    char file[80], folder[4096];
     ft_status st;
     ft_index *ix;
-    snprintf(file, sizeof(file), "%s.jsonl", name);
-    const char *corpus = ft_test_write(file, rows, strlen(rows));
-    strcpy(folder, ft_test_path(name));
-    const ft_index_build_options o = {.tokenizer = ft_test_source("demo/model"), .threads = 1};
-    ft_index_build_report report;
-    assert_ok(ft_index_build(folder, &corpus, 1, &o, &report, &st), st);
-    assert_ok(ft_index_open(&ix, folder, &st), st);
+    build_corpus(name, rows);
+    assert_ok(ft_index_open(&ix, ft_test_path(name), &st), st);
     return ix;
 }
 

@@ -311,27 +311,6 @@ static void what_the_file_cannot_mean_is_refused_with_its_line(void **state)
 
 #define EVIL "</dd></title><script>alert(1)</script><img src=x onerror='a()'> \\\"so\\\" \\u202e & http://x.example"
 
-static void tags_close_in_the_order_in_which_they_opened(char *page)
-{
-    char *open[200];
-    size_t depth = 0;
-    for (char *tag = strchr(page, '<'); tag; tag = strchr(tag + 1, '<')) {
-        if (tag[1] == '!' || !strncmp(tag, "<meta", 5) || !strncmp(tag, "<html", 5) || !strncmp(tag, "</html", 6))
-            continue;
-        if (tag[1] != '/') {
-            assert_in_range(depth, 0, 198);
-            open[depth++] = tag;
-            continue;
-        }
-        assert_true(depth > 0);
-        depth--;
-        const size_t closing = strcspn(tag + 2, ">");
-        if (strncmp(open[depth] + 1, tag + 2, closing) != 0 || strcspn(open[depth] + 1, " />\n") != closing)
-            fail_msg("%.20s closes %.20s", tag, open[depth]);
-    }
-    assert_int_equal(depth, 0);
-}
-
 static char *page_of(const json_t *summary)
 {
     ft_buffer page = {0};
@@ -369,7 +348,7 @@ static void the_page_escapes_whatever_the_file_says_and_fetches_nothing(void **s
         escaped++;
     assert_in_range(escaped, 20, 100);
     assert_non_null(strstr(page, "default-src 'none'"));
-    tags_close_in_the_order_in_which_they_opened(page);
+    ft_test_tags_close(page, 0);
     free(page);
     json_decref(s);
 }
@@ -411,7 +390,7 @@ static void the_page_has_every_section_and_says_what_is_not_stated(void **state)
             fail_msg("the page lacks %s", there[i]);
     assert_null(strstr(page, "Experts without an owner"));
     assert_null(strstr(page, "nobody stated the kind"));
-    tags_close_in_the_order_in_which_they_opened(page);
+    ft_test_tags_close(page, 0);
     free(page);
     json_decref(s);
 }

@@ -102,6 +102,18 @@ static inline void turn(uint32_t *out, size_t step, const __m512i *in)
     turn_halves(out, step, 8 * step, in);
 }
 
+/* For step_of: tiles 0 to 3 are sums, 4 and 5 of `rows` rows, 6 and 7 of 16. */
+static inline void load_step_shapes(size_t rows)
+{
+    tiles c = {0};
+    for (int i = 0; i < 6; i++)
+        shape(&c, i, rows, SIDE);
+    shape(&c, 6, SIDE, SIDE);
+    shape(&c, 7, SIDE, SIDE);
+    written();
+    _tile_loadconfig(&c);
+}
+
 /* One step of sums 0 and 1 (two times 16 columns of b) and, where `two`, 2 and 3 for 16 rows more, `lower` bytes on.
  * Tiles 4 and 5 are of a, 6 and 7 of b. */
 static inline __attribute__((always_inline)) void step_of(const void *a, size_t a_step, size_t lower, const uint32_t *b,

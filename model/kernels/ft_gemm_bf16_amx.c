@@ -79,21 +79,10 @@ static inline __attribute__((always_inline)) void rows_by_panel(const ft_gemm_ti
         move(t, i, j, rows, n, sums, 1);
 }
 
-static void load_shapes(size_t rows)
-{
-    tiles c = {0};
-    for (int i = 0; i < 6; i++)
-        shape(&c, i, rows, SIDE);
-    shape(&c, 6, SIDE, SIDE);
-    shape(&c, 7, SIDE, SIDE);
-    written();
-    _tile_loadconfig(&c);
-}
-
 void ft_gemm_bf16_amx(const ft_gemm_tile *t)
 {
     const size_t last = t->m / SIDE * SIDE;
-    load_shapes(SIDE);
+    load_step_shapes(SIDE);
     for (size_t j = 0; j < t->n && last; j += FT_PANEL) {
         size_t i = 0;
         for (; i + 2 * SIDE <= t->m; i += 2 * SIDE)
@@ -102,7 +91,7 @@ void ft_gemm_bf16_amx(const ft_gemm_tile *t)
             rows_by_panel(t, i, j, SIDE, 0);
     }
     if (last < t->m) {
-        load_shapes(t->m - last);
+        load_step_shapes(t->m - last);
         for (size_t j = 0; j < t->n; j += FT_PANEL)
             rows_by_panel(t, last, j, t->m - last, 0);
     }

@@ -34,18 +34,6 @@ static size_t at_most(size_t a, size_t most)
     return a < most ? a : most;
 }
 
-/* Tiles 0 to 3 are sums, 4 and 5 of rows, 6 and 7 of pages. */
-static void load_shapes(size_t rows)
-{
-    tiles c = {0};
-    for (int i = 0; i < 6; i++)
-        shape(&c, i, rows, SIDE);
-    shape(&c, 6, SIDE, SIDE);
-    shape(&c, 7, SIDE, SIDE);
-    written();
-    _tile_loadconfig(&c);
-}
-
 /* --- Operands --------------------------------------------------------------------------------- */
 
 FT_INLINE __m512 widened(__m256i h)
@@ -206,7 +194,7 @@ void ft_pages_scores_bf16_amx(const ft_pages_product *p)
     operands o;
     for (size_t g = 0, rows; g < p->rows; g += rows) {
         rows = at_most(p->rows - g, SIDE);
-        load_shapes(rows);
+        load_step_shapes(rows);
         scores(&o, p, g, rows);
     }
     _tile_release();
@@ -218,7 +206,7 @@ void ft_pages_mix_bf16_amx(const ft_pages_product *p)
     memset(o.page, 0, sizeof(o.page)); /* columns beyond the last are whatever was there */
     for (size_t g = 0, rows; g < p->rows; g += rows) {
         rows = at_most(p->rows - g, SIDE);
-        load_shapes(rows);
+        load_step_shapes(rows);
         for (size_t j = 0; j < p->dim; j += COLS)
             mix(&o, p, g, rows, j, at_most(p->dim - j, COLS));
     }
