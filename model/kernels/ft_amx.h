@@ -39,8 +39,8 @@ static inline __attribute__((always_inline)) void written(void)
     __asm__ volatile("" ::: "memory");
 }
 
-/* 16 rows of 16 pairs, to 16 pairs of 16 rows: the first 8 `step` pairs apart, the others likewise from `upper` on. */
-static inline __attribute__((always_inline)) void turn_halves(uint32_t *out, size_t step, size_t upper, const __m512i *in)
+/* 16 rows of 16 words, to 16 columns of 16 words, `step` words apart. */
+static inline __attribute__((always_inline)) void turn(uint32_t *out, size_t step, const __m512i *in)
 {
     __m512i a[SIDE], b[SIDE];
     for (int i = 0; i < SIDE; i += 2) {
@@ -63,23 +63,20 @@ static inline __attribute__((always_inline)) void turn_halves(uint32_t *out, siz
         uint32_t *at = out + (size_t)i * step;
         _mm512_storeu_si512(at, _mm512_shuffle_i32x4(a[i], a[i + 8], 0x88));
         _mm512_storeu_si512(at + 4 * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0x88));
-        _mm512_storeu_si512(at + upper, _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd));
-        _mm512_storeu_si512(at + upper + 4 * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd));
+        _mm512_storeu_si512(at + 8 * step, _mm512_shuffle_i32x4(a[i], a[i + 8], 0xdd));
+        _mm512_storeu_si512(at + 12 * step, _mm512_shuffle_i32x4(a[i + 4], a[i + 12], 0xdd));
     }
 }
 
-/* The same from memory, which spares half of the shuffles. Rows 2 i and 2 i + 1 lie `row` bytes apart, i times `two`
- * bytes on. */
-static inline __attribute__((always_inline)) void turn_rows(uint32_t *out, size_t step, size_t upper, const char *w,
-                                                            size_t two, size_t row)
+/* The same from memory, which spares half of the shuffles; rows lie `row` bytes apart. */
+static inline __attribute__((always_inline)) void turn_rows(uint32_t *out, size_t step, const char *w, size_t row)
 {
-    for (int quarter = 0; quarter < 4; quarter++, w += 4 * sizeof(uint32_t)) {
-        uint32_t *at = out + (size_t)(quarter % 2) * 4 * step + (size_t)(quarter / 2) * upper;
+    for (int quarter = 0; quarter < 4; quarter++, w += 4 * sizeof(uint32_t), out += 4 * step) {
         __m512i a[4], b[4]; /* of four rows that lie four apart; of two pairs of these */
         for (size_t i = 0; i < 4; i++) {
             const __m128i *in[4];
             for (size_t k = 0; k < 4; k++)
-                in[k] = (const __m128i *)(w + (i / 2 + 2 * k) * two + i % 2 * row);
+                in[k] = (const __m128i *)(w + (i + 4 * k) * row);
             a[i] = _mm512_castsi128_si512(_mm_loadu_si128(in[0]));
             a[i] = _mm512_mask_broadcast_i32x4(a[i], 0x00f0, _mm_loadu_si128(in[1]));
             a[i] = _mm512_mask_broadcast_i32x4(a[i], 0x0f00, _mm_loadu_si128(in[2]));
@@ -89,17 +86,11 @@ static inline __attribute__((always_inline)) void turn_rows(uint32_t *out, size_
             b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
             b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
         }
-        _mm512_storeu_si512(at, _mm512_unpacklo_epi64(b[0], b[2]));
-        _mm512_storeu_si512(at + step, _mm512_unpackhi_epi64(b[0], b[2]));
-        _mm512_storeu_si512(at + 2 * step, _mm512_unpacklo_epi64(b[1], b[3]));
-        _mm512_storeu_si512(at + 3 * step, _mm512_unpackhi_epi64(b[1], b[3]));
+        _mm512_storeu_si512(out, _mm512_unpacklo_epi64(b[0], b[2]));
+        _mm512_storeu_si512(out + step, _mm512_unpackhi_epi64(b[0], b[2]));
+        _mm512_storeu_si512(out + 2 * step, _mm512_unpacklo_epi64(b[1], b[3]));
+        _mm512_storeu_si512(out + 3 * step, _mm512_unpackhi_epi64(b[1], b[3]));
     }
-}
-
-/* All 16 pairs `step` pairs apart. */
-static inline void turn(uint32_t *out, size_t step, const __m512i *in)
-{
-    turn_halves(out, step, 8 * step, in);
 }
 
 /* For step_of: tiles 0 to 3 are sums, 4 and 5 of `rows` rows, 6 and 7 of 16. */

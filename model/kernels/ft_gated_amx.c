@@ -1,8 +1,4 @@
-/* ft_gated.h on the processor's matrix unit (AMX), see ft_panel_amx.h.
- *
- * A panel is 16 rows of each matrix: those whose outputs lie side by side in a prepared row (ft_matmul_amx.h). Panel n
- * of a block of 256 has its columns 2 n and 2 n + 1 of each of the block's 8 lines (n even: pair n / 2, odd: pair
- * n / 2 + 8), which are half of one of its steps. */
+/* ft_gated.h on the processor's matrix unit (AMX), see ft_panel_amx.h. A panel is 16 rows of each matrix. */
 #include "model/kernels/ft_gated.h"
 
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
@@ -10,7 +6,7 @@
 
 #include "model/kernels/ft_lanes_silu.h"
 
-enum { PANELS = BLOCK / SIDE };
+enum { PANELS = FT_GATED_ROWS / SIDE }; /* whose sums wait where columns come in parts */
 
 /* Tokens whose sums are there. */
 typedef struct ending {
@@ -29,13 +25,10 @@ typedef struct gated_panel {
 /* The rows of panel n of the block at `row`, from column `from` on. */
 static void set_halves(half *h, const panel *p, const void *up, size_t row, size_t from, size_t n)
 {
-    const size_t first = n / 2 * 2 + n % 2 * SIDE, left = p->m->rows - row;
-    const size_t at = (row + first) * p->row_bytes + from * sizeof(uint16_t);
-    h[0] = (half){(const char *)p->m->w + at, DEEP * p->row_bytes, 0};
-    for (size_t i = 0; i < SIDE; i++)
-        h[0].rows += first + i / 2 * DEEP + i % 2 < left;
-    h[1] = h[0];
-    h[1].w = (const char *)up + at;
+    const size_t first = row + n * SIDE, left = p->m->rows > first ? p->m->rows - first : 0;
+    const size_t at = first * p->row_bytes + from * sizeof(uint16_t);
+    h[0] = (half){(const char *)p->m->w + at, left < SIDE ? left : SIDE};
+    h[1] = (half){(const char *)up + at, h[0].rows};
 }
 
 /* What comes after panel n: the next one, the next part's or the next block's first. */
@@ -46,8 +39,8 @@ static void find_next(panel *p, const void *up, size_t row, size_t n)
         set_halves(next, p, up, row, p->from, n + 1);
     else if (p->to < p->m->cols)
         set_halves(next, p, up, row, p->to, 0);
-    else if (row + BLOCK < p->m->rows)
-        set_halves(next, p, up, row + BLOCK, 0, 0);
+    else if (row + FT_GATED_ROWS < p->m->rows)
+        set_halves(next, p, up, row + FT_GATED_ROWS, 0, 0);
     fetch_from(p, next[0], next[1]);
 }
 
@@ -106,7 +99,7 @@ void ft_gated_bf16_amx(const ft_gated *g)
         return;
     p.ending.tokens = 0;
     begin_product(&p.p, m);
-    for (size_t row = 0; row < m->rows; row += BLOCK)
+    for (size_t row = 0; row < m->rows; row += FT_GATED_ROWS)
         for (size_t from = 0; from < m->cols; from = p.p.to) {
             begin_part(&p.p, from);
             for (size_t n = 0; n < PANELS; n++) {

@@ -86,7 +86,6 @@ void ft_kernels_init(ft_kernels *k, unsigned isa)
         use_products(k, ft_matmul_bf16_bf16_avx512dot, ft_matmul_i8_avx512dot, ft_matmul_i4_avx512dot);
     if (isa & FT_ISA_AMX) {
         use_products(k, ft_matmul_bf16_bf16_amx, ft_matmul_i8_avx512dot, ft_matmul_i4_avx512dot);
-        k->prepare[FT_INPUT_BF16] = ft_prepare_bf16_amx; /* the products count on its order */
         k->gated = ft_gated_bf16_amx;
         k->scores[FT_KV_BF16] = ft_pages_scores_bf16_amx;
         k->mix[FT_KV_BF16] = ft_pages_mix_bf16_amx;

@@ -4,16 +4,29 @@
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc, clang */
 #include "model/kernels/ft_panel_amx.h"
 
+enum {
+    FEW_TOKENS = SIDE,
+    FEW_BYTES = 1 << 17, /* of these tokens */
+    FEW_AHEAD = 12       /* steps */
+};
+
 static size_t at_most(size_t a, size_t most)
 {
     return a < most ? a : most;
 }
 
+static const char *weights_at(const ft_matmul *m, size_t row, size_t col)
+{
+    return (const char *)m->w + (row * m->w_stride + col) * sizeof(uint16_t);
+}
+
+/* --- Many tokens -------------------------------------------------------------------------------- */
+
 /* Two halves of the `rows` rows of some matrix from w on. */
 static void set_halves(half *h, const char *w, size_t row_bytes, size_t rows)
 {
-    h[0] = (half){w, 2 * row_bytes, at_most(rows, SIDE)};
-    h[1] = (half){w + SIDE * row_bytes, 2 * row_bytes, rows < SIDE ? 0 : at_most(rows - SIDE, SIDE)};
+    h[0] = (half){w, at_most(rows, SIDE)};
+    h[1] = (half){w + SIDE * row_bytes, rows < SIDE ? 0 : at_most(rows - SIDE, SIDE)};
 }
 
 /* What comes after the panel at `row`: the next one, the next part's first or another matrix's. */
@@ -43,7 +56,7 @@ static void move_sums(panel *p, float *out, size_t n, size_t rows, int store)
 static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
 {
     float *out = p->m->out + t * p->m->out_stride + row;
-    const int straight = rows == PAIRED && fills_tiles(p, n);
+    const int straight = rows == PAIRED && n % SIDE == 0;
     group g = {.out = straight ? out : p->sums,
                .out_step = (straight ? p->m->out_stride : (size_t)PAIRED) * sizeof(*out),
                .claimed = straight && !p->from ? n : 0};
@@ -54,37 +67,13 @@ static void panel_tokens(panel *p, size_t row, size_t rows, size_t t, size_t n)
         move_sums(p, out, n, rows, 1);
 }
 
-/* Few tokens wait for memory, which gives more to several streams: panels from four places by turns, whole rows that
- * lie behind one another, while the next four come. How many rows are done: the others are behind these. */
-static size_t rows_in_places(panel *p)
-{
-    const ft_matmul *m = p->m;
-    const size_t each = m->rows / (PLACES * PAIRED) * PAIRED, next = m->next_rows / (PLACES * PAIRED) * PAIRED;
-    if (m->tokens > AT_ONCE || p->columns < m->cols || m->w_stride != m->cols || !each)
-        return 0;
-    begin_part(p, 0);
-    for (size_t row = 0; row < each; row += PAIRED)
-        for (size_t place = 0; place < PLACES; place++) {
-            const int last = row + PAIRED == each;
-            for (size_t i = 0; i < PLACES && place == 0 && (row == 0 || last); i++)
-                p->places[i] = !last     ? weights_at(m, i * each + row + PAIRED, 0)
-                               : m->next ? (const char *)m->next + i * next * p->row_bytes
-                                         : (const char *)p->turned;
-            set_halves(p->now, weights_at(m, place * each + row, 0), p->row_bytes, PAIRED);
-            panel_tokens(p, place * each + row, PAIRED, 0, m->tokens);
-        }
-    p->places[0] = NULL;
-    return PLACES * each;
-}
-
-static void matmul(const ft_matmul *m)
+static void by_many(const ft_matmul *m)
 {
     panel p;
     begin_product(&p, m);
-    const size_t done = rows_in_places(&p);
-    for (size_t from = 0; from < m->cols && done < m->rows; from = p.to) {
+    for (size_t from = 0; from < m->cols; from = p.to) {
         begin_part(&p, from);
-        for (size_t row = done; row < m->rows; row += PAIRED) {
+        for (size_t row = 0; row < m->rows; row += PAIRED) {
             set_halves(p.now, weights_at(m, row, from), p.row_bytes, m->rows - row);
             find_next(&p, row);
             for (size_t t = 0; t < m->tokens; t += AT_ONCE)
@@ -94,16 +83,98 @@ static void matmul(const ft_matmul *m)
     _tile_release();
 }
 
+/* --- Few tokens --------------------------------------------------------------------------------- */
+
+/* Few tokens wait for memory alone. Weights are the first operand, as they lie: nothing is done to them between memory
+ * and the unit. Tokens are the second, turned once for all rows. */
+typedef struct few {
+    const ft_matmul *m;
+    size_t row_bytes, steps;
+    const uint32_t *x; /* [steps][16 pairs][tokens] */
+    _Alignas(64) uint32_t turned[FEW_BYTES / 4 + TILE_PAIRS];
+    _Alignas(64) float sums[2][TILE_PAIRS];
+} few;
+
+static void turn_tokens(few *f)
+{
+    const size_t n = f->m->tokens;
+    f->x = f->turned;
+    if (n == 1) { /* its pairs lie behind one another */
+        f->x = ft_matmul_x(f->m, 0);
+        return;
+    }
+    uint32_t *out = f->turned;
+    for (size_t step = 0; step < f->steps; step++, out += SIDE * n) {
+        uint32_t wide[TILE_PAIRS];
+        __m512i in[SIDE];
+        for (size_t t = 0; t < SIDE; t++)
+            in[t] = t < n ? _mm512_loadu_si512((const char *)ft_matmul_x(f->m, t) + step * LINE_BYTES)
+                          : _mm512_setzero_si512();
+        turn(wide, SIDE, in);
+        for (size_t pair = 0; pair < SIDE; pair++) /* what is too much is overwritten */
+            _mm512_storeu_si512(out + pair * n, _mm512_loadu_si512(wide + pair * SIDE));
+    }
+}
+
+static void load_few_shapes(size_t tokens)
+{
+    tiles c = {0};
+    for (int i = 0; i < 8; i++)
+        shape(&c, i, SIDE, i == 4 || i == 5 ? SIDE : tokens);
+    written();
+    _tile_loadconfig(&c);
+}
+
+/* A step's lines of 16 rows, some steps before the unit takes them. */
+FT_INLINE void fetch_step(const few *f, const char *w, const char *next, size_t step)
+{
+    const size_t at = step + at_most(FEW_AHEAD, f->steps);
+    const char *from = at < f->steps ? w + at * LINE_BYTES : next + (at - f->steps) * LINE_BYTES;
+    FT_UNROLL
+    for (size_t i = 0; i < SIDE; i++)
+        __builtin_prefetch(from + i * f->row_bytes, 0, 3);
+}
+
+/* 16 rows, and the 16 from `next` on are on their way. */
+FT_INLINE void few_rows(few *f, const char *w, const char *next, float *out)
+{
+    const size_t n = f->m->tokens;
+    const uint32_t *x = f->x;
+    _tile_zero(0);
+    for (size_t step = 0; step < f->steps; step++, x += SIDE * n) {
+        _tile_loadd(4, w + step * LINE_BYTES, f->row_bytes);
+        _tile_loadd(6, x, n * sizeof(*x));
+        _tile_dpbf16ps(0, 4, 6);
+        fetch_step(f, w, next, step);
+    }
+    _tile_stored(0, f->sums[0], n * sizeof(float));
+    written();
+    for (size_t t = 0; t < n; t++, out += f->m->out_stride)
+        for (size_t row = 0; row < SIDE; row++)
+            out[row] = f->sums[0][row * n + t];
+}
+
+static void by_few(const ft_matmul *m)
+{
+    few f = {.m = m, .row_bytes = m->w_stride * sizeof(uint16_t), .steps = m->cols / DEEP};
+    turn_tokens(&f);
+    load_few_shapes(m->tokens);
+    for (size_t row = 0; row < m->rows; row += SIDE) {
+        const char *w = weights_at(m, row, 0), *next = w + SIDE * f.row_bytes;
+        few_rows(&f, w, row + SIDE == m->rows && m->next ? m->next : next, m->out + row);
+    }
+    _tile_release();
+}
+
 void ft_matmul_bf16_bf16_amx(const ft_matmul *m)
 {
     if (m->cols == 0)
         for (size_t t = 0; t < m->tokens; t++)
             memset(m->out + t * m->out_stride, 0, m->rows * sizeof(*m->out));
-    else if (m->tokens == 0)
-        return;
-    else if (m->tokens <= FEW_TOKENS && m->tokens * ((m->cols + BLOCK - 1) / BLOCK) <= FEW_COLUMNS / BLOCK)
-        ft_amx_few(m);
-    else
-        matmul(m);
+    else if (m->tokens && m->tokens <= FEW_TOKENS && m->cols % DEEP == 0 && m->rows % SIDE == 0 &&
+             m->tokens * m->cols * sizeof(uint16_t) <= FEW_BYTES)
+        by_few(m);
+    else if (m->tokens)
+        by_many(m);
 }
 #endif

@@ -1,32 +1,33 @@
-/* ft_panel_amx: 32 rows of weights by all tokens on the matrix unit, whose sums ft_amx.h describes and their order
- * ft_matmul_amx.h.
+/* ft_panel_amx: 32 rows of weights by many tokens on the matrix unit, whose sums ft_amx.h describes. A step adds 32
+ * columns to them, which lie behind one another.
  *
- * Tokens are the first operand, as they lie. Weights are turned, 32 rows at a time for all tokens: line by line, so
- * that a tile's rows are the pairs that its step takes. The unit works on a block of columns while the next one is
- * turned, and on all while the next rows come from memory: lines on their way take the places in which others come from
- * the second-level cache, so they are spread as evenly as can be. This cache is what the unit waits for most; it holds
- * 48 tokens' sums, for which both operands are read less often than for 32. */
+ * Tokens are the first operand, as they lie. Weights are turned, 32 rows at a time for all tokens, some steps ahead of
+ * the unit. It works on all while the next rows come from memory: lines on their way take the places in which others
+ * come from the second-level cache, so they are spread as evenly as can be. This cache is what the unit waits for most;
+ * it holds 48 tokens' sums, for which both operands are read less often than for 32. */
 #ifndef FT_PANEL_AMX_H
 #define FT_PANEL_AMX_H
-#include "model/kernels/ft_matmul_amx.h"
+#include "model/kernels/ft_prepare.h"
+
+#include "model/kernels/ft_amx.h"
 #include "model/kernels/ft_simd_avx512.h"
 
 #include <string.h>
 
 enum {
+    LINE_BYTES = 64,
+    TURNED_AHEAD = 8,            /* steps */
     TOKENS_BYTES = 5 << 18,      /* of tokens that all rows meet: five eighths of a second-level cache */
     MOST_COLUMNS = 4096,         /* at a time */
     MOST_TILES = 3,              /* of tokens, of whose sums by 32 rows the unit holds */
     AT_ONCE = MOST_TILES * SIDE, /* tokens */
     TILE_PAIRS = SIDE * SIDE,    /* of turned rows */
-    STEP_PAIRS = 2 * TILE_PAIRS,
-    PLACES = 4 /* from which few tokens' rows come */
+    STEP_PAIRS = 2 * TILE_PAIRS
 };
 
 /* Half of a panel: 16 rows of weights, or as many as there are. */
 typedef struct half {
     const char *w; /* of the part's first column */
-    size_t two;    /* bytes from two rows, which lie behind one another, to the next two */
     size_t rows;
 } half;
 
@@ -34,10 +35,9 @@ typedef struct panel {
     const ft_matmul *m;
     size_t row_bytes;
     size_t columns;              /* of a part */
-    size_t from, to, blocks;     /* columns of this part */
+    size_t from, to, steps;      /* columns of this part */
     half now[2], next[2];        /* next.w NULL: nothing to fetch */
     size_t fetched, line, fetch; /* of each half: rows, and lines of the row that comes; lines a step */
-    const char *places[PLACES];  /* where rows come from in their stead; places[0] NULL: nowhere */
     size_t kept;                 /* token whose columns and whose followers' `gathered` holds; SIZE_MAX: none */
     _Alignas(64) uint32_t turned[MOST_COLUMNS / DEEP * STEP_PAIRS]; /* [steps][2][16 pairs][16 rows] */
     _Alignas(64) uint16_t gathered[AT_ONCE * (MOST_COLUMNS + DEEP)];
@@ -51,7 +51,6 @@ typedef void besides_fn(panel *p);
 typedef struct group {
     const char *x; /* their columns */
     size_t x_step; /* bytes */
-    size_t side;   /* tokens of the first tile */
     float *out;
     size_t out_step; /* bytes */
     size_t claimed;  /* rows of out to fetch before they are written */
@@ -59,48 +58,30 @@ typedef struct group {
 
 /* --- Weights ---------------------------------------------------------------------------------- */
 
-static inline const char *row_of(const panel *p, const half *h, size_t i)
-{
-    return h->w + i / 2 * h->two + i % 2 * p->row_bytes;
-}
-
 /* Rows that are not there and columns beyond the last are 0. */
 static __attribute__((noinline)) void turn_some(const panel *p, const half *h, size_t k, uint32_t *out)
 {
-    const size_t left = p->to - p->from > k ? p->to - p->from - k : 0;
+    const size_t left = p->to - p->from - k;
     const __mmask32 there = left < DEEP ? (__mmask32)((1ull << left) - 1) : 0xffffffffu;
     __m512i in[SIDE];
     for (size_t i = 0; i < SIDE; i++)
-        in[i] = i < h->rows && there ? _mm512_maskz_loadu_epi16(there, row_of(p, h, i) + k * sizeof(uint16_t))
-                                     : _mm512_setzero_si512();
-    turn_halves(out, STEP_PAIRS, LINES * SIDE, in);
+        in[i] = i < h->rows ? _mm512_maskz_loadu_epi16(there, h->w + i * p->row_bytes + k * sizeof(uint16_t))
+                            : _mm512_setzero_si512();
+    turn(out, SIDE, in);
 }
 
-/* One line of all rows. */
-FT_INLINE void turn_line(panel *p, size_t block, size_t line)
+/* One step's columns of all rows. */
+FT_INLINE void turn_step(panel *p, size_t step)
 {
-    const size_t k = block * BLOCK + line * DEEP;
-    uint32_t *out = p->turned + block * LINES * STEP_PAIRS + line * SIDE;
+    const size_t k = step * DEEP;
+    uint32_t *out = p->turned + step * STEP_PAIRS;
     FT_UNROLL
     for (size_t i = 0; i < 2; i++, out += TILE_PAIRS) {
         const half *h = &p->now[i];
         if (h->rows == SIDE && p->from + k + DEEP <= p->to)
-            turn_rows(out, STEP_PAIRS, LINES * SIDE, h->w + k * sizeof(uint16_t), h->two, p->row_bytes);
+            turn_rows(out, SIDE, h->w + k * sizeof(uint16_t), p->row_bytes);
         else
             turn_some(p, h, k, out);
-    }
-}
-
-/* As many lines as a step takes, from all places. */
-FT_INLINE void fetch_places(panel *p)
-{
-    enum { EACH = PAIRED / PLACES };
-    FT_UNROLL
-    for (size_t i = 0; i < PLACES; i++) {
-        FT_UNROLL
-        for (size_t line = 0; line < EACH; line++)
-            __builtin_prefetch(p->places[i] + line * LINE_BYTES, 0, 3);
-        p->places[i] += EACH * LINE_BYTES;
     }
 }
 
@@ -108,14 +89,11 @@ FT_INLINE void fetch_places(panel *p)
  * streams than to one. Fetching a row that is not there does no harm. */
 FT_INLINE void fetch_next(panel *p)
 {
-    if (p->places[0]) {
-        fetch_places(p);
-        return;
-    }
     for (size_t i = 0; i < p->fetch && p->next[0].w; i++) {
-        __builtin_prefetch(row_of(p, &p->next[0], p->fetched) + p->line * LINE_BYTES, 0, 2);
-        __builtin_prefetch(row_of(p, &p->next[1], p->fetched) + p->line * LINE_BYTES, 0, 2);
-        if (++p->line < p->blocks * LINES)
+        const size_t at = p->fetched * p->row_bytes + p->line * LINE_BYTES;
+        __builtin_prefetch(p->next[0].w + at, 0, 2);
+        __builtin_prefetch(p->next[1].w + at, 0, 2);
+        if (++p->line < p->steps)
             continue;
         p->line = 0;
         if (++p->fetched == p->next[0].rows)
@@ -132,35 +110,22 @@ static inline void fetch_from(panel *p, half first, half second)
 
 /* --- Tokens ----------------------------------------------------------------------------------- */
 
-/* Tiles keep their shapes: the processor does nothing else until it has new ones. Where tokens are fewer than two
- * tiles' rows these are as many as they, else the last tokens are followed by zeros. */
-static inline void load_shapes(size_t tokens)
+/* Tiles keep their shapes: the processor does nothing else until it has new ones. The last tokens are followed by
+ * zeros. */
+static inline void load_shapes(void)
 {
-    const size_t first = tokens < SIDE ? tokens : SIDE,
-                 second = tokens > SIDE && tokens < 2 * SIDE ? tokens - SIDE : SIDE;
     tiles c = {0};
-    for (int i = 0; i < 2; i++) {
-        shape(&c, i, first, SIDE);
-        shape(&c, 2 + i, second, SIDE);
-        shape(&c, 6 + i, SIDE, SIDE);
-    }
-    shape(&c, 4, first, SIDE); /* of sums where there are three tiles, which are whole then */
-    shape(&c, 5, second, SIDE);
+    for (int i = 0; i < 8; i++)
+        shape(&c, i, SIDE, SIDE);
     written();
     _tile_loadconfig(&c);
-}
-
-/* Whether what lies in rows of tokens t ... t + n - 1 is all that their tiles hold. */
-static inline int fills_tiles(const panel *p, size_t n)
-{
-    return n % SIDE == 0 || p->m->tokens < 2 * SIDE;
 }
 
 /* Where the columns of tokens t ... t + n - 1 lie. */
 static inline void find_tokens(panel *p, group *g, size_t t, size_t n)
 {
-    const size_t bytes = p->blocks * BLOCK * sizeof(uint16_t);
-    if (!p->m->index && fills_tiles(p, n)) {
+    const size_t bytes = p->steps * LINE_BYTES;
+    if (!p->m->index && n % SIDE == 0) {
         g->x_step = p->m->x_stride;
         g->x = (const char *)ft_matmul_x(p->m, t) + p->from * sizeof(uint16_t);
         return;
@@ -173,7 +138,7 @@ static inline void find_tokens(panel *p, group *g, size_t t, size_t n)
     p->kept = t;
     for (size_t i = 0; i < n; i++, x += g->x_step)
         memcpy(x, (const uint16_t *)ft_matmul_x(p->m, t + i) + p->from, bytes);
-    for (size_t i = n; i % SIDE && !fills_tiles(p, n); i++, x += g->x_step)
+    for (size_t i = n; i % SIDE; i++, x += g->x_step)
         memset(x, 0, bytes);
 }
 
@@ -258,11 +223,11 @@ FT_INLINE void panel_step(int n, const char *x, size_t x_step, size_t lower, con
     _tile_dpbf16ps(5, 6, 7);
 }
 
-/* The panel by g's tokens, n tiles of them. What is not turned yet is turned meanwhile, one block ahead: a tile's load
+/* The panel by g's tokens, n tiles of them. What is not turned yet is turned meanwhile, some steps ahead: a tile's load
  * waits until what was stored has left the processor's own buffers. */
 FT_INLINE void multiply_by(panel *p, const group *g, int turning, int n, besides_fn *besides)
 {
-    const size_t lower = g->side * g->x_step, below = g->side * g->out_step;
+    const size_t lower = SIDE * g->x_step, below = SIDE * g->out_step;
     char *out = (char *)g->out;
     if (p->from)
         load_sums(n, out, g->out_step, below);
@@ -271,29 +236,27 @@ FT_INLINE void multiply_by(panel *p, const group *g, int turning, int n, besides
     const char *x = g->x;
     const uint32_t *w = p->turned;
     size_t claimed = 0;
-    for (size_t line = 0; line < LINES && turning; line++)
-        turn_line(p, 0, line);
-    for (size_t block = 0; block < p->blocks; block++)
-        for (size_t s = 0; s < LINES; s++, x += LINE_BYTES, w += STEP_PAIRS) {
-            if (turning && block + 1 < p->blocks)
-                turn_line(p, block + 1, s);
-            for (int i = 0; i < 2 && claimed < g->claimed; i++, claimed++) {
-                __builtin_prefetch(out + claimed * g->out_step, 1, 3);
-                __builtin_prefetch(out + claimed * g->out_step + LINE_BYTES, 1, 3);
-            }
-            written();
-            panel_step(n, x, g->x_step, lower, w);
-            fetch_next(p);
-            if (besides)
-                besides(p);
+    for (size_t step = 0; step < TURNED_AHEAD && step < p->steps && turning; step++)
+        turn_step(p, step);
+    for (size_t step = 0; step < p->steps; step++, x += LINE_BYTES, w += STEP_PAIRS) {
+        if (turning && step + TURNED_AHEAD < p->steps)
+            turn_step(p, step + TURNED_AHEAD);
+        for (int i = 0; i < 2 && claimed < g->claimed; i++, claimed++) {
+            __builtin_prefetch(out + claimed * g->out_step, 1, 3);
+            __builtin_prefetch(out + claimed * g->out_step + LINE_BYTES, 1, 3);
         }
+        written();
+        panel_step(n, x, g->x_step, lower, w);
+        fetch_next(p);
+        if (besides)
+            besides(p);
+    }
     store_sums(n, out, g->out_step, below);
 }
 
 /* Sums of tokens t ... t + n - 1 into g's out; the first tokens' go along with turning. */
 FT_INLINE void multiply(panel *p, group *g, size_t t, size_t n, besides_fn *besides)
 {
-    g->side = n < SIDE && n == p->m->tokens ? n : SIDE;
     find_tokens(p, g, t, n);
     written();
     if (t == 0 && n > 2 * SIDE)
@@ -313,25 +276,24 @@ FT_INLINE void multiply(panel *p, group *g, size_t t, size_t n, besides_fn *besi
 /* Parts of the columns so large that all tokens' stay in the cache. */
 static inline void begin_product(panel *p, const ft_matmul *m)
 {
-    const size_t fit = TOKENS_BYTES / sizeof(uint16_t) / m->tokens / BLOCK * BLOCK;
-    const size_t most = fit < BLOCK          ? BLOCK
+    const size_t fit = TOKENS_BYTES / sizeof(uint16_t) / m->tokens / DEEP * DEEP;
+    const size_t most = fit < DEEP           ? DEEP
                         : fit < MOST_COLUMNS ? fit
                                              : MOST_COLUMNS,
                  parts = (m->cols + most - 1) / most, groups = (m->tokens + AT_ONCE - 1) / AT_ONCE;
     p->m = m;
     memset(p->now, 0, sizeof(p->now));
-    p->places[0] = NULL;
     p->row_bytes = m->w_stride * sizeof(uint16_t);
-    p->columns = (m->cols + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK;
+    p->columns = (m->cols + parts * DEEP - 1) / (parts * DEEP) * DEEP;
     p->fetch = (SIDE + groups - 1) / groups;
-    load_shapes(m->tokens);
+    load_shapes();
 }
 
 static inline void begin_part(panel *p, size_t from)
 {
     p->from = from;
     p->to = p->m->cols - from < p->columns ? p->m->cols : from + p->columns;
-    p->blocks = (p->to - from + BLOCK - 1) / BLOCK;
+    p->steps = (p->to - from + DEEP - 1) / DEEP;
     p->kept = SIZE_MAX;
 }
 #endif

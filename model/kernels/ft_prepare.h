@@ -75,7 +75,7 @@ static inline float ft_group_check(const void *row, size_t groups)
 
 typedef void ft_prepare_fn(void *out, const float *x, size_t n);
 ft_prepare_fn ft_prepare_f32;
-ft_prepare_fn ft_prepare_bf16_scalar, ft_prepare_bf16_avx2, ft_prepare_bf16_avx512, ft_prepare_bf16_amx;
+ft_prepare_fn ft_prepare_bf16_scalar, ft_prepare_bf16_avx2, ft_prepare_bf16_avx512;
 ft_prepare_fn ft_prepare_i8_scalar, ft_prepare_i8_avx2, ft_prepare_i8_avx512;
 
 /* Zeros behind the n bfloat16 of a row. */
