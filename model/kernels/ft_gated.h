@@ -10,8 +10,8 @@
 #include "model/kernels/ft_prepare.h"
 
 enum {
-    FT_GATED_ROWS = 256,
-    FT_GATED_TOKENS = 33 /* fewer wait for memory, which gives rows faster in the order in which they lie */
+    FT_GATED_ROWS = FT_INPUT_BLOCK,
+    FT_GATED_TOKENS = 49 /* fewer wait for memory: their products read weights as they lie */
 };
 
 typedef struct ft_gated {

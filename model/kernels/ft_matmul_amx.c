@@ -5,9 +5,9 @@
 #include "model/kernels/ft_panel_amx.h"
 
 enum {
-    FEW_TOKENS = SIDE,
-    FEW_BYTES = 1 << 17, /* of these tokens */
-    FEW_AHEAD = 12       /* steps */
+    FEW_TOKENS = AT_ONCE,
+    FEW_BYTES = 5 << 16, /* of these tokens */
+    FEW_AHEAD = 8        /* steps */
 };
 
 static size_t at_most(size_t a, size_t most)
@@ -90,80 +90,136 @@ static void by_many(const ft_matmul *m)
 typedef struct few {
     const ft_matmul *m;
     size_t row_bytes, steps;
-    const uint32_t *x; /* [steps][16 pairs][tokens] */
-    _Alignas(64) uint32_t turned[FEW_BYTES / 4 + TILE_PAIRS];
-    _Alignas(64) float sums[2][TILE_PAIRS];
+    size_t tiles, width; /* tiles of tokens; tokens of a tile: fewer than a tile's are close together */
+    const uint32_t *x;   /* [tiles][steps][16 pairs][width] */
+    _Alignas(64) uint32_t turned[FEW_BYTES / sizeof(uint32_t) + TILE_PAIRS];
+    _Alignas(64) float sums[TILE_PAIRS];
 } few;
+
+static void turn_tile(const few *f, size_t first, uint32_t *out)
+{
+    const size_t n = at_most(f->m->tokens - first, SIDE);
+    for (size_t step = 0; step < f->steps; step++, out += SIDE * f->width) {
+        _Alignas(64) uint32_t wide[TILE_PAIRS];
+        __m512i in[SIDE];
+        for (size_t t = 0; t < SIDE; t++)
+            in[t] = t < n ? _mm512_loadu_si512((const char *)ft_matmul_x(f->m, first + t) + step * LINE_BYTES)
+                          : _mm512_setzero_si512();
+        turn(wide, SIDE, in);
+        for (size_t pair = 0; pair < SIDE; pair++) /* the next one goes over what is too much */
+            _mm512_storeu_si512(out + pair * f->width, _mm512_load_si512(wide + pair * SIDE));
+    }
+}
 
 static void turn_tokens(few *f)
 {
     const size_t n = f->m->tokens;
+    f->tiles = (n + SIDE - 1) / SIDE;
+    f->width = at_most(n, SIDE);
     f->x = f->turned;
-    if (n == 1) { /* its pairs lie behind one another */
+    if (n == 1) /* its pairs lie behind one another */
         f->x = ft_matmul_x(f->m, 0);
-        return;
-    }
-    uint32_t *out = f->turned;
-    for (size_t step = 0; step < f->steps; step++, out += SIDE * n) {
-        uint32_t wide[TILE_PAIRS];
-        __m512i in[SIDE];
-        for (size_t t = 0; t < SIDE; t++)
-            in[t] = t < n ? _mm512_loadu_si512((const char *)ft_matmul_x(f->m, t) + step * LINE_BYTES)
-                          : _mm512_setzero_si512();
-        turn(wide, SIDE, in);
-        for (size_t pair = 0; pair < SIDE; pair++) /* what is too much is overwritten */
-            _mm512_storeu_si512(out + pair * n, _mm512_loadu_si512(wide + pair * SIDE));
-    }
+    for (size_t tile = 0; tile < f->tiles && n > 1; tile++)
+        turn_tile(f, tile * SIDE, f->turned + tile * f->steps * TILE_PAIRS);
 }
 
-static void load_few_shapes(size_t tokens)
+/* For few_rows: tiles 0 to 2 are sums, 4 is of weights, 5 to 7 of tokens. */
+static void load_few_shapes(size_t width)
 {
     tiles c = {0};
     for (int i = 0; i < 8; i++)
-        shape(&c, i, SIDE, i == 4 || i == 5 ? SIDE : tokens);
+        shape(&c, i, SIDE, i == 4 ? SIDE : width);
     written();
     _tile_loadconfig(&c);
 }
 
-/* A step's lines of 16 rows, some steps before the unit takes them. */
-FT_INLINE void fetch_step(const few *f, const char *w, const char *next, size_t step)
+/* A step's lines of 16 rows. */
+FT_INLINE void fetch_lines(const char *w, size_t row_bytes)
 {
-    const size_t at = step + at_most(FEW_AHEAD, f->steps);
-    const char *from = at < f->steps ? w + at * LINE_BYTES : next + (at - f->steps) * LINE_BYTES;
     FT_UNROLL
     for (size_t i = 0; i < SIDE; i++)
-        __builtin_prefetch(from + i * f->row_bytes, 0, 3);
+        __builtin_prefetch(w + i * row_bytes, 0, 3);
 }
 
-/* 16 rows, and the 16 from `next` on are on their way. */
-FT_INLINE void few_rows(few *f, const char *w, const char *next, float *out)
+/* 16 sums of each token of a tile. */
+FT_INLINE void give_sums(const few *f, size_t first, float *out)
 {
-    const size_t n = f->m->tokens;
+    _Alignas(64) uint32_t turned[TILE_PAIRS];
+    __m512i in[SIDE];
+    written();
+    for (size_t row = 0; row < SIDE; row++)
+        in[row] = _mm512_load_si512(f->sums + row * SIDE);
+    turn(turned, SIDE, in);
+    for (size_t t = first; t < f->m->tokens && t < first + SIDE; t++)
+        memcpy(out + t * f->m->out_stride, turned + (t - first) * SIDE, SIDE * sizeof(*out));
+}
+
+/* 16 rows by n tiles of tokens. What the unit takes some steps on is fetched, of the rows at `next` after these. */
+FT_INLINE void few_rows(few *f, int n, const char *w, const char *next, float *out)
+{
+    const size_t x_step = f->width * sizeof(uint32_t), x_tile = f->steps * TILE_PAIRS, ahead = at_most(FEW_AHEAD, f->steps);
     const uint32_t *x = f->x;
     _tile_zero(0);
-    for (size_t step = 0; step < f->steps; step++, x += SIDE * n) {
+    _tile_zero(1);
+    _tile_zero(2);
+    for (size_t step = 0; step < f->steps; step++, x += SIDE * f->width) {
+        const size_t at = step + ahead;
         _tile_loadd(4, w + step * LINE_BYTES, f->row_bytes);
-        _tile_loadd(6, x, n * sizeof(*x));
-        _tile_dpbf16ps(0, 4, 6);
-        fetch_step(f, w, next, step);
+        _tile_loadd(5, x, x_step);
+        _tile_dpbf16ps(0, 4, 5);
+        if (n > 1) {
+            _tile_loadd(6, x + x_tile, x_step);
+            _tile_dpbf16ps(1, 4, 6);
+        }
+        if (n > 2) {
+            _tile_loadd(7, x + 2 * x_tile, x_step);
+            _tile_dpbf16ps(2, 4, 7);
+        }
+        fetch_lines(at < f->steps ? w + at * LINE_BYTES : next + (at - f->steps) * LINE_BYTES, f->row_bytes);
     }
-    _tile_stored(0, f->sums[0], n * sizeof(float));
-    written();
-    for (size_t t = 0; t < n; t++, out += f->m->out_stride)
-        for (size_t row = 0; row < SIDE; row++)
-            out[row] = f->sums[0][row * n + t];
+    _tile_stored(0, f->sums, LINE_BYTES);
+    give_sums(f, 0, out);
+    if (n > 1) {
+        _tile_stored(1, f->sums, LINE_BYTES);
+        give_sums(f, SIDE, out);
+    }
+    if (n > 2) {
+        _tile_stored(2, f->sums, LINE_BYTES);
+        give_sums(f, 2 * SIDE, out);
+    }
 }
 
 static void by_few(const ft_matmul *m)
 {
-    few f = {.m = m, .row_bytes = m->w_stride * sizeof(uint16_t), .steps = m->cols / DEEP};
+    few f;
+    f.m = m;
+    f.row_bytes = m->w_stride * sizeof(uint16_t);
+    f.steps = m->cols / DEEP;
+    for (size_t step = 0; step < at_most(FEW_AHEAD, f.steps); step++)
+        fetch_lines(weights_at(m, 0, step * DEEP), f.row_bytes);
     turn_tokens(&f);
-    load_few_shapes(m->tokens);
-    for (size_t row = 0; row < m->rows; row += SIDE) {
-        const char *w = weights_at(m, row, 0), *next = w + SIDE * f.row_bytes;
-        few_rows(&f, w, row + SIDE == m->rows && m->next ? m->next : next, m->out + row);
+    load_few_shapes(f.width);
+    const size_t whole = m->rows / SIDE * SIDE;
+    for (size_t row = 0; row < whole; row += SIDE) {
+        const char *w = weights_at(m, row, 0),
+                   *next = row + SIDE == m->rows && m->next ? m->next : w + SIDE * f.row_bytes;
+        if (f.tiles == 1)
+            few_rows(&f, 1, w, next, m->out + row);
+        else if (f.tiles == 2)
+            few_rows(&f, 2, w, next, m->out + row);
+        else
+            few_rows(&f, 3, w, next, m->out + row);
     }
     _tile_release();
+    const ft_matmul rest = ft_matmul_rows(m, FT_WEIGHT_BF16, whole, m->rows - whole);
+    if (rest.rows)
+        by_many(&rest);
+}
+
+static int are_few(const ft_matmul *m)
+{
+    return m->tokens <= FEW_TOKENS && m->cols % DEEP == 0 &&
+           (m->tokens + SIDE - 1) / SIDE * SIDE * m->cols * sizeof(uint16_t) <= FEW_BYTES;
 }
 
 void ft_matmul_bf16_bf16_amx(const ft_matmul *m)
@@ -171,8 +227,7 @@ void ft_matmul_bf16_bf16_amx(const ft_matmul *m)
     if (m->cols == 0)
         for (size_t t = 0; t < m->tokens; t++)
             memset(m->out + t * m->out_stride, 0, m->rows * sizeof(*m->out));
-    else if (m->tokens && m->tokens <= FEW_TOKENS && m->cols % DEEP == 0 && m->rows % SIDE == 0 &&
-             m->tokens * m->cols * sizeof(uint16_t) <= FEW_BYTES)
+    else if (m->tokens && are_few(m))
         by_few(m);
     else if (m->tokens)
         by_many(m);

@@ -2,8 +2,7 @@
  *
  *   F32   the floats themselves; a caller's own floats serve as they stand
  *   BF16  rounded to the nearest bfloat16 (even on a tie), zeros up to the next
- *         multiple of FT_INPUT_BLOCK columns; a family may put the columns of a
- *         block into an order that its products like better
+ *         multiple of FT_INPUT_BLOCK columns
  *   I8    one ft_group for each 32 columns (n is a multiple of 32), then a float,
  *         check. A group's scale is the least power of two that brings its largest
  *         magnitude to 127 or below, so that x / scale is exact and rounded once to
