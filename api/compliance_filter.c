@@ -39,6 +39,11 @@ static int read_share(ft_request *q, double *out)
     char *end;
     if (!text)
         return 1;
+    if (!ft_request_query(q, "expert")) {
+        ft_refuse(q, 400, "invalid-parameter", "min_share",
+                  "'min_share' is the share of an expert: name it with 'expert'");
+        return 0;
+    }
     *out = strtod(text, &end);
     if (*text && !*end && *out >= 0 && *out <= 1)
         return 1;

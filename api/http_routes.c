@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* Parameters of the URL that several routes have, and what else than JSON they answer with. */
-#define FILTER "from to owner document verdict min_tokens key without expert min_share model q "
+#define FILTER_BUT_WITHOUT "from to owner document verdict min_tokens key expert min_share model q "
+#define FILTER FILTER_BUT_WITHOUT "without "
 #define PAGE "limit after before order include "
 #define CSV "application/json text/csv"
 
@@ -76,7 +77,7 @@ static const ft_route routes[] = {
     {"GET", "/v1/compliance/experts", FT_FACE_OWN, 0, ft_route_experts_used, "Outputs that an expert had a share in",
      FILTER PAGE "format", NULL, CSV},
     {"GET", "/v1/compliance/optouts", FT_FACE_OWN, 0, ft_route_optouts_proved,
-     "Outputs while an owner was opted out, with proof from the routing", FILTER PAGE "format", NULL, CSV},
+     "Outputs while an owner was opted out, with proof from the routing", FILTER_BUT_WITHOUT PAGE "format", NULL, CSV},
     {"GET", "/v1/compliance/usage", FT_FACE_OWN, 0, ft_route_usage, "How an owner was used in a period",
      FILTER "documents format", NULL, CSV},
     {"GET", "/v1/compliance/access", FT_FACE_OWN, 0, ft_route_access, "Who asked what, out of the log",

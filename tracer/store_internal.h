@@ -392,6 +392,14 @@ FT_CHECKED ft_code trace_response_holds(packer *p, const void *frame, size_t n, 
 
 /* --- store_query.c ---------------------------------------------------------------------------------- */
 
+/* What a filter asks of one and the same span; 0: anything. */
+typedef struct span_wish {
+    uint64_t owner, document; /* hashes */
+    uint32_t verdict, min_tokens;
+} span_wish;
+span_wish span_wish_of(const ft_store_filter *f);
+int span_fits(const span_wish *w, const summary *m, const summary_span *s); /* a span of `m` */
+
 /* Calls `each` inside a read transaction for every trace that fits, oldest first; a new transaction now and then.
  * `value` is the summary's; `m` is what it holds. */
 typedef ft_code summary_visit(void *context, const char *id, const summary *m, MDB_val value, ft_status *st);
