@@ -230,6 +230,17 @@ typedef struct ft_tree_head {
  *   FT_ERR_ARG  `id` is none */
 FT_CHECKED ft_code ft_store_receipt_add(ft_store *s, const char *id, const void *envelope, size_t n, ft_digest *leaf,
                                         ft_status *st);
+/* The same in one transaction with a trace (ft_store_put), or with a line of the log (ft_store_log): one sync, and
+ * either both are there or neither. `envelope` NULL: no receipt, the other alone. */
+typedef struct ft_receipt_entry {
+    const char *id;
+    const void *envelope;
+    size_t bytes;
+} ft_receipt_entry;
+FT_CHECKED ft_code ft_store_put_with(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing,
+                                     const ft_receipt_entry *receipt, ft_status *st);
+FT_CHECKED ft_code ft_store_log_with(ft_store *s, const char *who, const char *what, json_t *fields,
+                                     const ft_receipt_entry *receipt, ft_status *st);
 /* The tree of the first `size` leaves. FT_ERR_ARG: there are not so many. */
 FT_CHECKED ft_code ft_store_receipt_head(ft_store *s, uint64_t size, ft_tree_head *out, ft_status *st);
 
