@@ -59,6 +59,8 @@ static const ft_route routes[] = {
      "What opens an owner's hashes in the receipt", "owner", NULL, NULL},
     {"GET", "/v1/receipts/log", FT_FACE_OWN, 0, ft_route_receipt_log, "The signed head of the log of receipts",
      "size format", NULL, "application/json text/plain"},
+    {"GET", "/v1/receipts/log/entries", FT_FACE_OWN, 0, ft_route_receipt_entries, "The leaves of the log of receipts",
+     "limit after before order", NULL, NULL},
     {"GET", "/v1/receipts/consistency", FT_FACE_OWN, 0, ft_route_receipt_consistency,
      "Proof that the log of receipts begins with what it was", "from to", NULL, NULL},
     {"GET", "/v1/receipts/{}/proof", FT_FACE_OWN, 0, ft_route_receipt_proof, "Proof that a receipt is in the log",

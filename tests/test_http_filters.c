@@ -147,6 +147,10 @@ static const struct {
     {"/v1/traces/{id}/routing", "", "values", "probabilities", 404}, /* of this store: it keeps weights */
     {"/v1/receipts/log", "", "size", "1", 0},
     {"/v1/receipts/log", "", "format", "note", 0},
+    {"/v1/receipts/log/entries", "", "limit", "1", 0},
+    {"/v1/receipts/log/entries", "", "after", "0", 0},
+    {"/v1/receipts/log/entries", "", "before", "1", 0},
+    {"/v1/receipts/log/entries", "", "order", "desc", 0},
     {"/v1/receipts/consistency", "from=1", "from", "2", 0},
     {"/v1/receipts/consistency", "from=1", "to", "1", 0},
     {"/v1/receipts/{id}/proof", "", "size", "1", 400}, /* the newest envelope came later */

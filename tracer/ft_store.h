@@ -252,6 +252,10 @@ typedef struct ft_receipt_leaf {
  * another key). FT_ERR_NOT_FOUND: it has none. */
 FT_CHECKED ft_code ft_store_receipt_leaves(ft_store *s, const char *id, ft_receipt_leaf *out, size_t most,
                                            size_t *count, ft_status *st);
+/* Leaves in order, from number `from` on, at most `most`; of the same state, the tree of all. None where there are not
+ * so many. */
+FT_CHECKED ft_code ft_store_receipt_range(ft_store *s, uint64_t from, ft_digest *out, size_t most, size_t *count,
+                                          ft_tree_head *head, ft_status *st);
 /* That the leaf stands in the tree of the first `size` leaves; of the same state, that tree.
  *   FT_ERR_ARG  there are not so many leaves, or the leaf came later */
 FT_CHECKED ft_code ft_store_receipt_proof(ft_store *s, uint64_t index, uint64_t size, ft_tree_head *head,

@@ -249,6 +249,22 @@ ft_code ft_store_receipt_leaves(ft_store *s, const char *id, ft_receipt_leaf *ou
     return read_end(&r, rc, st);
 }
 
+ft_code ft_store_receipt_range(ft_store *s, uint64_t from, ft_digest *out, size_t most, size_t *count,
+                               ft_tree_head *head, ft_status *st)
+{
+    node_reader r;
+    *count = 0;
+    ft_code rc = read_begin(&r, s, st);
+    if (rc)
+        return rc;
+    rc = head_at(&r, FT_TREE_NEWEST, head, st);
+    const uint64_t left = !rc && from < head->size ? head->size - from : 0;
+    const size_t n = left < most ? (size_t)left : most;
+    for (; !rc && *count < n; ++*count)
+        rc = read_node(&r, 0, from + *count, &out[*count], st);
+    return read_end(&r, rc, st);
+}
+
 ft_code ft_store_receipt_proof(ft_store *s, uint64_t index, uint64_t size, ft_tree_head *head, ft_merkle_proof *out,
                                ft_status *st)
 {
