@@ -118,11 +118,14 @@ static ft_code add_public(ft_run *r, uint64_t step, ft_status *st)
     for (size_t i = 0; i < n && !rc; i++)
         rc = ft_train_data_window(o->public_data, o->seed, step * n + i, T, r->ids + i * T, r->labels + i * T,
                                   r->begin + i * T, st);
+    const size_t all = rc ? 0 : ft_run_labelled(r, 0, n);
     for (size_t i = 0; i < n && !rc; i += o->micro) {
         const size_t to = i + o->micro < n ? i + o->micro : n;
         const ft_batch b = ft_run_part(r, i, to, 1);
+        const double share = all ? (double)ft_run_labelled(r, i, to) / (double)all : 0;
         ft_losses l;
-        rc = ft_trainer_gradient(r->t, &b, o->public_share * (double)(to - i) / (double)n, &l, st);
+        rc = ft_trainer_gradient_part(r->t, &b, o->public_share * share,
+                                      o->public_share * (double)(to - i) / (double)n, &l, st);
     }
     return rc;
 }
