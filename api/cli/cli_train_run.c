@@ -397,11 +397,26 @@ static ft_code open_data(cli_train_request *r, size_t vocab, const ft_progress *
     return rc;
 }
 
+/* OUT/model is written at the end: over the model that the same command starts from when it is given again, it would
+ * be another command. */
+static ft_code check_out(const cli_train_request *r, ft_status *st)
+{
+    char *model = ft_path_join(r->out, "model");
+    ft_code rc = model ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->out);
+    if (!rc && ft_path_same(model, r->model))
+        rc = ft_fail(st, FT_ERR_ARG, "%s: would be written over, and is what training starts from; -o names another "
+                     "folder", model);
+    free(model);
+    return rc;
+}
+
 /* Texts first: the router's start reads them. */
 static ft_code open_all(cli_train_request *r, ft_trainer **t, const ft_progress *show, ft_status *st)
 {
     ft_model_config config;
-    ft_code rc = ft_model_config_read(&config, r->model, st);
+    ft_code rc = check_out(r, st);
+    if (!rc)
+        rc = ft_model_config_read(&config, r->model, st);
     if (!rc)
         rc = open_data(r, config.vocab, show, st);
     if (!rc && r->run.dp_clip > 0)

@@ -227,7 +227,7 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
     const uint64_t declared = o->examples ? o->examples : there;
     r->examples = there;
     if (o->batch > declared || there > UINT32_MAX)
-        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn", o->batch,
+        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn; use a smaller --batch", o->batch,
                        (unsigned long long)declared);
     out->sampling_rate = r->rate = (double)o->batch / (double)declared;
     *end = o->steps;
@@ -237,6 +237,14 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
         rc = allowed_by(r, o->ledger_count ? r->ledgers[i] : NULL, o->ledger_count ? o->ledgers[i] : "", &allowed, st);
         out->budget_reached |= allowed < o->steps;
         *end = allowed < *end ? allowed : *end;
+    }
+    if (!rc && *end < r->state.step) { /* of a budget that was larger when it began */
+        ft_train_report so_far = *out;
+        rc = ft_run_spent(r, &so_far, st);
+        if (!rc)
+            rc = ft_fail(st, FT_ERR_LIMIT,
+                         "%s: the budget is spent: its %llu steps cost epsilon %.4g at delta %g, more than %g", o->folder,
+                         (unsigned long long)r->state.step, so_far.spent.epsilon, o->delta, o->epsilon);
     }
     return rc;
 }
