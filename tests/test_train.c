@@ -356,6 +356,19 @@ static void the_command_writes_losses_and_gradients(void **state)
         assert_true(tensor_at(&g, "model.layers.0.mlp.gate.weight", k, &n) == 0);
     assert_int_equal(n, 64);
     tensors_free(&g);
+    char *err; /* a file beyond the limit is an error of the write, not a signal; an id says in which file it is */
+    snprintf(command, sizeof(command), "ulimit -f 8; $FLEXTRACE train step %s --ids %s --labels %s --grads %s/more", model,
+             vector_path("dp_input_ids.npy"), vector_path("dp_labels.npy"), model);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 4);
+    assert_non_null(strstr(err, "/more: cannot write: File too large"));
+    free(err);
+    snprintf(command, sizeof(command),
+             "sed 's/\\x3f\\x00\\x00\\x00\\|\\x01\\x00\\x00\\x00/\\x40\\x00\\x00\\x00/g' %s > %s/high.npy && "
+             "$FLEXTRACE train step %s --ids %s/high.npy --labels %s --grads %s/none",
+             vector_path("dp_input_ids.npy"), model, model, model, vector_path("dp_labels.npy"), model);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "/high.npy: ["));
+    free(err);
 }
 
 int main(void)

@@ -191,9 +191,13 @@ static ft_trainer *killed_and_gone_on_with(ft_train_options o, ft_train_mode mod
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
+    char left[600]; /* as of a run killed while it wrote its checkpoint */
+    snprintf(left, sizeof(left), "%s/checkpoint.tmp.1", folder);
+    assert_int_equal(ft_file_write(left, "half", 4, NULL), FT_OK);
     assert_ok(ft_train_run(t, &o, &report, &st), st);
     assert_int_equal(report.resumed_at, 4);
     assert_int_equal(report.steps_done, 7);
+    assert_false(ft_path_exists(left));
     ft_train_data_close(d);
     return t;
 }
@@ -498,6 +502,22 @@ static void a_corpus_of_another_tokenizer_is_refused(void **state)
         ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_shared("tokenizers/bytebpe-4k"));
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "this tokenizer is not its own"));
+    free(err);
+    snprintf(command, sizeof(command),
+             "cd %s && cp %s/tokenizer.json other-vocabulary && mkdir -p edited && "
+             "sed 's/^{/{ /' %s/tokenizer.json > edited/tokenizer.json && "
+             "$FLEXTRACE train public other-vocabulary --tokenizer edited --corpus t.jsonl -o other-tokenizer --steps 1",
+             ft_test_folder(), ft_test_shared("tokenizers/bytebpe-4k"), ft_test_shared("tokenizers/bytebpe-4k"));
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "is not the tokenizer that other-vocabulary has"));
+    free(err);
+    snprintf(command, sizeof(command),
+             "cd %s && echo '{\"id\":' > bad.jsonl && $FLEXTRACE train public other-vocabulary --corpus bad.jsonl -o bad "
+             "--steps 1",
+             ft_test_folder());
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "bad.jsonl:1: not valid JSON"));
+    assert_null(strstr(err, "--skip-bad")); /* which 'train' does not have */
     free(err);
 }
 

@@ -332,6 +332,7 @@ ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *
         rc = ft_folder_lock(o->folder, "run", &lock, st);
     if (rc)
         return rc;
+    ft_train_checkpoint_tidy(o->folder);
     char *text = describe(&r);
     r.state.run = text;
     r.checkpoint = ft_path_join(o->folder, "checkpoint");
