@@ -357,8 +357,8 @@ static void the_command_writes_losses_and_gradients(void **state)
     assert_int_equal(n, 64);
     tensors_free(&g);
     char *err; /* a file beyond the limit is an error of the write, not a signal; an id says in which file it is */
-    snprintf(command, sizeof(command), "ulimit -f 8; $FLEXTRACE train step %s --ids %s --labels %s --grads %s/more", model,
-             vector_path("dp_input_ids.npy"), vector_path("dp_labels.npy"), model);
+    snprintf(command, sizeof(command), "ulimit -f 8; $FLEXTRACE train step %s --ids %s --labels %s --grads %s/more",
+             model, vector_path("dp_input_ids.npy"), vector_path("dp_labels.npy"), model);
     assert_int_equal(ft_test_shell(command, NULL, &err), 4);
     assert_non_null(strstr(err, "/more: cannot write: File too large"));
     free(err);

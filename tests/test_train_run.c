@@ -503,18 +503,20 @@ static void a_corpus_of_another_tokenizer_is_refused(void **state)
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "this tokenizer is not its own"));
     free(err);
-    snprintf(command, sizeof(command),
-             "cd %s && cp %s/tokenizer.json other-vocabulary && mkdir -p edited && "
-             "sed 's/^{/{ /' %s/tokenizer.json > edited/tokenizer.json && "
-             "$FLEXTRACE train public other-vocabulary --tokenizer edited --corpus t.jsonl -o other-tokenizer --steps 1",
-             ft_test_folder(), ft_test_shared("tokenizers/bytebpe-4k"), ft_test_shared("tokenizers/bytebpe-4k"));
+    snprintf(
+        command, sizeof(command),
+        "cd %s && cp %s/tokenizer.json other-vocabulary && mkdir -p edited && "
+        "sed 's/^{/{ /' %s/tokenizer.json > edited/tokenizer.json && "
+        "$FLEXTRACE train public other-vocabulary --tokenizer edited --corpus t.jsonl -o other-tokenizer --steps 1",
+        ft_test_folder(), ft_test_shared("tokenizers/bytebpe-4k"), ft_test_shared("tokenizers/bytebpe-4k"));
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "is not the tokenizer that other-vocabulary has"));
     free(err);
-    snprintf(command, sizeof(command),
-             "cd %s && echo '{\"id\":' > bad.jsonl && $FLEXTRACE train public other-vocabulary --corpus bad.jsonl -o bad "
-             "--steps 1",
-             ft_test_folder());
+    snprintf(
+        command, sizeof(command),
+        "cd %s && echo '{\"id\":' > bad.jsonl && $FLEXTRACE train public other-vocabulary --corpus bad.jsonl -o bad "
+        "--steps 1",
+        ft_test_folder());
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "bad.jsonl:1: not valid JSON"));
     assert_null(strstr(err, "--skip-bad")); /* which 'train' does not have */

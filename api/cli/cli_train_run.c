@@ -429,8 +429,10 @@ static ft_code check_out(const cli_train_request *r, ft_status *st)
     char *model = ft_path_join(r->out, "model");
     ft_code rc = model ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->out);
     if (!rc && ft_path_same(model, r->model))
-        rc = ft_fail(st, FT_ERR_ARG, "%s: would be written over, and is what training starts from; -o names another "
-                     "folder", model);
+        rc = ft_fail(st, FT_ERR_ARG,
+                     "%s: would be written over, and is what training starts from; -o names another "
+                     "folder",
+                     model);
     free(model);
     return rc;
 }
