@@ -263,8 +263,8 @@ static ft_code read_rows(ft_parameter *p, const ft_tensor *t, reading *r, size_t
     return FT_OK;
 }
 
-/* Where the public model has its router's row beside it, an expert's row 0 is that very row; one that it holds itself is
- * compared when experts are put together. */
+/* Where the public model has its router's row beside it, an expert's row 0 is that very row; one that it holds itself
+ * is compared when experts are put together. */
 static ft_code check_row(const ft_parameters *pair, reading *r, const char *expert, ft_status *st)
 {
     ft_code rc = FT_OK;

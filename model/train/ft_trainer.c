@@ -155,6 +155,10 @@ static void backward(ft_pass *pass)
         ft_layer_backward(pass, l, !trains_below(t, l));
     if (!t->p.embed->grad)
         return;
+    /* |a + b|^2 = |a|^2 + |b|^2 + 2 a.b of the head's gradient a and the embedding's b, whose rows are the tokens'. */
+    for (size_t n = 0; n < t->tokens && pass->squares && t->s.tied; n++)
+        for (size_t c = 0; c < H; c++)
+            pass->squares[n / t->length] += 2 * (double)t->s.tied[n * H + c] * (double)t->dx[n * H + c];
     for (size_t i = 0; i < t->sequences && pass->squares; i++)
         pass->squares[i] += ft_embed_ghost(t->dx + i * t->length * H, pass->b->ids + i * t->length, t->length, H);
     if (!pass->squares)
@@ -253,10 +257,6 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
 {
     per_sequence s = {0};
     size_t labelled = 0;
-    if (t->p.embed->grad && t->p.head == t->p.embed)
-        return ft_fail(st, FT_ERR_UNSUPPORTED,
-                       "per-example norms of tied embeddings are not implemented; train the "
-                       "expert alone, or untie them");
     ft_code rc = ft_trainer_prepare(t, b->sequences, b->length, 1, st);
     if (!rc)
         rc = check(t, b, &labelled, st);

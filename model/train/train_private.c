@@ -124,8 +124,8 @@ static ft_code add_public(ft_run *r, uint64_t step, ft_status *st)
         const ft_batch b = ft_run_part(r, i, to, 1);
         const double share = all ? (double)ft_run_labelled(r, i, to) / (double)all : 0;
         ft_losses l;
-        rc = ft_trainer_gradient_part(r->t, &b, o->public_share * share,
-                                      o->public_share * (double)(to - i) / (double)n, &l, st);
+        rc = ft_trainer_gradient_part(r->t, &b, o->public_share * share, o->public_share * (double)(to - i) / (double)n,
+                                      &l, st);
     }
     return rc;
 }
@@ -227,8 +227,8 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
     const uint64_t declared = o->examples ? o->examples : there;
     r->examples = there;
     if (o->batch > declared || there > UINT32_MAX)
-        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn; use a smaller --batch", o->batch,
-                       (unsigned long long)declared);
+        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn; use a smaller --batch",
+                       o->batch, (unsigned long long)declared);
     out->sampling_rate = r->rate = (double)o->batch / (double)declared;
     *end = o->steps;
     ft_code rc = open_ledgers(r, st);
@@ -243,8 +243,8 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
         rc = ft_run_spent(r, &so_far, st);
         if (!rc)
             rc = ft_fail(st, FT_ERR_LIMIT,
-                         "%s: the budget is spent: its %llu steps cost epsilon %.4g at delta %g, more than %g", o->folder,
-                         (unsigned long long)r->state.step, so_far.spent.epsilon, o->delta, o->epsilon);
+                         "%s: the budget is spent: its %llu steps cost epsilon %.4g at delta %g, more than %g",
+                         o->folder, (unsigned long long)r->state.step, so_far.spent.epsilon, o->delta, o->epsilon);
     }
     return rc;
 }
