@@ -208,27 +208,34 @@ static json_t *parameters_json(const ft_job *job, const ft_item *item)
 }
 
 /* While a large model's digests are being read there is none: the client asks for it later. */
-static ft_code add_receipt(ft_job *job, ft_item *item, ft_status *st)
+static ft_code make_receipt(ft_job *job, ft_item *item, ft_buffer *text, ft_server_entry *entry, ft_status *st)
 {
-    ft_buffer text = {0};
-    ft_code rc = ft_server_receipt(job->server, item->trace, 0, &text, st);
+    ft_code rc = ft_server_receipt(job->server, item->trace, 0, text, entry, st);
     if (!rc)
-        rc = ft_json_parse(&item->receipt, text.data, text.size, "receipt", st);
-    ft_buffer_release(&text);
+        rc = ft_json_parse(&item->receipt, text->data, text->size, "receipt", st);
     return rc == FT_ERR_NOT_FOUND ? FT_OK : rc;
 }
 
+/* The trace and its receipt's leaf in one transaction. A receipt that cannot be made keeps no trace out. */
 static ft_code store(ft_job *job, ft_item *item, ft_status *st)
 {
     char id[FT_TRACE_ID];
+    ft_buffer text = {0};
+    ft_server_entry made = {0};
+    ft_status why = {0};
     ft_trace_id_new(id);
     ft_code rc = ft_trace_stamp(&item->trace, id, st);
+    const ft_code receipt = !rc && job->r.receipt ? make_receipt(job, item, &text, &made, &why) : FT_OK;
     if (!rc)
-        rc = ft_store_put(job->server->store, id, item->trace, item->routing.tokens ? &item->routing : NULL, st);
+        rc = ft_store_put_with(job->server->store, id, item->trace, item->routing.tokens ? &item->routing : NULL,
+                               &made.entry, st);
+    ft_buffer_release(&text);
     if (!rc)
         memcpy(item->trace_id, id, sizeof(id));
-    if (!rc && job->r.receipt)
-        rc = add_receipt(job, item, st);
+    if (!rc && receipt) {
+        rc = receipt;
+        *st = why;
+    }
     return rc;
 }
 

@@ -39,6 +39,11 @@ static int read_share(ft_request *q, double *out)
     char *end;
     if (!text)
         return 1;
+    if (!ft_request_query(q, "expert")) {
+        ft_refuse(q, 400, "invalid-parameter", "min_share",
+                  "'min_share' is the share of an expert: name it with 'expert'");
+        return 0;
+    }
     *out = strtod(text, &end);
     if (*text && !*end && *out >= 0 && *out <= 1)
         return 1;
@@ -156,12 +161,17 @@ static enum MHD_Result add_parameter(void *context, enum MHD_ValueKind kind, con
 
 int ft_log_request(ft_request *q, const char *what)
 {
+    return ft_log_request_with(q, what, &(ft_receipt_entry){0});
+}
+
+int ft_log_request_with(ft_request *q, const char *what, const ft_receipt_entry *receipt)
+{
     ft_status st = {0};
     json_t *parameters = json_object();
     (void)MHD_get_connection_values(q->connection, MHD_GET_ARGUMENT_KIND, add_parameter, parameters);
-    if (ft_store_log(q->server->store, q->key, what,
-                     json_pack("{s:s,s:s,s:o}", "request", q->id, "path", q->path, "parameters", parameters),
-                     &st) == FT_OK)
+    if (ft_store_log_with(q->server->store, q->key, what,
+                          json_pack("{s:s,s:s,s:o}", "request", q->id, "path", q->path, "parameters", parameters),
+                          receipt, &st) == FT_OK)
         return 1;
     ft_refuse_status(q, NULL, &st);
     return 0;

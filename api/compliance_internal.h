@@ -30,6 +30,8 @@ int ft_format_read(ft_request *q, int *csv);
 /* Writes into the log who asked what, with the URL's parameters; 0 after refusing the request: what cannot be logged is
  * not answered. */
 int ft_log_request(ft_request *q, const char *what);
+/* The same, with a receipt's leaf in the same transaction (without envelope: none). */
+int ft_log_request_with(ft_request *q, const char *what, const ft_receipt_entry *receipt);
 /* 0 after refusing: this server has no store. */
 int ft_needs_store(ft_request *q);
 

@@ -266,9 +266,15 @@ struct ft_server {
     int ready;
 };
 
-/* The signed receipt of a stored trace (the server has a store and a signing key), appended.
- * FT_ERR_NOT_FOUND while the digests of the model that wrote it are not known. */
-FT_CHECKED ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_status *st);
+/* The signed receipt of a trace (the server has a store and a signing key), appended; *entry is it, a view, for the log
+ * of receipts: it must be there before the receipt is handed out. FT_ERR_NOT_FOUND while the digests of the model that
+ * wrote the trace are not known; then, as after every failure, the entry has no envelope. */
+typedef struct ft_server_entry {
+    char id[FT_TRACE_ID];
+    ft_receipt_entry entry;
+} ft_server_entry;
+FT_CHECKED ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out,
+                                     ft_server_entry *entry, ft_status *st);
 /* (route_optouts.c) Experts that take part in nothing: by federation.yaml, or by an order that was given since; their
  * weights are read in the second case. At the start the orders come out of the store. */
 uint64_t ft_server_opted_out(const ft_server *s);

@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* Parameters of the URL that several routes have, and what else than JSON they answer with. */
-#define FILTER "from to owner document verdict min_tokens key without expert min_share model q "
+#define FILTER_BUT_WITHOUT "from to owner document verdict min_tokens key expert min_share model q "
+#define FILTER FILTER_BUT_WITHOUT "without "
 #define PAGE "limit after before order include "
 #define CSV "application/json text/csv"
 
@@ -58,6 +59,8 @@ static const ft_route routes[] = {
      "What opens an owner's hashes in the receipt", "owner", NULL, NULL},
     {"GET", "/v1/receipts/log", FT_FACE_OWN, 0, ft_route_receipt_log, "The signed head of the log of receipts",
      "size format", NULL, "application/json text/plain"},
+    {"GET", "/v1/receipts/log/entries", FT_FACE_OWN, 0, ft_route_receipt_entries, "The leaves of the log of receipts",
+     "limit after before order", NULL, NULL},
     {"GET", "/v1/receipts/consistency", FT_FACE_OWN, 0, ft_route_receipt_consistency,
      "Proof that the log of receipts begins with what it was", "from to", NULL, NULL},
     {"GET", "/v1/receipts/{}/proof", FT_FACE_OWN, 0, ft_route_receipt_proof, "Proof that a receipt is in the log",
@@ -76,7 +79,7 @@ static const ft_route routes[] = {
     {"GET", "/v1/compliance/experts", FT_FACE_OWN, 0, ft_route_experts_used, "Outputs that an expert had a share in",
      FILTER PAGE "format", NULL, CSV},
     {"GET", "/v1/compliance/optouts", FT_FACE_OWN, 0, ft_route_optouts_proved,
-     "Outputs while an owner was opted out, with proof from the routing", FILTER PAGE "format", NULL, CSV},
+     "Outputs while an owner was opted out, with proof from the routing", FILTER_BUT_WITHOUT PAGE "format", NULL, CSV},
     {"GET", "/v1/compliance/usage", FT_FACE_OWN, 0, ft_route_usage, "How an owner was used in a period",
      FILTER "documents format", NULL, CSV},
     {"GET", "/v1/compliance/access", FT_FACE_OWN, 0, ft_route_access, "Who asked what, out of the log",

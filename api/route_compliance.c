@@ -196,7 +196,7 @@ void ft_route_optouts_proved(ft_request *q)
     ft_store_filter filter;
     if (!ft_needs_store(q) || !needs(q, "owner", ft_request_query(q, "owner")) || !ft_filter_read(q, &filter))
         return;
-    filter.without = filter.owner;
+    filter.without = filter.owner; /* so this route has no parameter `without` */
     filter.owner = NULL;
     if (ft_expert_number(q, filter.without) < 0) {
         ft_refuse(q, 400, "invalid-parameter", "owner", "'owner': '%.100s' is no owner with an expert", filter.without);
@@ -245,11 +245,12 @@ void ft_route_usage(ft_request *q)
     json_t *report = NULL;
     int64_t most = 20;
     int csv;
-    if (!ft_needs_store(q) || !needs(q, "owner", ft_request_query(q, "owner")) || !ft_filter_read(q, &filter) ||
+    if (!ft_needs_store(q) || !ft_filter_read(q, &filter) || (!filter.document && !needs(q, "owner", filter.owner)) ||
         !ft_request_query_int(q, "documents", 0, 100000, &most) || !ft_format_read(q, &csv) ||
         !ft_log_request(q, "compliance.usage"))
         return;
-    if (ft_audit_usage(q->server->store, &filter, ft_expert_number(q, filter.owner), (size_t)most, &report, &st)) {
+    const int expert = filter.owner ? ft_expert_number(q, filter.owner) : -1;
+    if (ft_audit_usage(q->server->store, &filter, expert, (size_t)most, &report, &st)) {
         ft_refuse_status(q, NULL, &st);
         return;
     }

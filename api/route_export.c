@@ -199,6 +199,11 @@ static int read_request(ft_request *q, ft_export *x)
         ft_refuse(q, 400, "invalid-parameter", "routing", "'routing' must be \"packed\" or \"none\"");
         return 0;
     }
+    if (routing && x->how == CSV && !strcmp(routing, "packed")) {
+        ft_refuse(q, 400, "invalid-parameter", "routing",
+                  "'routing': CSV has none; ask for 'format' \"jsonl\" or \"json\"");
+        return 0;
+    }
     if (after && after[0] && !ft_trace_id_time(after, &(uint64_t){0})) {
         ft_refuse(q, 400, "invalid-parameter", "after", "'after' must be the id of a trace");
         return 0;

@@ -74,6 +74,32 @@ void ft_route_receipt_log(ft_request *q)
     json_decref(head);
 }
 
+/* A page of the log's leaves, which whoever watches the log computes its root from. */
+void ft_route_receipt_entries(ft_request *q)
+{
+    ft_receipt_log log;
+    ft_status st = {0};
+    json_t *list = NULL;
+    int64_t limit = 20;
+    ft_log_page page = {.after = FT_TREE_NEWEST, .before = FT_TREE_NEWEST};
+    const char *order = ft_request_query(q, "order");
+    if (!ft_request_query_int(q, "limit", 1, FT_LOG_ENTRIES, &limit) || !read_size(q, "after", &page.after) ||
+        !read_size(q, "before", &page.before))
+        return;
+    if (order && strcmp(order, "asc") != 0 && strcmp(order, "desc") != 0)
+        ft_refuse(q, 400, "invalid-parameter", "order", "'order' must be \"asc\" or \"desc\"");
+    else if (page.after != FT_TREE_NEWEST && page.before != FT_TREE_NEWEST)
+        ft_refuse(q, 400, "invalid-parameter", "before", "give 'after' or 'before', not both");
+    if (q->answered || !open_log(q, &log))
+        return;
+    page.limit = (size_t)limit;
+    page.descending = order && !strcmp(order, "desc");
+    if (ft_receipt_log_entries(log.store, &page, &list, &st))
+        ft_refuse_status(q, NULL, &st);
+    else
+        ft_answer_json(q, 200, list);
+}
+
 /* ?leaf=sha256:HEX: of that envelope, where the receipt was given out in several. */
 void ft_route_receipt_proof(ft_request *q)
 {

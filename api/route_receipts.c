@@ -12,6 +12,14 @@ void ft_route_keys(ft_request *q)
     ft_answer_json(q, 200, ft_keyring_json(&q->server->keys));
 }
 
+static void refuse_trace(ft_request *q, const ft_status *st)
+{
+    if (st->code == FT_ERR_ARG || st->code == FT_ERR_NOT_FOUND)
+        ft_refuse(q, 404, "not-found", NULL, "there is no trace '%s'", q->segment[0]);
+    else
+        ft_refuse_status(q, NULL, st);
+}
+
 /* The trace that the path names, after the question was logged; NULL after refusing. */
 static json_t *stored_trace(ft_request *q, const char *what)
 {
@@ -19,11 +27,8 @@ static json_t *stored_trace(ft_request *q, const char *what)
     ft_status st = {0};
     if (!ft_needs_store(q) || !ft_log_request(q, what))
         return NULL;
-    const ft_code rc = ft_store_get(q->server->store, q->segment[0], &trace, &st);
-    if (rc == FT_ERR_ARG || rc == FT_ERR_NOT_FOUND)
-        ft_refuse(q, 404, "not-found", NULL, "there is no trace '%s'", q->segment[0]);
-    else if (rc)
-        ft_refuse_status(q, NULL, &st);
+    if (ft_store_get(q->server->store, q->segment[0], &trace, &st))
+        refuse_trace(q, &st);
     return trace;
 }
 
@@ -51,21 +56,24 @@ static int refuse_digests(ft_request *q, const ft_status *st)
     return 0;
 }
 
-ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_status *st)
+ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide_prompt, ft_buffer *out, ft_server_entry *entry,
+                          ft_status *st)
 {
     const size_t begin = out->size;
     json_t *digests = NULL;
     unsigned char secret[FT_STORE_SECRET];
+    memset(entry, 0, sizeof(*entry));
     ft_code rc = digests_of(s, trace, &digests, st);
     if (!rc)
         rc = ft_store_secret(s->store, secret, st);
     const ft_receipt_options how = {.secret = secret, .digests = digests, .hide_prompt = hide_prompt};
     if (!rc)
         rc = ft_receipt_make(trace, &how, s->keys.signer, out, st);
-    if (!rc) /* what is not in the log is not handed out */
-        rc = ft_receipt_enter(s->store, trace, out->data + begin, out->size - begin, st);
-    if (!rc)
+    if (!rc) {
+        ft_receipt_id(trace, entry->id);
+        entry->entry = (ft_receipt_entry){entry->id, out->data + begin, out->size - begin};
         ft_metrics_receipt(&s->metrics);
+    }
     sodium_memzero(secret, sizeof(secret));
     json_decref(digests);
     return rc;
@@ -87,14 +95,22 @@ void ft_route_receipt(ft_request *q)
                   "makes one)");
         return;
     }
-    json_t *trace = stored_trace(q, "receipt.read");
-    if (!trace)
+    if (!ft_needs_store(q))
         return;
-    const ft_code rc = ft_server_receipt(q->server, trace, prompt && !strcmp(prompt, "hidden"), &envelope, &st);
-    if (rc)
-        (void)refuse_digests(q, &st);
-    else
-        ft_answer_bytes(q, 200, "application/json", envelope.data, envelope.size);
+    json_t *trace = NULL;
+    ft_server_entry made = {0};
+    const ft_code found = ft_store_get(q->server->store, q->segment[0], &trace, &st);
+    const ft_code rc =
+        found ? found : ft_server_receipt(q->server, trace, prompt && !strcmp(prompt, "hidden"), &envelope, &made, &st);
+    /* Who asked, and the receipt's leaf, in one transaction, before anything is answered. */
+    if (ft_log_request_with(q, "receipt.read", &made.entry)) {
+        if (found)
+            refuse_trace(q, &st);
+        else if (rc)
+            (void)refuse_digests(q, &st);
+        else
+            ft_answer_bytes(q, 200, "application/json", envelope.data, envelope.size);
+    }
     ft_buffer_release(&envelope);
     json_decref(trace);
 }

@@ -26,7 +26,7 @@ ft_handler ft_route_traces, ft_route_trace_new, ft_route_trace;
 /* route_receipts.c */
 ft_handler ft_route_keys, ft_route_receipt, ft_route_receipt_salt;
 /* route_receipt_log.c */
-ft_handler ft_route_receipt_log, ft_route_receipt_proof, ft_route_receipt_consistency;
+ft_handler ft_route_receipt_log, ft_route_receipt_entries, ft_route_receipt_proof, ft_route_receipt_consistency;
 /* route_routing.c */
 ft_handler ft_route_trace_routing, ft_route_routing;
 /* route_compliance.c */

@@ -298,6 +298,12 @@ int ft_path_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+int ft_path_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 char *ft_path_join(const char *folder, const char *name)
 {
     if (name[0] == '/')

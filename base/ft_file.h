@@ -68,6 +68,7 @@ FT_CHECKED ft_code ft_folder_sync(const char *path, ft_status *st);
 
 int ft_path_is_folder(const char *path); /* 1 or 0 */
 int ft_path_exists(const char *path);
+int ft_path_same(const char *a, const char *b); /* 1 where both are there and are one file or folder */
 /* "folder/name" in memory that the caller frees; NULL when memory is out. An
  * absolute `name` is returned as it stands. */
 char *ft_path_join(const char *folder, const char *name);

@@ -16,7 +16,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of eight by
 
 enum { MAX_DEPTH = 2048, REAL_DIGITS = 17, REAL_BYTES = 40 };
 
-static ft_code write_value(const json_t *value, ft_buffer *out, int depth);
+/* Where it goes. */
+typedef struct writer {
+    ft_buffer *out;
+    ft_buffer *reals; /* where reals go as they are; NULL: into the text, as digits */
+} writer;
+
+static ft_code write_value(const json_t *value, const writer *w, int depth);
 
 /* Most pieces are a few bytes, and most find room. The terminator comes at the very end, for which a byte is left. */
 static inline ft_code reserve(ft_buffer *out, size_t n)
@@ -292,9 +298,17 @@ static ft_code write_real(double x, ft_buffer *out)
 
 /* --- Values ---------------------------------------------------------------------------------------- */
 
-/* NOLINTNEXTLINE(misc-no-recursion): as write_value */
-static ft_code write_object(const json_t *object, ft_buffer *out, int depth)
+static ft_code set_apart(double x, const writer *w)
 {
+    static const char mark = FT_JSON_REAL;
+    const ft_code rc = append(w->out, &mark, 1);
+    return rc ? rc : append(w->reals, &x, sizeof(x));
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as write_value */
+static ft_code write_object(const json_t *object, const writer *w, int depth)
+{
+    ft_buffer *out = w->out;
     json_t *borrowed = (json_t *)(uintptr_t)object; /* jansson's iterators read only */
     ft_code rc = append(out, "{", 1);
     int first = 1;
@@ -306,41 +320,43 @@ static ft_code write_object(const json_t *object, ft_buffer *out, int depth)
         if (!rc)
             rc = append(out, ":", 1);
         if (!rc)
-            rc = write_value(json_object_iter_value(i), out, depth + 1);
+            rc = write_value(json_object_iter_value(i), w, depth + 1);
     }
     return rc ? rc : append(out, "}", 1);
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): as write_value */
-static ft_code write_array(const json_t *array, ft_buffer *out, int depth)
+static ft_code write_array(const json_t *array, const writer *w, int depth)
 {
+    ft_buffer *out = w->out;
     const size_t n = json_array_size(array);
     ft_code rc = append(out, "[", 1);
     for (size_t i = 0; !rc && i < n; i++) {
         if (i)
             rc = append(out, ",", 1);
         if (!rc)
-            rc = write_value(json_array_get(array, i), out, depth + 1);
+            rc = write_value(json_array_get(array, i), w, depth + 1);
     }
     return rc ? rc : append(out, "]", 1);
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH ends it, and so a value that holds itself */
-static ft_code write_value(const json_t *value, ft_buffer *out, int depth)
+static ft_code write_value(const json_t *value, const writer *w, int depth)
 {
+    ft_buffer *out = w->out;
     if (!value || depth > MAX_DEPTH)
         return FT_ERR_FORMAT;
     switch (json_typeof(value)) {
     case JSON_OBJECT:
-        return write_object(value, out, depth);
+        return write_object(value, w, depth);
     case JSON_ARRAY:
-        return write_array(value, out, depth);
+        return write_array(value, w, depth);
     case JSON_STRING:
         return write_string(json_string_value(value), json_string_length(value), out);
     case JSON_INTEGER:
         return write_integer(json_integer_value(value), out);
     case JSON_REAL:
-        return write_real(json_real_value(value), out);
+        return w->reals ? set_apart(json_real_value(value), w) : write_real(json_real_value(value), out);
     case JSON_TRUE:
         return append(out, "true", 4);
     case JSON_FALSE:
@@ -351,10 +367,11 @@ static ft_code write_value(const json_t *value, ft_buffer *out, int depth)
     return append(out, "null", 4);
 }
 
-ft_code ft_json_write(const json_t *value, ft_buffer *out, ft_status *st)
+static ft_code write_whole(const json_t *value, const writer *w, ft_status *st)
 {
-    const size_t before = out->size;
-    const ft_code rc = write_value(value, out, 0);
+    ft_buffer *out = w->out;
+    const size_t before = out->size, reals = w->reals ? w->reals->size : 0;
+    const ft_code rc = write_value(value, w, 0);
     if (!rc) {
         out->data[out->size] = '\0';
         return FT_OK;
@@ -362,5 +379,43 @@ ft_code ft_json_write(const json_t *value, ft_buffer *out, ft_status *st)
     if (out->data)
         out->data[before] = '\0';
     out->size = before;
+    if (w->reals)
+        w->reals->size = reals;
     return ft_fail(st, FT_ERR_MEM, "JSON output: out of memory or larger than its limit");
+}
+
+ft_code ft_json_write(const json_t *value, ft_buffer *out, ft_status *st)
+{
+    return write_whole(value, &(writer){out, NULL}, st);
+}
+
+/* --- Reals apart ------------------------------------------------------------------------------------- */
+
+ft_code ft_json_write_apart(const json_t *value, ft_buffer *out, ft_buffer *reals, ft_status *st)
+{
+    return write_whole(value, &(writer){out, reals}, st);
+}
+
+ft_code ft_json_join(const char *text, size_t n, const double *reals, size_t count, ft_buffer *out, ft_status *st)
+{
+    const size_t before = out->size;
+    size_t taken = 0;
+    const char *end = text + n;
+    ft_code rc = append(out, "", 0);
+    for (const char *p = text; !rc && p < end; p++) {
+        const char *found = memchr(p, FT_JSON_REAL, (size_t)(end - p)), *mark = found ? found : end;
+        rc = append(out, p, (size_t)(mark - p));
+        p = mark;
+        if (!rc && found)
+            rc = taken < count ? write_real(reals[taken++], out) : FT_ERR_FORMAT;
+    }
+    if (!rc && taken < count)
+        rc = FT_ERR_FORMAT;
+    if (rc)
+        out->size = before;
+    if (out->data)
+        out->data[out->size] = '\0';
+    if (rc == FT_ERR_FORMAT)
+        return ft_fail(st, rc, "JSON: its text does not name as many numbers as there are, %zu", count);
+    return rc ? ft_fail(st, FT_ERR_MEM, "JSON output: out of memory or larger than its limit") : FT_OK;
 }

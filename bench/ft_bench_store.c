@@ -3,6 +3,7 @@
  *
  *     ft_bench_store FOLDER [TRACES]     default 1000000; FOLDER is made anew
  *     ft_bench_store FOLDER writes       what a write costs alone; FOLDER is made anew
+ *     ft_bench_store FOLDER packing      what it costs before its transaction, step by step; FOLDER is made anew
  *     ft_bench_store FOLDER questions    of a store that an earlier run filled */
 #include "base/ft_file.h"
 #include "base/ft_random.h"
@@ -151,6 +152,77 @@ static void measure_writes(ft_store *s, ft_random *r)
            "per_choice\":%.4f,",
            1e3 * quantile(before, ROUNDS, 0.5), 1e3 * quantile(whole, ROUNDS, 0.5), (double)bytes / TOKENS,
            (double)bytes / (TOKENS * LAYERS * TOP_K));
+}
+
+/* Each step of what is done before a transaction, again and again on the same traces, so that builds can be compared.
+ */
+static void measure_packing(ft_store *s, ft_random *r)
+{
+    enum { TRACES = 20, TIMES = 30, STEPS = 4 };
+    static const char *const names[STEPS] = {"packing_all", "packing_trace", "packing_routing", "packing_summary"};
+    static double took[STEPS][TRACES * TIMES];
+    json_t *traces[TRACES];
+    char id[FT_TRACE_ID];
+    const ft_routing routing = make_routing(r);
+    size_t bytes[STEPS] = {0};
+    ft_status st = {0};
+    for (int i = 0; i < TRACES; i++) {
+        ft_trace_id_new(id);
+        traces[i] = make_trace(r, id, TOKENS, 25, 10);
+    }
+    for (int i = 0; i < TRACES * TIMES; i++)
+        for (int step = 0; step < STEPS; step++) {
+            const json_t *t = traces[i % TRACES];
+            packer *p = NULL;
+            ft_buffer out = {0};
+            store_op op = {0};
+            const double from = processor_time();
+            if (step == 0)
+                stop_on(store_op_put(s, &op, id, t, &routing, NULL, 0, &st), &st);
+            else
+                stop_on(packer_take(s, &p, &st), &st);
+            if (step == 1)
+                stop_on(pack_trace(p, &out, t, 1, &st), &st);
+            else if (step == 2)
+                stop_on(pack_routing(p, &out, &routing, FT_ROUTING_ROUNDED, &st), &st);
+            else if (step == 3)
+                stop_on(summary_pack(p, &out, t, &st), &st);
+            packer_give(s, p);
+            took[step][i] = processor_time() - from;
+            bytes[step] += out.size + op.trace.size + op.routing.size + op.summary.size;
+            ft_buffer_release(&out);
+            store_op_release(&op);
+        }
+    for (int step = 0; step < STEPS; step++)
+        printf("\"%s_cpu_ms\":%.4f,\"%s_bytes\":%zu,", names[step], 1e3 * quantile(took[step], TRACES * TIMES, 0.5),
+               names[step], bytes[step] / (TRACES * TIMES));
+    for (int i = 0; i < TRACES; i++)
+        json_decref(traces[i]);
+}
+
+/* What a caller waits for who asks for a receipt that nobody had before: the line of who asked and the leaf, in a
+ * transaction each or in one; and, last, the line alone, as for a receipt that is there already. By turns. */
+static void measure_receipts(ft_store *s)
+{
+    enum { WAYS = 3 };
+    static const char *const names[WAYS] = {"receipt_apart_ms", "receipt_together_ms", "line_alone_ms"};
+    static double took[WAYS][ROUNDS];
+    ft_status st = {0};
+    for (int i = 0; i < WAYS * ROUNDS; i++) {
+        char id[FT_TRACE_ID], envelope[64];
+        const int way = i % WAYS;
+        ft_trace_id_new(id);
+        memcpy(id, "rcp", 3);
+        const int n = snprintf(envelope, sizeof(envelope), "the envelope of %s", id);
+        const ft_receipt_entry entry = {id, way == 1 ? envelope : NULL, (size_t)n};
+        const double from = now();
+        stop_on(ft_store_log_with(s, "local", "receipt.read", json_pack("{s:s}", "path", id), &entry, &st), &st);
+        if (way == 0)
+            stop_on(ft_store_receipt_add(s, id, envelope, (size_t)n, NULL, &st), &st);
+        took[way][i / WAYS] = now() - from;
+    }
+    for (int way = 0; way < WAYS; way++)
+        printf("\"%s\":%.4f,", names[way], 1e3 * quantile(took[way], ROUNDS, 0.5));
 }
 
 typedef struct writer {
@@ -463,23 +535,27 @@ static void measure_export(ft_store *s)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fputs("Usage: ft_bench_store FOLDER [TRACES | writes | questions]\n", stderr);
+        fputs("Usage: ft_bench_store FOLDER [TRACES | writes | packing | questions]\n", stderr);
         return 2;
     }
     const char *what = argc > 2 ? argv[2] : "1000000";
-    const int writes = strcmp(what, "questions") != 0, questions = strcmp(what, "writes") != 0;
+    const int packing = !strcmp(what, "packing"), writes = !packing && strcmp(what, "questions") != 0,
+              questions = !packing && strcmp(what, "writes") != 0;
     const size_t traces = writes && questions ? (size_t)strtoull(what, NULL, 10) : 0;
     ft_status st = {0};
     ft_store *s;
     ft_random r;
     ft_random_init(&r, 1);
     (void)setvbuf(stdout, NULL, _IONBF, 0); /* what was measured is seen at once */
-    if (writes)
+    if (writes || packing)
         stop_on(ft_folder_remove(argv[1], &st), &st);
     stop_on(ft_store_open(&s, argv[1], 0, &st), &st);
     printf("{\"layers\":%d,\"top_k\":%d,\"experts\":%d,\"tokens\":%d,", LAYERS, TOP_K, EXPERTS, TOKENS);
+    if (packing)
+        measure_packing(s, &r);
     if (writes) {
         measure_writes(s, &r);
+        measure_receipts(s);
         const double pages = measure_group_alone(s, &r);
         measure_group(s);
         measure_disk(argv[1], (int)pages);

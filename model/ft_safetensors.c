@@ -423,7 +423,8 @@ size_t ft_weights_files(const ft_weights *w)
 
 const char *ft_weights_file(const ft_weights *w, size_t i, uint64_t *bytes)
 {
-    *bytes = w->files[i].map.bytes;
+    if (bytes)
+        *bytes = w->files[i].map.bytes;
     return w->files[i].path;
 }
 

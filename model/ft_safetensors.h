@@ -46,7 +46,7 @@ const ft_tensor *ft_weights_tensors(const ft_weights *w, size_t *count);
 /* NULL where there is none. Marks the tensor as used. */
 const ft_tensor *ft_weights_find(ft_weights *w, const char *name);
 size_t ft_weights_files(const ft_weights *w);
-const char *ft_weights_file(const ft_weights *w, size_t i, uint64_t *bytes);
+const char *ft_weights_file(const ft_weights *w, size_t i, uint64_t *bytes); /* its path; bytes may be NULL */
 /* What "__metadata__" of that file says under `key`, or NULL. */
 const char *ft_weights_metadata(const ft_weights *w, size_t file, const char *key);
 

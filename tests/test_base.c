@@ -291,8 +291,45 @@ static void assert_written_as_jansson_does(const json_t *value)
     assert_non_null(theirs);
     assert_int_equal(ft_json_write(value, &ours, NULL), FT_OK);
     assert_string_equal(ours.data, theirs);
+    /* The same out of a text without its reals, and these. */
+    ft_buffer marked = {0}, reals = {0}, joined = {0};
+    assert_int_equal(ft_json_write_apart(value, &marked, &reals, NULL), FT_OK);
+    assert_int_equal(ft_json_join(marked.data, marked.size, (const double *)(const void *)reals.data,
+                                  reals.size / sizeof(double), &joined, NULL),
+                     FT_OK);
+    assert_string_equal(joined.data, theirs);
     free(theirs);
     ft_buffer_release(&ours);
+    ft_buffer_release(&marked);
+    ft_buffer_release(&reals);
+    ft_buffer_release(&joined);
+}
+
+static void a_text_without_its_reals_goes_with_as_many_of_them(void **state)
+{
+    (void)state;
+    static const double numbers[] = {0.5, -2, 0.1};
+    static const char marked[] = "{\"a\":[\1,\1],\"b\":\1,\"c\":\"\\u0001\"}";
+    json_t *value = json_pack("{s:[f,f],s:f,s:s}", "a", 0.5, -2.0, "b", 0.1, "c", "\1");
+    ft_buffer text = {0}, reals = {0}, out = {0};
+    ft_status st = {0};
+    assert_int_equal(ft_json_write_apart(value, &text, &reals, NULL), FT_OK);
+    assert_string_equal(text.data, marked); /* a character of that number is escaped, as ever */
+    assert_int_equal(reals.size, sizeof(numbers));
+    assert_memory_equal(reals.data, numbers, sizeof(numbers));
+    assert_int_equal(ft_buffer_append_str(&out, "before", NULL), FT_OK);
+    assert_int_equal(ft_json_join(text.data, text.size, numbers, 2, &out, &st), FT_ERR_FORMAT);
+    assert_string_equal(out.data, "before");
+    assert_int_equal(ft_json_join("[1]", 3, numbers, 1, &out, &st), FT_ERR_FORMAT);
+    assert_string_equal(out.data, "before");
+    assert_int_equal(ft_json_join("", 0, NULL, 0, &out, &st), FT_OK);
+    assert_string_equal(out.data, "before");
+    assert_int_equal(ft_json_join(text.data, text.size, numbers, 3, &out, &st), FT_OK);
+    assert_string_equal(out.data, "before{\"a\":[0.5,-2.0],\"b\":0.10000000000000001,\"c\":\"\\u0001\"}");
+    json_decref(value);
+    ft_buffer_release(&text);
+    ft_buffer_release(&reals);
+    ft_buffer_release(&out);
 }
 
 static void assert_real_written_as_jansson_does(double x)
@@ -460,6 +497,7 @@ int main(void)
         cmocka_unit_test(json_fields_of_a_wrong_type_are_named),
         cmocka_unit_test(reals_are_written_with_the_digits_that_printf_gives),
         cmocka_unit_test(json_of_every_kind_is_written_as_it_was_by_jansson),
+        cmocka_unit_test(a_text_without_its_reals_goes_with_as_many_of_them),
         cmocka_unit_test(every_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test(integers_are_written_with_all_their_digits),
         cmocka_unit_test(what_cannot_be_written_leaves_the_buffer_as_it_was),

@@ -61,6 +61,8 @@ static void a_recipe_that_means_nothing_is_refused_in_its_line(void **state)
         {HEAD SYSTEM "  - {name: q}\n", "needs 'model', or 'mix'"},
         {HEAD SYSTEM "  - {name: q, mix: [nobody]}\n", "mixes 'nobody', which is no model before it"},
         {HEAD SYSTEM "  - {name: q, model: m, without: [64]}\n", "experts 0 to 63"},
+        {HEAD SYSTEM "  - {name: q, mix: [s], top: -1}\n", "'top' is how many of a 'mix' count"},
+        {HEAD SYSTEM "  - {name: q, model: m, top: 1}\n", "'top' is how many of a 'mix' count"},
         {HEAD "train: {start: s, public: --steps 1}\n", "the public one, needs 'train'"},
         {"tokenizer: t\n" SYSTEM, "domains"},
         {"domains:\n  - {name: a, test: [x]}\n" SYSTEM, "'tokenizer' is needed"},

@@ -5,6 +5,9 @@
 #include "model/ft_model.h"
 #include "model/ft_safetensors.h"
 #include "model/train/ft_experts.h"
+#include "model/train/ft_router_start.h"
+
+#include <math.h>
 
 static const fixture DENSE = {
     .hidden = 16, .intermediate = 20, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 8, .vocab = 30, .config = ""};
@@ -277,6 +280,101 @@ static void the_commands_merge_verify_and_remove(void **state)
     free(err);
 }
 
+static void refused(const house *h, const char *expert, const char *why)
+{
+    ft_status st = {0};
+    assert_int_equal(ft_experts_merge(h->public, &expert, 1, NULL, ft_test_path("no"), &st), FT_ERR_FORMAT);
+    if (!strstr(st.msg, why))
+        fail_msg("'%s' does not say '%s'", st.msg, why);
+}
+
+/* A pair's tensor that is a row short, NaN, and a row 0 that is not the one beside the public model. */
+static void a_tensor_of_another_shape_nan_or_another_public_row_is_refused_by_name(void **state)
+{
+    (void)state;
+    house h;
+    char path[700];
+    ft_parameters p;
+    ft_status st = {0};
+    build(&h, "shapes", 1);
+    snprintf(path, sizeof(path), "%s/model.safetensors", h.pair[1]);
+    assert_ok(ft_parameters_open(&p, h.pair[1], &st), st);
+    ft_parameter *up = &p.layers[1].experts[4];
+    up->value[5] = NAN;
+    assert_ok(ft_parameters_save(&p, path, FT_SAVE_ALL, 0, NULL, &st), st);
+    refused(&h, h.pair[1], "model.layers.1.mlp.experts.1.up_proj.weight holds NaN");
+    up->shape[0]--;
+    up->count -= up->shape[1];
+    assert_ok(ft_parameters_save(&p, path, FT_SAVE_ALL, 0, NULL, &st), st);
+    refused(&h, h.pair[1], "model.layers.1.mlp.experts.1.up_proj.weight has another shape");
+    ft_parameters_close(&p);
+    float rows[2 * 16];
+    for (size_t i = 0; i < 2 * 16; i++)
+        rows[i] = (float)i;
+    const ft_router_public r = {.layers = 2, .hidden = 16, .row = rows};
+    snprintf(path, sizeof(path), "%s/router.safetensors", h.public);
+    assert_ok(ft_router_public_save(&r, path, &st), st);
+    refused(&h, h.expert[0], "model.layers.0.mlp.gate.weight: row 0");
+}
+
+static void what_is_there_already_is_neither_added_nor_written_over(void **state)
+{
+    (void)state;
+    house h;
+    char out[600];
+    ft_status st = {0};
+    build(&h, "twice", 2);
+    snprintf(out, sizeof(out), "%s", ft_test_path("no"));
+    const char *twice[] = {h.expert[0], h.pair[1], h.pair[0]}; /* one expert in both its forms */
+    assert_int_equal(ft_experts_merge(h.public, twice, 3, NULL, out, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "is the same expert as"));
+    assert_int_equal(ft_experts_add(h.merged, h.expert[1], out, &st), FT_ERR_FORMAT);
+    assert_non_null(strstr(st.msg, "is expert 2 of"));
+    assert_int_equal(ft_experts_merge(h.public, twice, 1, NULL, h.public, &st), FT_ERR_ARG);
+    assert_int_equal(ft_experts_merge(h.public, twice, 1, NULL, h.expert[0], &st), FT_ERR_ARG);
+    assert_int_equal(ft_experts_add(h.merged, h.expert[2], h.merged, &st), FT_ERR_ARG);
+    assert_int_equal(ft_experts_remove(h.merged, 1, h.merged, &st), FT_ERR_ARG);
+}
+
+static void exchange(json_t *a, json_t *b, const char *field)
+{
+    json_t *was = json_incref(json_object_get(a, field));
+    json_object_set(a, field, json_object_get(b, field));
+    json_object_set_new(b, field, was);
+}
+
+/* Who owns what: names exchanged alone, then with their manifests, of which expert 2, read from a pair, had none; and a
+ * manifest that was taken away. */
+static void owners_that_were_exchanged_do_not_verify(void **state)
+{
+    (void)state;
+    static const int expected[] = {1, 2, FT_OWNERS_CHANGED};
+    for (int edit = 0; edit < 3; edit++) {
+        house h;
+        char path[700];
+        int bad;
+        json_t *o;
+        ft_status st = {0};
+        build(&h, "exchanged", 3);
+        snprintf(path, sizeof(path), "%s/owners.json", h.merged);
+        assert_ok(ft_json_read_file(&o, path, 1 << 20, &st), st);
+        json_t *one = json_array_get(json_object_get(o, "experts"), 1),
+               *other = json_array_get(json_object_get(o, "experts"), 2);
+        if (edit < 2)
+            exchange(one, other, "owner");
+        if (edit == 1)
+            exchange(one, other, "manifest");
+        if (edit == 2)
+            json_object_set_new(one, "manifest", json_null());
+        char *text = json_dumps(o, JSON_INDENT(1));
+        assert_int_equal(ft_file_write(path, text, strlen(text), NULL), FT_OK);
+        free(text);
+        json_decref(o);
+        assert_ok(ft_experts_verify(h.merged, &bad, NULL, &st), st);
+        assert_int_equal(bad, expected[edit]);
+    }
+}
+
 /* The bytes of every tensor of a, but those of that name, stand in b. */
 static void same_bytes(ft_weights *a, ft_weights *b, const char *but)
 {
@@ -415,6 +513,9 @@ int main(void)
         cmocka_unit_test(a_manifest_that_says_another_epsilon_or_owner_is_refused),
         cmocka_unit_test(a_manifest_that_was_tampered_with_is_refused),
         cmocka_unit_test(a_merge_in_bfloat16_verifies_and_keeps_its_type),
+        cmocka_unit_test(a_tensor_of_another_shape_nan_or_another_public_row_is_refused_by_name),
+        cmocka_unit_test(what_is_there_already_is_neither_added_nor_written_over),
+        cmocka_unit_test(owners_that_were_exchanged_do_not_verify),
         cmocka_unit_test(the_commands_merge_verify_and_remove),
         cmocka_unit_test(the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit),
         cmocka_unit_test(a_hand_over_with_its_own_row_alone_needs_the_public_one),

@@ -116,9 +116,10 @@ static void outputs_are_filtered_alike_everywhere(void **state)
         const json_t *o = json_object_get(item, "get");
         if (!takes(o, "min_share"))
             continue;
+        const int of_optouts = !strcmp(path, "/v1/compliance/optouts"); /* whose `owner` is `without` */
         for (size_t i = 0; i < sizeof(filters) / sizeof(*filters); i++)
-            if (!takes(o, filters[i]))
-                fail_msg("%s: no %s", path, filters[i]);
+            if (takes(o, filters[i]) == (of_optouts && !strcmp(filters[i], "without")))
+                fail_msg("%s: %s", path, filters[i]);
         assert_int_equal(takes(o, "include"), takes(o, "order"));
         lists += (size_t)takes(o, "order");
         filtered++;

@@ -2,6 +2,7 @@
 #include "tests/ft_test_http.h"
 
 #include "base/ft_file.h"
+#include "base/ft_merkle.h"
 #include "tracer/ft_signing.h"
 
 #include <unistd.h>
@@ -139,6 +140,100 @@ static void every_envelope_that_is_given_out_is_a_leaf_once(void **state)
         "$FLEXTRACE receipt verify answered.json --key %s --proof answered.proof", public_path);
     free(text);
     json_decref(answer);
+}
+
+/* --- Entries -------------------------------------------------------------------------------------------- */
+
+/* Walks the log by pages of `limit`; *leaves has them by number. */
+static size_t walk_entries(const char *order, unsigned limit, ft_digest *leaves, size_t most)
+{
+    char path[200];
+    const char *last = NULL;
+    size_t n = 0;
+    for (json_t *page = NULL;;) {
+        snprintf(path, sizeof(path), "/v1/receipts/log/entries?order=%s&limit=%u%s%s", order, limit,
+                 last ? "&after=" : "", last ? last : "");
+        json_t *next = ft_http_json(at, "GET", path, NULL, 200);
+        json_decref(page);
+        page = next;
+        const json_t *data = json_object_get(page, "data"), *e;
+        size_t i;
+        json_array_foreach(data, i, e)
+        {
+            const json_int_t number = json_integer_value(json_object_get(e, "leaf_index"));
+            assert_int_equal(number, !strcmp(order, "asc") ? (json_int_t)n : log_size() - 1 - (json_int_t)n);
+            assert_int_equal(strtoll(text_at(e, "id"), NULL, 10), number);
+            assert_true((size_t)number < most);
+            assert_int_equal(ft_digest_parse(&leaves[number], text_at(e, "leaf_hash") + strlen("sha256:"), NULL),
+                             FT_OK);
+            n++;
+        }
+        last = text_at(page, "last_id");
+        assert_int_equal(json_integer_value(json_object_get(page, "tree_size")), log_size());
+        if (!json_is_true(json_object_get(page, "has_more"))) {
+            json_decref(page);
+            return n;
+        }
+        assert_int_equal(json_array_size(data), limit);
+    }
+}
+
+static void the_entries_are_the_leaves_whose_root_the_head_has(void **state)
+{
+    (void)state;
+    need_server();
+    ft_digest up[20], down[20];
+    char hex[FT_DIGEST_HEX], path[200];
+    const size_t size = (size_t)log_size();
+    assert_int_equal(size, 4);
+    for (unsigned limit = 1; limit < 6; limit++) {
+        memset(up, 0, sizeof(up));
+        memset(down, 0, sizeof(down));
+        assert_int_equal(walk_entries("asc", limit, up, 20), size);
+        assert_int_equal(walk_entries("desc", limit, down, 20), size);
+        assert_memory_equal(up, down, sizeof(up));
+    }
+    for (size_t n = 0; n <= size; n++) { /* of every head that there was */
+        snprintf(path, sizeof(path), "/v1/receipts/log?size=%zu", n);
+        json_t *head = ft_http_json(at, "GET", path, NULL, 200);
+        const ft_digest root = ft_merkle_root(FT_MERKLE_SHA256, up, n);
+        ft_digest_hex(&root, hex);
+        assert_string_equal(text_at(head, "root_hash") + strlen("sha256:"), hex);
+        json_decref(head);
+    }
+    static const struct {
+        const char *ask;
+        size_t count;
+        const char *first;
+        int more;
+    } pages[] = {{"before=2", 2, "0", 1},
+                 {"before=2&limit=1", 1, "1", 1},
+                 {"order=desc&before=1", 2, "3", 1},
+                 {"order=desc&before=0&limit=2", 2, "2", 1},
+                 {"after=3", 0, NULL, 0},
+                 {"after=17", 0, NULL, 0},
+                 {"order=desc&after=0", 0, NULL, 0},
+                 {"before=0", 0, NULL, 1},
+                 {"order=desc&after=99", 4, "3", 0}};
+    for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
+        snprintf(path, sizeof(path), "/v1/receipts/log/entries?%s", pages[i].ask);
+        json_t *page = ft_http_json(at, "GET", path, NULL, 200);
+        const char *first = text_at(page, "first_id");
+        if (json_array_size(json_object_get(page, "data")) != pages[i].count ||
+            (pages[i].first ? !first || strcmp(first, pages[i].first) != 0 : first != NULL) ||
+            json_is_true(json_object_get(page, "has_more")) != pages[i].more)
+            fail_msg("%s: %s", path, json_dumps(page, 0));
+        json_decref(page);
+    }
+    json_decref(ft_http_json(at, "GET", "/v1/receipts/log/entries?limit=101", NULL, 400));
+    json_decref(ft_http_json(at, "GET", "/v1/receipts/log/entries?after=x", NULL, 400));
+    json_decref(ft_http_json(at, "GET", "/v1/receipts/log/entries?order=up", NULL, 400));
+    json_decref(ft_http_json(at, "GET", "/v1/receipts/log/entries?after=1&before=3", NULL, 400));
+    ft_digest_hex(&up[3], hex);
+    run(0, hex, "$FLEXTRACE receipt entries federation.yaml --from 3");
+    run(0, "\n2\n", "$FLEXTRACE receipt entries federation.yaml --from 1 --size 3 >e && echo && wc -l <e");
+    run(2, "has 4 leaves", "$FLEXTRACE receipt entries federation.yaml --size 5");
+    run(2, "does not have", "$FLEXTRACE receipt entries federation.yaml --json");
 }
 
 /* --- Proofs --------------------------------------------------------------------------------------------------- */
@@ -373,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_in_which_nothing_is_has_a_signed_head),
         cmocka_unit_test(every_envelope_that_is_given_out_is_a_leaf_once),
+        cmocka_unit_test(the_entries_are_the_leaves_whose_root_the_head_has),
         cmocka_unit_test(a_receipt_is_proved_offline_and_another_is_not),
         cmocka_unit_test(one_head_is_shown_to_go_on_from_another),
         cmocka_unit_test(what_does_not_fit_is_refused_by_name),

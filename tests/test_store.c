@@ -234,7 +234,7 @@ static void a_store_of_a_newer_version_is_refused_with_the_remedy(void **state)
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi dbi;
-    uint32_t version = 6;
+    uint32_t version = 7;
     char name[] = "schema";
     MDB_val key = {6, name}, value = {sizeof(version), &version};
     assert_int_equal(mdb_env_create(&env), 0);

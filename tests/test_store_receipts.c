@@ -1,6 +1,7 @@
 /* What tracer/ft_store.h promises of the log of receipts: a Merkle tree that lasts, of which nothing is taken out and
  * in which nothing is altered unseen. */
 #include "tests/store_fixture.h"
+#include "tracer/store_internal.h"
 
 #include "base/ft_file.h"
 
@@ -237,6 +238,63 @@ static void a_store_of_the_fourth_schema_begins_an_empty_log(void **state)
     }
 }
 
+/* --- Together with something else ------------------------------------------------------------------------- */
+
+static uint64_t transactions(const ft_store *s)
+{
+    MDB_envinfo info;
+    assert_int_equal(mdb_env_info(s->env, &info), 0);
+    return info.me_last_txnid;
+}
+
+/* A receipt with its trace, or with the line of who asked for it, is one transaction; what cannot be a receipt's keeps
+ * the other out; a child that is killed when both were acknowledged leaves both. */
+static void a_leaf_is_put_in_one_transaction_with_what_it_belongs_to(void **state)
+{
+    (void)state;
+    static const char path[] = "together", id[] = "trc_01ARZ3NDEK0000000000000001",
+                      receipt[] = "rcp_01ARZ3NDEK0000000000000001", text[] = "an envelope", other[] = "another";
+    const ft_receipt_entry entry = {receipt, text, strlen(text)}, again = {receipt, other, strlen(other)};
+    const ft_receipt_entry wrong = {"no id", text, strlen(text)};
+    char folder[4096];
+    ft_receipt_leaf leaves[3];
+    size_t count;
+    strcpy(folder, ft_test_path(path));
+    const pid_t child = fork();
+    if (child == 0) {
+        ft_store *s;
+        json_t *t = json_pack("{s:{s:s}}", "response", "text", "words");
+        int failed = ft_store_open(&s, folder, 0, NULL) != FT_OK;
+        const uint64_t before = failed ? 0 : transactions(s);
+        failed |= ft_store_put_with(s, id, t, NULL, &entry, NULL) != FT_OK || transactions(s) != before + 1;
+        failed |= ft_store_log_with(s, "alice", "receipt.read", NULL, &again, NULL) != FT_OK;
+        failed |= transactions(s) != before + 2;
+        failed |= ft_store_log_with(s, "bob", "receipt.read", NULL, &(ft_receipt_entry){0}, NULL) != FT_OK;
+        failed |= ft_store_put_with(s, "trc_01ARZ3NDEK0000000000000002", t, NULL, &wrong, NULL) != FT_ERR_ARG;
+        failed |= ft_store_log_with(s, "carol", "receipt.read", json_object(), &wrong, NULL) != FT_ERR_ARG;
+        failed |= transactions(s) != before + 3;
+        _exit(failed); /* without closing: what was acknowledged is in the journal */
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    ft_store *s = fixture_open(folder);
+    ft_store_sizes sizes;
+    assert_int_equal(ft_store_get_sizes(s, &sizes, NULL), FT_OK);
+    assert_int_equal(sizes.traces, 1);
+    assert_int_equal(sizes.log_lines, 2);
+    assert_int_equal(ft_store_receipt_leaves(s, receipt, leaves, 3, &count, NULL), FT_OK);
+    assert_int_equal(count, 2);
+    const ft_digest first = ft_merkle_leaf(FT_MERKLE_SHA256, text, strlen(text));
+    assert_memory_equal(&leaves[1].hash, &first, sizeof(first));
+    /* What is there already is no second leaf. */
+    assert_int_equal(ft_store_log_with(s, "alice", "receipt.read", NULL, &entry, NULL), FT_OK);
+    assert_int_equal(ft_store_receipt_leaves(s, receipt, leaves, 3, &count, NULL), FT_OK);
+    assert_int_equal(count, 2);
+    fixture_assert_good(s);
+    ft_store_close(s);
+}
+
 /* --- Kills -------------------------------------------------------------------------------------------------- */
 
 /* The child tells each receipt once it is added, and is killed. What it told is there, in its place, and at most one
@@ -435,6 +493,7 @@ int main(void)
         cmocka_unit_test(what_is_not_in_the_log_is_refused_in_one_line),
         cmocka_unit_test(neither_removal_nor_redaction_nor_compaction_takes_anything_out),
         cmocka_unit_test(a_store_of_the_fourth_schema_begins_an_empty_log),
+        cmocka_unit_test(a_leaf_is_put_in_one_transaction_with_what_it_belongs_to),
         cmocka_unit_test(a_killed_writer_loses_no_leaf_that_was_acknowledged),
         cmocka_unit_test(many_at_once_are_each_there_once),
         cmocka_unit_test(what_somebody_removes_or_alters_is_found),

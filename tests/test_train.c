@@ -205,6 +205,37 @@ static void per_example_norms_and_clipped_sums_are_the_goldens(void **state)
     json_decref(g);
 }
 
+/* Where embedding and head are one tensor its gradient is a sum of two, whose product counts in the norm. */
+static void norms_of_tied_embeddings_are_those_of_each_examples_gradient(void **state)
+{
+    (void)state;
+    char path[600];
+    json_t *config;
+    ft_status st = {0};
+    ft_trainer *t;
+    const char *folder = golden_model("tied-norms", 0);
+    snprintf(path, sizeof(path), "%s/config.json", folder);
+    assert_ok(ft_json_read_file(&config, path, 1 << 20, &st), st);
+    json_object_set_new(config, "tie_word_embeddings", json_true());
+    assert_int_equal(json_dump_file(config, path, 0), 0);
+    json_decref(config);
+    assert_ok(ft_trainer_open(&t, folder, &(ft_trainer_options){0}, &st), st);
+    double norms[4];
+    ft_losses l;
+    const ft_batch all = *batch("dp_input_ids.npy", "dp_labels.npy", 0, 4);
+    assert_ok(ft_trainer_clipped(t, &all, 0.1, norms, NULL, &l, &st), st);
+    for (size_t i = 0; i < 4; i++) {
+        const ft_batch one = {.ids = all.ids + i * all.length,
+                              .labels = all.labels + i * all.length,
+                              .sequences = 1,
+                              .length = all.length};
+        ft_parameters_zero(ft_trainer_parameters(t));
+        assert_ok(ft_trainer_gradient(t, &one, 1, &l, &st), st);
+        assert_near(norms[i], ft_parameters_norm(ft_trainer_parameters(t), NULL), 1e-5, 0, "norm");
+    }
+    ft_trainer_close(t);
+}
+
 /* Documents packed into one sequence, each seeing itself alone, have the losses and gradients
  * that they have in sequences of their own. */
 static void packed_documents_do_not_see_each_other(void **state)
@@ -356,6 +387,19 @@ static void the_command_writes_losses_and_gradients(void **state)
         assert_true(tensor_at(&g, "model.layers.0.mlp.gate.weight", k, &n) == 0);
     assert_int_equal(n, 64);
     tensors_free(&g);
+    char *err; /* a file beyond the limit is an error of the write, not a signal; an id says in which file it is */
+    snprintf(command, sizeof(command), "ulimit -f 8; $FLEXTRACE train step %s --ids %s --labels %s --grads %s/more",
+             model, vector_path("dp_input_ids.npy"), vector_path("dp_labels.npy"), model);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 4);
+    assert_non_null(strstr(err, "/more: cannot write: File too large"));
+    free(err);
+    snprintf(command, sizeof(command),
+             "sed 's/\\x3f\\x00\\x00\\x00\\|\\x01\\x00\\x00\\x00/\\x40\\x00\\x00\\x00/g' %s > %s/high.npy && "
+             "$FLEXTRACE train step %s --ids %s/high.npy --labels %s --grads %s/none",
+             vector_path("dp_input_ids.npy"), model, model, model, vector_path("dp_labels.npy"), model);
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "/high.npy: ["));
+    free(err);
 }
 
 int main(void)
@@ -365,6 +409,7 @@ int main(void)
         cmocka_unit_test(gradients_with_recomputed_activations_are_the_goldens),
         cmocka_unit_test(three_steps_of_adamw_end_where_the_goldens_do),
         cmocka_unit_test(per_example_norms_and_clipped_sums_are_the_goldens),
+        cmocka_unit_test(norms_of_tied_embeddings_are_those_of_each_examples_gradient),
         cmocka_unit_test(packed_documents_do_not_see_each_other),
         cmocka_unit_test(a_step_is_the_same_on_any_number_of_threads_bit_for_bit),
         cmocka_unit_test(a_router_may_learn_at_a_share_of_the_rate_and_nothing_else_does),

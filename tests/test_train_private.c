@@ -228,6 +228,26 @@ static void neither_another_folder_nor_a_deleted_checkpoint_resets_the_budget(vo
     ft_train_data_close(d);
 }
 
+/* Its steps are done, whatever budget it is given afterwards: nothing is made of them that claims the smaller one. */
+static void a_run_that_cost_more_than_a_smaller_budget_is_refused_under_it(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    ft_train_report report;
+    ft_train_data *d = some_data(NULL);
+    ft_trainer *t = trainer(FT_TRAIN_EXPERT);
+    ft_train_options o = private_options();
+    o.folder = ft_test_path("smaller");
+    o.data = d;
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    assert_int_equal(report.steps_done, 7);
+    o.epsilon = report.spent.epsilon - 1e-3; /* some of the steps fit, not all */
+    assert_int_equal(ft_train_run(t, &o, &report, &st), FT_ERR_LIMIT);
+    assert_non_null(strstr(st.msg, "its 7 steps cost"));
+    ft_trainer_close(t);
+    ft_train_data_close(d);
+}
+
 static int kill_at_five(void *context, const ft_train_metrics *m)
 {
     (void)context;
@@ -382,6 +402,7 @@ int main(void)
         cmocka_unit_test(a_run_over_documents_counts_documents),
         cmocka_unit_test(mechanisms_of_one_kind_add_their_steps_and_others_cost_more_than_each),
         cmocka_unit_test(steps_after_others_are_the_most_that_fit),
+        cmocka_unit_test(a_run_that_cost_more_than_a_smaller_budget_is_refused_under_it),
         cmocka_unit_test(neither_another_folder_nor_a_deleted_checkpoint_resets_the_budget),
         cmocka_unit_test(a_killed_run_goes_on_and_spends_nothing_twice),
         cmocka_unit_test(a_ledger_that_was_deleted_damaged_or_of_other_examples_stops_the_run),

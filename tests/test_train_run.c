@@ -97,6 +97,43 @@ static void an_example_holds_one_document_alone(void **state)
     ft_train_data_close(d);
 }
 
+/* The first step's figures with `micro` sequences at a time. */
+static ft_train_metrics first_step(size_t micro)
+{
+    char folder[32];
+    snprintf(folder, sizeof(folder), "accumulate-%zu", micro);
+    ft_train_options o = usual;
+    const ft_trainer_options how = {.mode = FT_TRAIN_EXPERT, .threads = 1, .z_loss = 0.5};
+    ft_train_report report;
+    ft_status st = {0};
+    ft_trainer *t;
+    assert_ok(ft_trainer_open(&t, golden_model("run-model", 0), &how, &st), st);
+    o.folder = ft_test_path(folder);
+    o.micro = micro;
+    o.steps = 1;
+    o.z_loss = how.z_loss;
+    o.data = some_data(NULL);
+    assert_ok(ft_train_run(t, &o, &report, &st), st);
+    ft_train_data_close(o.data);
+    ft_trainer_close(t);
+    return report.last;
+}
+
+/* Parts of a batch have labels in different numbers: what is a mean over labels, and what over tokens, must both
+ * come out as if the batch were one. */
+static void gradients_accumulated_over_parts_are_those_of_the_whole_batch(void **state)
+{
+    (void)state;
+    const ft_train_metrics whole = first_step(5);
+    for (size_t micro = 1; micro < 5; micro++) {
+        const ft_train_metrics m = first_step(micro);
+        assert_float_equal(m.ce, whole.ce, 1e-5);
+        assert_float_equal(m.z, whole.z, 1e-5);
+        assert_float_equal(m.loss, whole.loss, 1e-5);
+        assert_float_equal(m.grad_norm, whole.grad_norm, 1e-5);
+    }
+}
+
 static int run_it_again(void *context, const ft_train_metrics *m)
 {
     const ft_train_options *o = context;
@@ -154,9 +191,13 @@ static ft_trainer *killed_and_gone_on_with(ft_train_options o, ft_train_mode mod
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
+    char left[600]; /* as of a run killed while it wrote its checkpoint */
+    snprintf(left, sizeof(left), "%s/checkpoint.tmp.1", folder);
+    assert_int_equal(ft_file_write(left, "half", 4, NULL), FT_OK);
     assert_ok(ft_train_run(t, &o, &report, &st), st);
     assert_int_equal(report.resumed_at, 4);
     assert_int_equal(report.steps_done, 7);
+    assert_false(ft_path_exists(left));
     ft_train_data_close(d);
     return t;
 }
@@ -462,6 +503,24 @@ static void a_corpus_of_another_tokenizer_is_refused(void **state)
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "this tokenizer is not its own"));
     free(err);
+    snprintf(
+        command, sizeof(command),
+        "cd %s && cp %s/tokenizer.json other-vocabulary && mkdir -p edited && "
+        "sed 's/^{/{ /' %s/tokenizer.json > edited/tokenizer.json && "
+        "$FLEXTRACE train public other-vocabulary --tokenizer edited --corpus t.jsonl -o other-tokenizer --steps 1",
+        ft_test_folder(), ft_test_shared("tokenizers/bytebpe-4k"), ft_test_shared("tokenizers/bytebpe-4k"));
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "is not the tokenizer that other-vocabulary has"));
+    free(err);
+    snprintf(
+        command, sizeof(command),
+        "cd %s && echo '{\"id\":' > bad.jsonl && $FLEXTRACE train public other-vocabulary --corpus bad.jsonl -o bad "
+        "--steps 1",
+        ft_test_folder());
+    assert_int_equal(ft_test_shell(command, NULL, &err), 3);
+    assert_non_null(strstr(err, "bad.jsonl:1: not valid JSON"));
+    assert_null(strstr(err, "--skip-bad")); /* which 'train' does not have */
+    free(err);
 }
 
 /* Points of the loss's line, for few steps and for many. */
@@ -526,6 +585,7 @@ int main(void)
         cmocka_unit_test(an_epochs_windows_hold_each_token_once_in_an_order_that_the_seed_tells),
         cmocka_unit_test(a_steps_windows_are_of_different_documents),
         cmocka_unit_test(an_example_holds_one_document_alone),
+        cmocka_unit_test(gradients_accumulated_over_parts_are_those_of_the_whole_batch),
         cmocka_unit_test(a_second_run_in_the_same_folder_is_refused),
         cmocka_unit_test(a_killed_run_goes_on_bit_for_bit),
         cmocka_unit_test(a_killed_private_run_draws_what_it_would_have_drawn),

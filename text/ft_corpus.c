@@ -30,6 +30,7 @@ typedef struct item {
 
 struct ft_corpus {
     ft_corpus_options options;
+    int optional; /* options were given, so that --skip-bad is one of the command's */
     ft_corpus_counts counts;
     ft_corpus_files files;
     size_t file_at;
@@ -337,6 +338,7 @@ ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, size_t count, 
     ft_corpus *c = calloc(1, sizeof(*c));
     if (!c)
         return ft_fail(st, FT_ERR_MEM, "corpus: out of memory");
+    c->optional = options != NULL;
     if (options)
         c->options = *options;
     if (c->options.max_document_bytes == 0)
@@ -382,7 +384,8 @@ ft_code ft_corpus_settle(ft_corpus *c, ft_code rc, const char *why, ft_status *s
         return ft_fail(st, rc, "%s", why);
     c->counts.bad++;
     if (!c->options.skip_bad)
-        return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s; --skip-bad passes over it", why);
+        return ft_fail(st, rc == FT_ERR_IO ? rc : FT_ERR_FORMAT, "%.440s%s", why,
+                       c->optional ? "; --skip-bad passes over it" : "");
     if (c->options.warn)
         c->options.warn(c->options.warn_context, why);
     return FT_OK;

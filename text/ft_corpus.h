@@ -64,7 +64,8 @@ typedef struct ft_corpus_options {
     void *warn_context;
 } ft_corpus_options;
 
-/* All `paths` must exist: a missing one is FT_ERR_NOT_FOUND now, not later. */
+/* All `paths` must exist: a missing one is FT_ERR_NOT_FOUND now, not later. options NULL: none is skipped, and no error
+ * speaks of --skip-bad, which the command does not have. */
 FT_CHECKED ft_code ft_corpus_open(ft_corpus **out, const char *const *paths, size_t count,
                                   const ft_corpus_options *options, ft_status *st);
 void ft_corpus_close(ft_corpus *c);

@@ -149,8 +149,7 @@ typedef struct document_use {
 } document_use;
 
 typedef struct usage {
-    const ft_store_filter *filter;
-    uint64_t owner;
+    span_wish wanted; /* of spans: the owner's and all else that was asked of them */
     int expert;
     uint64_t outputs, with_spans, spans, tokens, longest, opted_out, routed_tokens;
     double share; /* times tokens */
@@ -202,23 +201,36 @@ static ft_code count_document(usage *u, const summary_place *p, uint32_t tokens,
     return FT_OK;
 }
 
-static ft_code count_spans(usage *u, const summary *m, int owner, const char *id, ft_status *st)
+/* The documents of a span, of the owner alone where there is one, and that one alone which was asked for. */
+static ft_code count_documents(usage *u, const summary *m, const summary_span *s, uint32_t tokens, const char *id,
+                               ft_status *st)
+{
+    ft_code rc = FT_OK;
+    for (uint32_t p = s->first_place; !rc && p < s->first_place + s->places; p++) {
+        const summary_place *place = &m->places[p];
+        const int named =
+            !u->wanted.owner || (place->owner < m->head.owners && m->owners[place->owner] == u->wanted.owner);
+        if (named && (!u->wanted.document || place->document == u->wanted.document))
+            rc = count_document(u, place, tokens, id, st);
+    }
+    return rc;
+}
+
+static ft_code count_spans(usage *u, const summary *m, const char *id, ft_status *st)
 {
     uint64_t spans = 0;
     ft_code rc = FT_OK;
-    for (size_t i = 0; i < m->head.spans; i++) {
+    for (size_t i = 0; !rc && i < m->head.spans; i++) {
         const summary_span *s = &m->spans[i];
-        if (!(s->owners >> owner & 1))
+        if (!span_fits(&u->wanted, m, s))
             continue;
-        const uint32_t n = s->end > s->start ? s->end - s->start : 0;
+        const uint32_t n = s->end - s->start;
         spans++;
         u->tokens += n;
         u->longest = n > u->longest ? n : u->longest;
         if (s->verdict < 6)
             u->verdicts[s->verdict]++;
-        for (uint32_t p = s->first_place; !rc && p < s->first_place + s->places; p++)
-            if (m->places[p].owner == (uint32_t)owner)
-                rc = count_document(u, &m->places[p], n, id, st);
+        rc = count_documents(u, m, s, n, id, st);
     }
     u->spans += spans;
     u->with_spans += spans > 0;
@@ -228,14 +240,10 @@ static ft_code count_spans(usage *u, const summary *m, int owner, const char *id
 static ft_code use_trace(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)
 {
     usage *u = context;
-    int owner = -1;
     (void)value;
     u->outputs++;
-    for (int i = 0; i < m->head.owners; i++)
-        if (m->owners[i] == u->owner)
-            owner = i;
-    for (size_t i = 0; i < m->head.without; i++)
-        u->opted_out += m->without[i] == u->owner;
+    for (size_t i = 0; u->wanted.owner && i < m->head.without; i++)
+        u->opted_out += m->without[i] == u->wanted.owner;
     double total = 0, own = 0;
     for (size_t i = 0; i < m->head.experts; i++) {
         total += (double)m->experts[i].share;
@@ -246,7 +254,7 @@ static ft_code use_trace(void *context, const char *id, const summary *m, MDB_va
         u->share += own * m->head.tokens;
         u->routed_tokens += m->head.tokens;
     }
-    return owner >= 0 ? count_spans(u, m, owner, id, st) : FT_OK;
+    return count_spans(u, m, id, st);
 }
 
 static int by_spans(const void *a, const void *b)
@@ -368,33 +376,56 @@ uint64_t audit_now_ms(void)
     return store_now_ms();
 }
 
+/* What was asked beyond owner and time, by HTTP's names. */
+static json_t *asked_json(const ft_store_filter *f)
+{
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"document", f->document}, {"verdict", f->verdict}, {"key", f->key},
+                 {"without", f->without},   {"model", f->model},     {"q", f->text}};
+    json_t *out = json_object();
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+        if (texts[i].value)
+            (void)json_object_set_new(out, texts[i].name, ft_json_text(texts[i].value, strlen(texts[i].value)));
+    if (f->min_tokens)
+        (void)json_object_set_new(out, "min_tokens", json_integer(f->min_tokens));
+    if (f->expert >= 0)
+        (void)json_object_set_new(out, "expert", json_integer(f->expert));
+    if (f->expert >= 0 && f->min_share > 0)
+        (void)json_object_set_new(out, "min_share", json_real(f->min_share));
+    return out;
+}
+
+static json_t *usage_json(ft_store *s, usage *u, const ft_store_filter *f, size_t most)
+{
+    static const char *const names[] = {"not given", "verbatim", "influenced", "shared", "public", "none"};
+    json_t *verdicts = json_object();
+    for (size_t i = 0; i < 6; i++)
+        (void)json_object_set_new(verdicts, names[i], json_size(u->verdicts[i]));
+    return json_pack("{s:s?,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:I,s:{s:o,s:I}}", "owner", f->owner,
+                     "expert", u->expert < 0 ? json_null() : json_integer(u->expert), "from", audit_time(f->from_ms),
+                     "to", audit_time(f->to_ms), "filters", asked_json(f), "outputs", (json_int_t)u->outputs,
+                     "outputs_with_spans", (json_int_t)u->with_spans, "spans", (json_int_t)u->spans, "tokens",
+                     (json_int_t)u->tokens, "longest", (json_int_t)u->longest, "opted_out",
+                     f->owner ? json_size(u->opted_out) : json_null(), "verdicts", verdicts, "documents",
+                     documents_json(s, u, most), "distinct_documents", (json_int_t)u->used, "routing", "share",
+                     u->routed_tokens && u->expert >= 0 ? json_real(u->share / (double)u->routed_tokens) : json_null(),
+                     "tokens", (json_int_t)u->routed_tokens);
+}
+
+/* What is asked of spans says which are counted; all else, of which outputs. */
 ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, size_t most, json_t **out, ft_status *st)
 {
-    static const char *const verdicts[] = {"not given", "verbatim", "influenced", "shared", "public", "none"};
-    ft_store_filter all = ft_store_filter_all();
-    all.from_ms = filter->from_ms;
-    all.to_ms = filter->to_ms;
-    all.key = filter->key;
-    all.model = filter->model;
-    all.text = filter->text;
-    usage u = {.filter = filter, .owner = filter->owner ? summary_hash(filter->owner) : 0, .expert = expert};
+    ft_store_filter outputs = *filter;
+    outputs.owner = outputs.document = outputs.verdict = NULL;
+    outputs.min_tokens = 0;
+    usage u = {.wanted = span_wish_of(filter), .expert = expert};
     *out = NULL;
-    if (!filter->owner)
-        return ft_fail(st, FT_ERR_ARG, "a report of usage is of one owner");
-    ft_code rc = store_walk_summaries(s, &all, use_trace, &u, st);
+    if (!filter->owner && !filter->document)
+        return ft_fail(st, FT_ERR_ARG, "a report of usage is of one owner, or of one document");
+    ft_code rc = store_walk_summaries(s, &outputs, use_trace, &u, st);
     if (!rc) {
-        json_t *counts = json_object();
-        for (size_t i = 0; i < 6; i++)
-            (void)json_object_set_new(counts, verdicts[i], json_size(u.verdicts[i]));
-        *out =
-            json_pack("{s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:I,s:{s:o,s:I}}", "owner", filter->owner,
-                      "expert", expert < 0 ? json_null() : json_integer(expert), "from", audit_time(filter->from_ms),
-                      "to", audit_time(filter->to_ms), "outputs", (json_int_t)u.outputs, "outputs_with_spans",
-                      (json_int_t)u.with_spans, "spans", (json_int_t)u.spans, "tokens", (json_int_t)u.tokens, "longest",
-                      (json_int_t)u.longest, "opted_out", (json_int_t)u.opted_out, "verdicts", counts, "documents",
-                      documents_json(s, &u, most), "distinct_documents", (json_int_t)u.used, "routing", "share",
-                      u.routed_tokens && expert >= 0 ? json_real(u.share / (double)u.routed_tokens) : json_null(),
-                      "tokens", (json_int_t)u.routed_tokens);
+        *out = usage_json(s, &u, filter, most);
         if (!*out)
             rc = ft_fail(st, FT_ERR_MEM, "audit: out of memory");
     }

@@ -21,10 +21,12 @@ FT_CHECKED ft_code ft_audit_keep_spans(json_t *row, const ft_store_filter *filte
  * mixing weights. A trace without routing: all but "expert" null. New reference in *out. */
 FT_CHECKED ft_code ft_audit_took_part(ft_store *s, const char *id, int expert, json_t **out, ft_status *st);
 
-/* What became of an owner's corpus and expert in the filter's time: {"owner", "expert", "from", "to", "outputs",
- * "outputs_with_spans", "spans", "tokens", "longest", "opted_out", "verdicts": {…}, "documents": [{"id", "spans",
- * "outputs", "longest"}] (the most repeated, at most `most`), "routing": {"share", "tokens"}}. share: mean over the
- * outputs' tokens, of outputs with routing; expert -1: none. O(outputs in that time). */
+/* What became of an owner's corpus and expert, or of a document: {"owner", "expert", "from", "to", "filters": {…},
+ * "outputs", "outputs_with_spans", "spans", "tokens", "longest", "opted_out", "verdicts": {…}, "documents": [{"id",
+ * "spans", "outputs", "longest"}] (the most repeated, at most `most`), "distinct_documents", "routing": {"share",
+ * "tokens"}}. The filter's owner, document, verdict and min_tokens say which spans are counted, all else which outputs
+ * are looked at; "filters" has what was asked beyond owner and time. share: mean over these outputs' tokens, of outputs
+ * with routing; expert -1: none. FT_ERR_ARG: neither owner nor document. O(outputs that are looked at). */
 FT_CHECKED ft_code ft_audit_usage(ft_store *s, const ft_store_filter *filter, int expert, size_t most, json_t **out,
                                   ft_status *st);
 

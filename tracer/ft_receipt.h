@@ -72,8 +72,9 @@ FT_CHECKED ft_code ft_receipt_payload(const json_t *trace, const ft_receipt_opti
 FT_CHECKED ft_code ft_receipt_make(const json_t *trace, const ft_receipt_options *o, const ft_signer *signer,
                                    ft_buffer *out, ft_status *st);
 
-/* Puts the envelope into the store's log of receipts (ft_store_receipt_add), under the receipt's id: before it is handed
- * out. */
+void ft_receipt_id(const json_t *trace, char id[FT_TRACE_ID]); /* of a trace's receipt */
+/* Puts the envelope into the store's log of receipts (ft_store_receipt_add), under the receipt's id: before it is
+ * handed out. */
 FT_CHECKED ft_code ft_receipt_enter(ft_store *s, const json_t *trace, const void *envelope, size_t n, ft_status *st);
 
 /* --- Reading --------------------------------------------------------------------- */

@@ -35,6 +35,18 @@ FT_CHECKED ft_code ft_receipt_log_proof(const ft_receipt_log *l, const char *id,
 FT_CHECKED ft_code ft_receipt_log_consistency(const ft_receipt_log *l, uint64_t from, uint64_t to, json_t **out,
                                               ft_status *st);
 
+/* Which entries: a page of at most `limit` (1 to FT_LOG_ENTRIES), the first ones of the log or, descending, the newest;
+ * behind the entry number `after`, or just before `before` in that order (FT_TREE_NEWEST: neither). */
+enum { FT_LOG_ENTRIES = 100 };
+typedef struct ft_log_page {
+    uint64_t after, before;
+    size_t limit;
+    int descending;
+} ft_log_page;
+/* {"object": "list", "data": [{"id", "object": "receipt.entry", "leaf_index", "leaf_hash"}], "first_id", "last_id",
+ * "has_more", "tree_size"}; an entry's id is its number, as text. */
+FT_CHECKED ft_code ft_receipt_log_entries(ft_store *s, const ft_log_page *page, json_t **out, ft_status *st);
+
 /* --- Checking ------------------------------------------------------------------------ */
 
 /* The leaf of an envelope. FT_ERR_FORMAT: none that we write, so it is in no log of ours. */

@@ -230,6 +230,17 @@ typedef struct ft_tree_head {
  *   FT_ERR_ARG  `id` is none */
 FT_CHECKED ft_code ft_store_receipt_add(ft_store *s, const char *id, const void *envelope, size_t n, ft_digest *leaf,
                                         ft_status *st);
+/* The same in one transaction with a trace (ft_store_put), or with a line of the log (ft_store_log): one sync, and
+ * either both are there or neither. `envelope` NULL: no receipt, the other alone. */
+typedef struct ft_receipt_entry {
+    const char *id;
+    const void *envelope;
+    size_t bytes;
+} ft_receipt_entry;
+FT_CHECKED ft_code ft_store_put_with(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing,
+                                     const ft_receipt_entry *receipt, ft_status *st);
+FT_CHECKED ft_code ft_store_log_with(ft_store *s, const char *who, const char *what, json_t *fields,
+                                     const ft_receipt_entry *receipt, ft_status *st);
 /* The tree of the first `size` leaves. FT_ERR_ARG: there are not so many. */
 FT_CHECKED ft_code ft_store_receipt_head(ft_store *s, uint64_t size, ft_tree_head *out, ft_status *st);
 
@@ -241,6 +252,10 @@ typedef struct ft_receipt_leaf {
  * another key). FT_ERR_NOT_FOUND: it has none. */
 FT_CHECKED ft_code ft_store_receipt_leaves(ft_store *s, const char *id, ft_receipt_leaf *out, size_t most,
                                            size_t *count, ft_status *st);
+/* Leaves in order, from number `from` on, at most `most`; of the same state, the tree of all. None where there are not
+ * so many. */
+FT_CHECKED ft_code ft_store_receipt_range(ft_store *s, uint64_t from, ft_digest *out, size_t most, size_t *count,
+                                          ft_tree_head *head, ft_status *st);
 /* That the leaf stands in the tree of the first `size` leaves; of the same state, that tree.
  *   FT_ERR_ARG  there are not so many leaves, or the leaf came later */
 FT_CHECKED ft_code ft_store_receipt_proof(ft_store *s, uint64_t index, uint64_t size, ft_tree_head *head,

@@ -127,6 +127,62 @@ ft_code ft_receipt_log_consistency(const ft_receipt_log *l, uint64_t from, uint6
     return finish(l, &tree, object, failed, out, st);
 }
 
+/* --- Entries --------------------------------------------------------------------------- */
+
+/* Numbers [*from, *from + result) of the page, in a log of `size`; *more says whether some follow it in its order. */
+static size_t page_range(const ft_log_page *p, uint64_t size, uint64_t *from, int *more)
+{
+    uint64_t low = 0, high = size; /* of what may be on it */
+    const int after = p->after != FT_TREE_NEWEST, before = p->before != FT_TREE_NEWEST;
+    if (p->descending ? before : after)
+        low = (p->descending ? p->before : p->after) + 1;
+    if (p->descending ? after : before)
+        high = p->descending ? p->after : p->before;
+    high = high < size ? high : size;
+    low = low < high ? low : high;
+    const int upper = p->descending ? !before : before; /* the page stands at the upper end */
+    const size_t n = high - low < p->limit ? (size_t)(high - low) : p->limit;
+    *from = upper ? high - n : low;
+    *more = p->descending ? *from > 0 : *from + n < size;
+    return n;
+}
+
+static json_t *entry_json(uint64_t number, const ft_digest *leaf)
+{
+    return json_pack("{s:o,s:s,s:o,s:o}", "id", json_sprintf("%" PRIu64, number), "object", "receipt.entry",
+                     "leaf_index", json_size(number), "leaf_hash", hash_json(leaf));
+}
+
+ft_code ft_receipt_log_entries(ft_store *s, const ft_log_page *page, json_t **out, ft_status *st)
+{
+    ft_digest leaves[FT_LOG_ENTRIES];
+    ft_tree_head tree;
+    uint64_t from;
+    size_t count = 0;
+    int more, failed = 0;
+    *out = NULL;
+    ft_code rc = ft_store_receipt_head(s, FT_TREE_NEWEST, &tree, st);
+    const size_t n = rc ? 0 : page_range(page, tree.size, &from, &more);
+    if (!rc) /* the log only grows, so that what the head said is there */
+        rc = ft_store_receipt_range(s, from, leaves, n, &count, &tree, st);
+    if (rc)
+        return rc;
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const size_t k = page->descending ? count - 1 - i : i;
+        failed |= json_array_append_new(list, entry_json(from + k, &leaves[k])) != 0;
+    }
+    *out = json_pack("{s:s,s:O?,s:O?,s:b,s:o,s:o}", "object", "list", "first_id",
+                     json_object_get(json_array_get(list, 0), "id"), "last_id",
+                     json_object_get(json_array_get(list, count - 1), "id"), "has_more", more, "tree_size",
+                     json_size(tree.size), "data", list);
+    if (*out && !failed)
+        return FT_OK;
+    json_decref(*out);
+    *out = NULL;
+    return ft_fail(st, FT_ERR_MEM, "receipts: out of memory");
+}
+
 /* --- Checking ------------------------------------------------------------------------- */
 
 ft_code ft_receipt_leaf_of(const ft_envelope *e, ft_digest *out, ft_status *st)

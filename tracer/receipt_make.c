@@ -405,10 +405,15 @@ ft_code ft_receipt_make(const json_t *trace, const ft_receipt_options *o, const 
     return rc;
 }
 
+void ft_receipt_id(const json_t *trace, char id[FT_TRACE_ID])
+{
+    const char *of = json_string_value(field(trace, "id"));
+    snprintf(id, FT_TRACE_ID, "rcp_%s", of && strlen(of) > 4 ? of + 4 : "");
+}
+
 ft_code ft_receipt_enter(ft_store *s, const json_t *trace, const void *envelope, size_t n, ft_status *st)
 {
     char id[FT_TRACE_ID];
-    const char *of = json_string_value(field(trace, "id"));
-    snprintf(id, sizeof(id), "rcp_%s", of && strlen(of) > 4 ? of + 4 : "");
+    ft_receipt_id(trace, id);
     return ft_store_receipt_add(s, id, envelope, n, NULL, st);
 }

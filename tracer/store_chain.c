@@ -162,9 +162,10 @@ ft_code ft_store_get_heads(ft_store *s, ft_store_heads *out, ft_status *st)
 
 /* --- Writing and reading the log ---------------------------------------------------------------------- */
 
-/* `note`: the key in "meta" that gets the line's number; NULL: none. */
+/* `note`: the key in "meta" that gets the line's number; NULL: none. `with`: what is written together with it, or NULL.
+ */
 static ft_code write_log(ft_store *s, const char *note, const char *who, const char *what, json_t *fields,
-                         ft_status *st)
+                         store_op *with, ft_status *st)
 {
     ft_buffer text = {0};
     json_t *line = json_pack("{s:s,s:s}", "who", who, "what", what);
@@ -176,7 +177,7 @@ static ft_code write_log(ft_store *s, const char *note, const char *who, const c
     if (!rc)
         rc = ft_json_write(line, &text, st);
     if (!rc) {
-        store_op op = {.kind = OP_LOG, .text = text.data + 1, .text_bytes = text.size - 2, .note = note};
+        store_op op = {.kind = OP_LOG, .text = text.data + 1, .text_bytes = text.size - 2, .note = note, .with = with};
         rc = store_commit(s, &op, st);
     }
     json_decref(line);
@@ -187,7 +188,19 @@ static ft_code write_log(ft_store *s, const char *note, const char *who, const c
 
 ft_code ft_store_log(ft_store *s, const char *who, const char *what, json_t *fields, ft_status *st)
 {
-    return write_log(s, NULL, who, what, fields, st);
+    return write_log(s, NULL, who, what, fields, NULL, st);
+}
+
+ft_code ft_store_log_with(ft_store *s, const char *who, const char *what, json_t *fields,
+                          const ft_receipt_entry *receipt, ft_status *st)
+{
+    ft_digest leaf;
+    store_op op;
+    const ft_code rc = receipt->envelope ? receipt_op(s, receipt, &leaf, &op, st) : FT_OK;
+    if (!rc)
+        return write_log(s, NULL, who, what, fields, receipt->envelope ? &op : NULL, st);
+    json_decref(fields);
+    return rc;
 }
 
 /* The note that holds the number of the line of that name. */
@@ -205,7 +218,7 @@ ft_code ft_store_log_as(ft_store *s, const char *name, const char *who, const ch
     char note[LINE_NOTE];
     const ft_code rc = line_note(s, name, note, st);
     if (!rc)
-        return write_log(s, note, who, what, fields, st);
+        return write_log(s, note, who, what, fields, NULL, st);
     json_decref(fields);
     return rc;
 }

@@ -28,7 +28,7 @@
 #include <pthread.h>
 
 enum {
-    SCHEMA_VERSION = 5,
+    SCHEMA_VERSION = 6,
     ID_BYTES = FT_TRACE_ID - 1,
     STORE_ID = 16, /* an id's 128 bits: in keys of our own */
     STORE_KEY = 1 + 8 + 1 + STORE_ID,
@@ -198,16 +198,19 @@ FT_CHECKED ft_code packer_take(ft_store *s, packer **out, ft_status *st);
 void packer_give(ft_store *s, packer *p); /* NULL is allowed */
 void packers_free(ft_store *s);
 ft_buffer *packer_text(packer *p); /* its room for text, emptied; a view until the next call with it */
-/* Appends n bytes as one zstd frame that carries its size and a checksum; or a value's JSON. */
+/* Appends n bytes as one zstd frame that carries its size and a checksum. */
 FT_CHECKED ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_status *st);
-FT_CHECKED ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st);
-/* Appends the content of the frame that fills bytes[0..n); or parses it. */
+/* Appends the content of the frame that fills bytes[0..n). */
 FT_CHECKED ft_code frame_read(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st);
-FT_CHECKED ft_code frame_read_json(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st);
 
-/* JSON without its "id" being touched; with `apart` the routing's "ids" and
+/* JSON without its "id" being touched, its reals in a frame of their own; with `apart` the routing's "ids" and
  * "weights", which are stored beside it, are left out. */
 FT_CHECKED ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft_status *st);
+/* Appends the JSON, as ft_json_write gives it; or with FT_JSON_REAL for each real, which is quicker. */
+FT_CHECKED ft_code trace_read_text(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id,
+                                   ft_status *st);
+FT_CHECKED ft_code trace_read_marked(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id,
+                                     ft_status *st);
 FT_CHECKED ft_code unpack_trace(packer *p, json_t **out, const ft_buffer *value, const char *id, ft_status *st);
 
 /* --- store_routing.c ------------------------------------------------------------------------------ */
@@ -392,6 +395,14 @@ FT_CHECKED ft_code trace_response_holds(packer *p, const void *frame, size_t n, 
 
 /* --- store_query.c ---------------------------------------------------------------------------------- */
 
+/* What a filter asks of one and the same span; 0: anything. */
+typedef struct span_wish {
+    uint64_t owner, document; /* hashes */
+    uint32_t verdict, min_tokens;
+} span_wish;
+span_wish span_wish_of(const ft_store_filter *f);
+int span_fits(const span_wish *w, const summary *m, const summary_span *s); /* a span of `m` */
+
 /* Calls `each` inside a read transaction for every trace that fits, oldest first; a new transaction now and then.
  * `value` is the summary's; `m` is what it holds. */
 typedef ft_code summary_visit(void *context, const char *id, const summary *m, MDB_val value, ft_status *st);
@@ -434,6 +445,9 @@ uint64_t store_now_ms(void);
 enum { RECEIPT_KEY = ID_BYTES + 8 }; /* of an id's leaf: the id, the leaf's number */
 /* Whether `id` has the form of a receipt's, or of a takedown's, whose certificate is one. */
 int receipt_id_is_sound(const char *id);
+/* The operation that appends an envelope's leaf, whose bytes are put into *leaf; id and leaf have to live as long. */
+FT_CHECKED ft_code receipt_op(const ft_store *s, const ft_receipt_entry *e, ft_digest *leaf, store_op *out,
+                              ft_status *st);
 /* Each gives an LMDB error, or 0. A leaf that the id has already is not appended again. */
 int receipts_append(ft_store *s, MDB_txn *txn, const char *id, const ft_digest *leaf);
 int receipts_head(ft_store *s, MDB_txn *txn, ft_tree_head *out);

@@ -5,8 +5,9 @@
 #include <string.h>
 #include <zstd.h>
 
-/* A trace is packed while a client waits: the fastest level, whose frames are a tenth larger. */
-enum { LEVEL = 1, MOST_IDLE = 8, MOST_KEPT = 4 << 20 };
+/* A trace is packed while a client waits: the fastest level, whose frames are a tenth larger. Fewer reals than
+ * FEW_REALS are not worth a frame of their own. */
+enum { LEVEL = 1, MOST_IDLE = 8, MOST_KEPT = 4 << 20, FEW_REALS = 64 };
 static const size_t max_value_bytes = (size_t)1 << 30; /* unpacked */
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store is little-endian");
@@ -18,7 +19,15 @@ struct packer {
     ZSTD_CCtx *context;
     ZSTD_DCtx *reader;     /* made when something is read */
     ft_buffer text, frame; /* JSON before it is compressed; what it becomes, before its size is known */
+    ft_buffer reals, planes; /* of a trace: doubles; the same as planes of bytes */
 };
+
+enum { ROOMS = 4 };
+static ft_buffer *room_of(packer *p, size_t i)
+{
+    ft_buffer *all[ROOMS] = {&p->text, &p->frame, &p->reals, &p->planes};
+    return all[i];
+}
 
 static void packer_free(packer *p)
 {
@@ -26,8 +35,8 @@ static void packer_free(packer *p)
         return;
     ZSTD_freeCCtx(p->context);
     ZSTD_freeDCtx(p->reader);
-    ft_buffer_release(&p->text);
-    ft_buffer_release(&p->frame);
+    for (size_t i = 0; i < ROOMS; i++)
+        ft_buffer_release(room_of(p, i));
     free(p);
 }
 
@@ -37,6 +46,7 @@ static packer *packer_new(void)
     if (!p)
         return NULL;
     ft_buffer_init(&p->text, max_value_bytes);
+    ft_buffer_init(&p->reals, max_value_bytes);
     p->context = ZSTD_createCCtx();
     if (p->context && !ZSTD_isError(ZSTD_CCtx_setParameter(p->context, ZSTD_c_checksumFlag, 1)) &&
         !ZSTD_isError(ZSTD_CCtx_setParameter(p->context, ZSTD_c_compressionLevel, LEVEL)))
@@ -62,10 +72,9 @@ void packer_give(ft_store *s, packer *p)
 {
     if (!p)
         return;
-    if (p->text.capacity > MOST_KEPT)
-        ft_buffer_release(&p->text);
-    if (p->frame.capacity > MOST_KEPT)
-        ft_buffer_release(&p->frame);
+    for (size_t i = 0; i < ROOMS; i++)
+        if (room_of(p, i)->capacity > MOST_KEPT)
+            ft_buffer_release(room_of(p, i));
     pthread_mutex_lock(&s->packers_lock);
     const int keep = s->idle_packers < MOST_IDLE;
     if (keep) {
@@ -108,13 +117,6 @@ ft_code frame_append(packer *p, ft_buffer *out, const void *bytes, size_t n, ft_
     return ft_buffer_append(out, p->frame.data, got, st);
 }
 
-ft_code frame_append_json(packer *p, ft_buffer *out, const json_t *value, ft_status *st)
-{
-    ft_buffer_reset(&p->text);
-    const ft_code rc = ft_json_write(value, &p->text, st);
-    return rc ? rc : frame_append(p, out, p->text.data, p->text.size, st);
-}
-
 ft_code frame_read(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st)
 {
     const unsigned long long content = ZSTD_getFrameContentSize(bytes, n);
@@ -135,14 +137,7 @@ ft_code frame_read(packer *p, ft_buffer *out, const void *bytes, size_t n, const
     return FT_OK;
 }
 
-ft_code frame_read_json(packer *p, json_t **out, const void *bytes, size_t n, const char *id, ft_status *st)
-{
-    ft_buffer_reset(&p->text);
-    const ft_code rc = frame_read(p, &p->text, bytes, n, id, st);
-    return rc ? rc : ft_json_parse(out, p->text.data, p->text.size, id, st);
-}
-
-/* --- Traces ---------------------------------------------------------------------- */
+/* --- Traces: a frame of JSON without its reals, and one of these ------------------------ */
 
 /* A copy of the trace whose routing lacks its bulk; the rest is shared, not copied. */
 static json_t *without_bulk(const json_t *trace)
@@ -158,6 +153,28 @@ static json_t *without_bulk(const json_t *trace)
     return out;
 }
 
+/* n doubles as eight planes of n bytes, the most significant first: signs and exponents stand together, and so do the
+ * zeros that sums of few floats end with. */
+static void split_planes(unsigned char *planes, const char *doubles, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, doubles + i * sizeof(bits), sizeof(bits));
+        for (unsigned plane = 0; plane < sizeof(bits); plane++)
+            planes[n * plane + i] = (unsigned char)(bits >> (56 - 8 * plane));
+    }
+}
+
+static void join_planes(double *doubles, const unsigned char *planes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits = 0;
+        for (unsigned plane = 0; plane < sizeof(bits); plane++)
+            bits = bits << 8 | planes[n * plane + i];
+        memcpy(&doubles[i], &bits, sizeof(bits));
+    }
+}
+
 ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft_status *st)
 {
     json_t *lean = NULL;
@@ -166,14 +183,89 @@ ft_code pack_trace(packer *p, ft_buffer *out, const json_t *trace, int apart, ft
         if (!lean)
             return ft_fail(st, FT_ERR_MEM, "store: no room for the trace");
     }
-    const ft_code rc = frame_append_json(p, out, lean ? lean : trace, st);
+    ft_buffer_reset(&p->text);
+    ft_buffer_reset(&p->reals);
+    ft_buffer_reset(&p->planes);
+    ft_code rc = ft_json_write_apart(lean ? lean : trace, &p->text, &p->reals, st);
     json_decref(lean);
-    return rc;
+    const size_t count = p->reals.size / sizeof(double);
+    if (!rc && count < FEW_REALS) {
+        rc = ft_json_join(p->text.data, p->text.size, (const double *)(const void *)p->reals.data, count, &p->planes,
+                          st);
+        return rc ? rc : frame_append(p, out, p->planes.data, p->planes.size, st);
+    }
+    if (!rc)
+        rc = frame_append(p, out, p->text.data, p->text.size, st);
+    if (!rc)
+        rc = ft_buffer_reserve(&p->planes, p->reals.size, st);
+    if (rc)
+        return rc;
+    split_planes((unsigned char *)p->planes.data, p->reals.data, count);
+    return frame_append(p, out, p->planes.data, p->reals.size, st);
+}
+
+static ft_code damaged(const char *id, ft_status *st)
+{
+    return ft_fail(st, FT_ERR_FORMAT, "trace %s: its stored bytes are damaged", id);
+}
+
+/* The bytes of a value's first frame; 0: it is none. */
+static size_t first_frame(const void *bytes, size_t n)
+{
+    const size_t first = ZSTD_findFrameCompressedSize(bytes, n);
+    return ZSTD_isError(first) ? 0 : first;
+}
+
+ft_code trace_read_marked(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st)
+{
+    const size_t first = first_frame(bytes, n);
+    return first ? frame_read(p, out, bytes, first, id, st) : damaged(id, st);
+}
+
+/* The second frame's doubles, into p->reals. */
+static ft_code read_reals(packer *p, const void *bytes, size_t n, const char *id, ft_status *st)
+{
+    ft_buffer_reset(&p->planes);
+    ft_buffer_reset(&p->reals);
+    ft_code rc = frame_read(p, &p->planes, bytes, n, id, st);
+    if (!rc && p->planes.size % sizeof(double))
+        rc = damaged(id, st);
+    if (!rc && ft_buffer_reserve(&p->reals, p->planes.size, NULL))
+        rc = ft_fail(st, FT_ERR_MEM, "trace %s: no room for its numbers", id);
+    if (rc)
+        return rc;
+    p->reals.size = p->planes.size;
+    join_planes((double *)(void *)p->reals.data, (const unsigned char *)p->planes.data,
+                p->planes.size / sizeof(double));
+    return FT_OK;
+}
+
+ft_code trace_read_text(packer *p, ft_buffer *out, const void *bytes, size_t n, const char *id, ft_status *st)
+{
+    const size_t first = first_frame(bytes, n), before = out->size;
+    ft_code rc = first ? FT_OK : damaged(id, st);
+    if (!rc && first == n) { /* few reals, or a value of schema 5 and before */
+        rc = frame_read(p, out, bytes, n, id, st);
+        return !rc && memchr(out->data + before, FT_JSON_REAL, out->size - before) ? damaged(id, st) : rc;
+    }
+    ft_buffer_reset(&p->frame);
+    if (!rc)
+        rc = frame_read(p, &p->frame, bytes, first, id, st);
+    if (!rc)
+        rc = read_reals(p, (const char *)bytes + first, n - first, id, st);
+    if (rc)
+        return rc;
+    rc = ft_json_join(p->frame.data, p->frame.size, (const double *)(const void *)p->reals.data,
+                      p->reals.size / sizeof(double), out, st);
+    return rc == FT_ERR_FORMAT ? damaged(id, st) : rc;
 }
 
 ft_code unpack_trace(packer *p, json_t **out, const ft_buffer *value, const char *id, ft_status *st)
 {
-    ft_code rc = frame_read_json(p, out, value->data, value->size, id, st);
+    ft_buffer_reset(&p->text);
+    ft_code rc = trace_read_text(p, &p->text, value->data, value->size, id, st);
+    if (!rc)
+        rc = ft_json_parse(out, p->text.data, p->text.size, id, st);
     if (!rc && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;

@@ -32,8 +32,8 @@ typedef struct search {
     int over, wants_span;
     int inside;     /* model or text are asked for */
     packer *packer; /* for them; NULL outside of run */
-    uint64_t key, owner, document, without;
-    uint32_t verdict;
+    span_wish span;
+    uint64_t key, without;
 } search;
 
 ft_store_filter ft_store_filter_all(void)
@@ -77,19 +77,17 @@ static void prepare(search *q, const ft_store_filter *f, int down)
     const unsigned class = key_class_of_tokens(f->min_tokens ? f->min_tokens : 1);
     q->inside = f->model || f->text;
     q->wants_span = f->owner || f->document || f->verdict || f->min_tokens;
+    q->span = span_wish_of(f);
     q->key = f->key ? summary_hash(f->key) : 0;
-    q->owner = f->owner ? summary_hash(f->owner) : 0;
-    q->document = f->document ? summary_hash(f->document) : 0;
     q->without = f->without ? summary_hash(f->without) : 0;
-    q->verdict = summary_verdict(f->verdict);
     if (f->key)
         add_stream(q, KEY_KEY, q->key, 0);
     if (f->owner)
-        add_stream(q, KEY_OWNER, q->owner, class);
+        add_stream(q, KEY_OWNER, q->span.owner, class);
     if (f->document)
-        add_stream(q, KEY_DOCUMENT, q->document, class);
+        add_stream(q, KEY_DOCUMENT, q->span.document, class);
     if (f->verdict)
-        add_stream(q, KEY_VERDICT, q->verdict, class);
+        add_stream(q, KEY_VERDICT, q->span.verdict, class);
     if (f->without)
         add_stream(q, KEY_WITHOUT, q->without, 0);
     if (f->expert >= 0)
@@ -166,22 +164,28 @@ static int meet(search *q)
 
 /* --- What one trace must have -------------------------------------------------------------------------- */
 
-static int span_fits(const search *q, const summary *m, const summary_span *s)
+span_wish span_wish_of(const ft_store_filter *f)
 {
-    if (s->end < s->start || s->end - s->start < q->filter->min_tokens || (q->verdict && s->verdict != q->verdict))
+    return (span_wish){.owner = f->owner ? summary_hash(f->owner) : 0,
+                       .document = f->document ? summary_hash(f->document) : 0,
+                       .verdict = summary_verdict(f->verdict),
+                       .min_tokens = f->min_tokens};
+}
+
+int span_fits(const span_wish *w, const summary *m, const summary_span *s)
+{
+    if (s->end < s->start || s->end - s->start < w->min_tokens || (w->verdict && s->verdict != w->verdict))
         return 0;
     int owner = -1;
-    for (int i = 0; q->owner && i < m->head.owners; i++)
-        if (m->owners[i] == q->owner)
+    for (int i = 0; w->owner && i < m->head.owners; i++)
+        if (m->owners[i] == w->owner)
             owner = i;
-    if (q->owner && (owner < 0 || !(s->owners >> owner & 1)))
+    if (w->owner && (owner < 0 || !(s->owners >> owner & 1)))
         return 0;
-    if (!q->document)
-        return 1;
-    for (uint32_t p = s->first_place; p < s->first_place + s->places; p++)
-        if (m->places[p].document == q->document && (!q->owner || m->places[p].owner == (uint32_t)owner))
+    for (uint32_t p = s->first_place; w->document && p < s->first_place + s->places; p++)
+        if (m->places[p].document == w->document && (!w->owner || m->places[p].owner == (uint32_t)owner))
             return 1;
-    return 0;
+    return !w->document;
 }
 
 static int holds(const uint64_t *hashes, size_t n, uint64_t hash)
@@ -199,7 +203,7 @@ static int fits(const search *q, const summary *m)
     if ((q->key && m->head.key != q->key) || (q->without && !holds(m->without, m->head.without, q->without)))
         return 0;
     for (size_t i = 0; !found && i < m->head.spans; i++)
-        found = span_fits(q, m, &m->spans[i]);
+        found = span_fits(&q->span, m, &m->spans[i]);
     if (!found || q->filter->expert < 0)
         return found;
     for (size_t i = 0; i < m->head.experts; i++)
@@ -311,7 +315,7 @@ typedef struct collector {
 static int fits_here(const void *context, size_t number)
 {
     const collector *c = context;
-    return number >= c->m->head.spans || span_fits(c->q, c->m, &c->m->spans[number]);
+    return number >= c->m->head.spans || span_fits(&c->q->span, c->m, &c->m->spans[number]);
 }
 
 static ft_code collect(void *context, const char *id, const summary *m, MDB_val value, ft_status *st)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Appends a value as it lies there or, with a packer, what its frame holds: unpacked where it lies. */
+/* Appends a value as it lies there or, with a packer, a trace's text: unpacked where it lies. */
 static ft_code read_value(ft_store *s, MDB_dbi database, const char *id, packer *p, ft_buffer *out, ft_status *st)
 {
     MDB_txn *txn = NULL;
@@ -17,7 +17,7 @@ static ft_code read_value(ft_store *s, MDB_dbi database, const char *id, packer 
         return rc;
     const int error = mdb_get(txn, database, &key, &value);
     if (!error)
-        rc = p ? frame_read(p, out, value.mv_data, value.mv_size, id, st)
+        rc = p ? trace_read_text(p, out, value.mv_data, value.mv_size, id, st)
                : ft_buffer_append(out, value.mv_data, value.mv_size, st);
     else if (error == MDB_NOTFOUND)
         rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: no trace %s", s->folder, id);

@@ -146,14 +146,24 @@ static ft_code check_id(const ft_store *s, const char *id, ft_code code, ft_stat
     return receipt_id_is_sound(id) ? FT_OK : ft_fail(st, code, "%s: '%.60s' is not the id of a receipt", s->folder, id);
 }
 
+ft_code receipt_op(const ft_store *s, const ft_receipt_entry *e, ft_digest *leaf, store_op *out, ft_status *st)
+{
+    const ft_code rc = check_id(s, e->id, FT_ERR_ARG, st);
+    *leaf = ft_merkle_leaf(FT_MERKLE_SHA256, e->envelope, e->bytes);
+    *out = (store_op){
+        .kind = OP_RECEIPT, .text = (const char *)leaf->bytes, .text_bytes = sizeof(leaf->bytes), .note = e->id};
+    return rc;
+}
+
 /* Most envelopes are asked for again: whoever finds theirs there writes nothing. What a reader sees is synced. */
 ft_code ft_store_receipt_add(ft_store *s, const char *id, const void *envelope, size_t n, ft_digest *leaf,
                              ft_status *st)
 {
-    const ft_digest hash = ft_merkle_leaf(FT_MERKLE_SHA256, envelope, n);
+    ft_digest hash;
     leaf_search before = {&hash, 0};
+    store_op op;
     MDB_txn *txn;
-    ft_code rc = check_id(s, id, FT_ERR_ARG, st);
+    ft_code rc = receipt_op(s, &(ft_receipt_entry){id, envelope, n}, &hash, &op, st);
     if (!rc)
         rc = store_read_begin(s, &txn, "receipts", st);
     if (rc)
@@ -164,7 +174,6 @@ ft_code ft_store_receipt_add(ft_store *s, const char *id, const void *envelope, 
         return store_fail(s, error, "receipts", st);
     if (leaf)
         *leaf = hash;
-    store_op op = {.kind = OP_RECEIPT, .text = (const char *)hash.bytes, .text_bytes = sizeof(hash.bytes), .note = id};
     return before.found ? FT_OK : store_commit(s, &op, st);
 }
 
@@ -237,6 +246,22 @@ ft_code ft_store_receipt_leaves(ft_store *s, const char *id, ft_receipt_leaf *ou
     if (!l.count)
         rc = ft_fail(st, FT_ERR_NOT_FOUND, "%s: no receipt %s is in the log", s->folder, id);
     *count = l.count;
+    return read_end(&r, rc, st);
+}
+
+ft_code ft_store_receipt_range(ft_store *s, uint64_t from, ft_digest *out, size_t most, size_t *count,
+                               ft_tree_head *head, ft_status *st)
+{
+    node_reader r;
+    *count = 0;
+    ft_code rc = read_begin(&r, s, st);
+    if (rc)
+        return rc;
+    rc = head_at(&r, FT_TREE_NEWEST, head, st);
+    const uint64_t left = !rc && from < head->size ? head->size - from : 0;
+    const size_t n = left < most ? (size_t)left : most;
+    for (; !rc && *count < n; ++*count)
+        rc = read_node(&r, 0, from + *count, &out[*count], st);
     return read_end(&r, rc, st);
 }
 

@@ -46,8 +46,12 @@ ft_code trace_response_holds(packer *p, const void *frame, size_t n, const char 
     json_t *read = NULL;
     size_t end = 0;
     *holds = 0;
-    ft_code rc = frame_read(p, text, frame, n, id, st);
-    const size_t at = rc ? 0 : find_member(text, "response", &end);
+    ft_code rc = trace_read_marked(p, text, frame, n, id, st);
+    size_t at = rc ? 0 : find_member(text, "response", &end);
+    if (at && memchr(text->data + at, FT_JSON_REAL, end - at))
+        at = 0;
+    if (!rc && !at) /* not as we write it: then as a whole */
+        rc = trace_read_text(p, packer_text(p), frame, n, id, st);
     if (!rc)
         rc = ft_json_parse(&read, text->data + at, (at ? end : text->size) - at, id, st);
     if (!rc) {

@@ -366,8 +366,19 @@ ft_code store_op_put(ft_store *s, store_op *op, const char *id, const json_t *tr
 
 ft_code ft_store_put(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing, ft_status *st)
 {
-    store_op op;
+    return ft_store_put_with(s, id, trace, routing, &(ft_receipt_entry){0}, st);
+}
+
+ft_code ft_store_put_with(ft_store *s, const char *id, const json_t *trace, const ft_routing *routing,
+                          const ft_receipt_entry *receipt, ft_status *st)
+{
+    store_op op, leaf_op;
+    ft_digest leaf;
     ft_code rc = store_op_put(s, &op, id, trace, routing, NULL, 0, st);
+    if (!rc && receipt->envelope) {
+        rc = receipt_op(s, receipt, &leaf, &leaf_op, st);
+        op.with = &leaf_op;
+    }
     if (!rc)
         rc = store_commit(s, &op, st);
     store_op_release(&op);

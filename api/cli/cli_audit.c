@@ -122,6 +122,13 @@ int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, cons
     return 1;
 }
 
+int cli_check_filter(const char *verb, const ft_store_filter *f)
+{
+    if (f->min_share > 0 && f->expert < 0)
+        return cli_usage(verb, "--min-share is the share of an expert: name it with --expert");
+    return CLI_OK;
+}
+
 /* --- verify ------------------------------------------------------------------------------------------------ */
 
 static const char verify_help[] =
@@ -215,6 +222,8 @@ static int verify(int argc, char **argv)
     const char *name, *value, *path = NULL, *head = NULL, *checkpoint = NULL, *key = NULL;
     int json = 0, more;
     while ((more = cli_next(&a, &name, &value)) > 0) {
+        if (!name && path)
+            return cli_usage("audit verify", "takes one STORE, not '%.60s' too", value);
         if (!name)
             path = value;
         else if (!strcmp(name, "head"))
@@ -384,7 +393,9 @@ static int erase(int argc, char **argv)
     long long number;
     int more = 0, code = ids ? CLI_OK : CLI_SYSTEM;
     while (code == CLI_OK && (more = cli_next(&a, &name, &value)) > 0) {
-        if (!name)
+        if (!name && path)
+            code = cli_usage(verb, "takes one FEDERATION, not '%.60s' too", value);
+        else if (!name)
             path = value;
         else if (!strcmp(name, "owner"))
             e.owner = value;

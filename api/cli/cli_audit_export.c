@@ -191,6 +191,8 @@ int cli_audit_export(int argc, char **argv)
     while (code == CLI_OK && (more = cli_next(&a, &name, &value)) != 0) {
         if (more < 0)
             code = CLI_USAGE;
+        else if (!name && store)
+            code = cli_usage(verb, "takes one STORE, not '%.60s' too", value);
         else if (!name)
             store = value;
         else if (!strcmp(name, "format"))
@@ -216,6 +218,10 @@ int cli_audit_export(int argc, char **argv)
         code = cli_usage(verb, "--format must be jsonl, csv or npy, not '%.40s'", x.format);
     else if (code == CLI_OK && !strcmp(x.format, "npy") && !x.path)
         code = cli_usage(verb, "--format npy needs -o FOLDER");
+    else if (code == CLI_OK && x.no_routing && strcmp(x.format, "jsonl") != 0)
+        code = cli_usage(verb, "--no-routing goes with --format jsonl: %s has none", x.format);
+    else if (code == CLI_OK)
+        code = cli_check_filter(verb, &x.filter);
     if (code == CLI_OK && run_export(&x, store, &st))
         code = cli_fail(&st);
     cli_store_close(&x.s);
@@ -322,7 +328,9 @@ static ft_code one_array(ft_store *s, const char *id, const char *path, ft_statu
 {
     ft_stored_routing r;
     float *dense = NULL;
-    ft_code rc = ft_store_get_routing(s, id, &r, st);
+    ft_code rc = ft_store_log(s, "local", "routing.read", json_pack("{s:s}", "trace", id), st);
+    if (!rc)
+        rc = ft_store_get_routing(s, id, &r, st);
     if (rc)
         return rc;
     const size_t shape[3] = {r.view.tokens, r.view.layers, r.view.experts};
@@ -334,10 +342,14 @@ static ft_code one_array(ft_store *s, const char *id, const char *path, ft_statu
     return rc;
 }
 
-static ft_code many(ft_store *s, const ft_store_filter *f, const ft_study_options *o, json_t **out, ft_status *st)
+/* `parameters` is consumed. */
+static ft_code many(ft_store *s, const ft_store_filter *f, const ft_study_options *o, json_t *parameters, json_t **out,
+                    ft_status *st)
 {
     ft_routing_study *y = NULL;
-    ft_code rc = ft_routing_study_new(&y, o, st);
+    ft_code rc = ft_store_log(s, "local", "routing.study", json_pack("{s:o}", "parameters", parameters), st);
+    if (!rc)
+        rc = ft_routing_study_new(&y, o, st);
     if (!rc)
         rc = ft_routing_study_add(y, s, f, st);
     if (!rc)
@@ -352,39 +364,54 @@ int cli_audit_routing(int argc, char **argv)
                                          {"help", 'h', 0},   CLI_FILTER_OPTIONS, {0}};
     static const char verb[] = "audit routing";
     cli_args a = {.subcommand = verb, .options = options, .argc = argc, .argv = argv};
-    const char *name, *value, *store = NULL, *id = NULL, *path = NULL;
+    const char *name, *value, *store = NULL, *id = NULL, *path = NULL, *of_many = NULL;
     ft_store_filter filter = ft_store_filter_all();
     ft_study_options how = {0};
     ft_status st = {0};
+    json_t *parameters = json_object(), *out = NULL;
     long long number;
-    int more, taken;
-    while ((more = cli_next(&a, &name, &value)) > 0) {
-        if (!name)
+    int more = 0, taken, code = CLI_OK;
+    while (code == CLI_OK && (more = cli_next(&a, &name, &value)) > 0) {
+        if (!name && id)
+            code = cli_usage(verb, "'%.60s' is one operand too many", value);
+        else if (!name)
             *(store ? &id : &store) = value;
         else if (!strcmp(name, "output"))
             path = value;
         else if (!strcmp(name, "token-ids"))
             how.per_token = 1;
         else if (!strcmp(name, "bucket")) {
-            if (!cli_integer(verb, name, value, 1, 1LL << 30, &number))
-                return CLI_USAGE;
-            how.bucket_ms = (uint64_t)number * 1000;
+            code = cli_integer(verb, name, value, 1, 1LL << 30, &number) ? CLI_OK : CLI_USAGE;
+            how.bucket_ms = code ? 0 : (uint64_t)number * 1000;
         } else if ((taken = cli_take_filter(verb, &filter, name, value)) < 0)
-            return CLI_USAGE;
+            code = CLI_USAGE;
         else if (!taken) {
             fputs(routing_help, stdout);
+            json_decref(parameters);
             return CLI_OK;
         }
+        if (name && strcmp(name, "output") != 0) {
+            of_many = name;
+            note_parameter(parameters, name, value ? value : "1");
+        }
     }
-    if (more < 0)
-        return CLI_USAGE;
-    if (!store || (id != NULL) != (path != NULL))
-        return cli_usage(verb, store ? "a TRACE_ID and -o FILE.npy go together" : "needs a STORE or FEDERATION");
-    cli_store s;
-    json_t *out = NULL;
-    ft_code rc = cli_store_open(&s, store, &st);
-    if (!rc)
-        rc = id ? one_array(s.store, id, path, &st) : many(s.store, &filter, &how, &out, &st);
-    cli_store_close(&s);
-    return rc ? cli_fail(&st) : out ? cli_print_json(out) : CLI_OK;
+    if (code == CLI_OK && more < 0)
+        code = CLI_USAGE;
+    else if (code == CLI_OK && (!store || (id != NULL) != (path != NULL)))
+        code = cli_usage(verb, store ? "a TRACE_ID and -o FILE.npy go together" : "needs a STORE or FEDERATION");
+    else if (code == CLI_OK && id && of_many)
+        code = cli_usage(verb, "--%s is of many traces: leave it or the TRACE_ID out", of_many);
+    if (code == CLI_OK)
+        code = cli_check_filter(verb, &filter);
+    if (code == CLI_OK) {
+        cli_store s;
+        ft_code rc = cli_store_open(&s, store, &st);
+        if (!rc)
+            rc = id ? one_array(s.store, id, path, &st)
+                    : many(s.store, &filter, &how, json_incref(parameters), &out, &st);
+        cli_store_close(&s);
+        code = rc ? cli_fail(&st) : out ? cli_print_json(out) : CLI_OK;
+    }
+    json_decref(parameters);
+    return code;
 }

@@ -36,6 +36,8 @@ void cli_store_close(cli_store *s);
     "                          is read for it\n"
 /* 1: it was one of them; 0: it was not; -1: its value is wrong, which was printed. */
 int cli_take_filter(const char *verb, ft_store_filter *f, const char *name, const char *value);
+/* When all were taken: CLI_OK, or CLI_USAGE after printing what would be ignored otherwise. */
+int cli_check_filter(const char *verb, const ft_store_filter *f);
 
 cli_command cli_audit_export, cli_audit_import, cli_audit_routing, cli_audit_left, cli_audit_summary;
 

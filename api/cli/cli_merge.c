@@ -93,18 +93,22 @@ static int add(const request *r)
     return tell(r, ft_experts_add(r->words[0], r->words[1], r->out, &st), &st, 0);
 }
 
-/* The number of the expert that an owner's name or a number means; 0: none. */
-static size_t expert_number(const json_t *owners, const char *word)
+/* The number of the expert that an owner's name or a number means; 0: none. *several: the name is that of more than one. */
+static size_t expert_number(const json_t *owners, const char *word, int *several)
 {
-    size_t i;
+    size_t i, found = 0;
     const json_t *o;
     char *end;
     json_array_foreach(json_object_get(owners, "experts"), i, o)
     {
         const char *owner = json_string_value(json_object_get(o, "owner"));
-        if (i && owner && !strcmp(owner, word))
-            return i;
+        if (i && owner && !strcmp(owner, word)) {
+            *several = found > 0;
+            found = found ? found : i;
+        }
     }
+    if (found)
+        return found;
     const unsigned long n = strtoul(word, &end, 10);
     return *end ? 0 : n;
 }
@@ -113,11 +117,14 @@ static int take_away(const request *r)
 {
     ft_status st = {0};
     json_t *owners = NULL;
-    int bad;
+    int bad, several = 0;
     if (!r->out || r->count != 1 || !r->expert || r->public)
         return cli_usage("model remove", "needs MERGED, --expert and -o");
     ft_code rc = ft_experts_verify(r->words[0], &bad, &owners, &st);
-    const size_t gone = rc ? 0 : expert_number(owners, r->expert);
+    const size_t gone = rc ? 0 : expert_number(owners, r->expert, &several);
+    if (!rc && several)
+        rc = ft_fail(&st, FT_ERR_ARG, "%s: several experts are of '%.60s'; name one by its number", r->words[0],
+                     r->expert);
     if (!rc && !gone)
         rc = ft_fail(&st, FT_ERR_ARG, "%s: no expert '%.60s' in owners.json", r->words[0], r->expert);
     if (!rc)
@@ -138,25 +145,27 @@ static int verify(const request *r)
     if (rc)
         return cli_fail(&st);
     if (r->json) {
-        json_object_set_new(owners, "ok", json_boolean(bad < 0));
-        if (bad >= 0)
-            json_object_set_new(owners, "changed", json_integer(bad));
+        json_object_set_new(owners, "ok", json_boolean(bad == -1));
+        if (bad != -1)
+            json_object_set_new(owners, "changed", bad < 0 ? json_string("owners.json") : json_integer(bad));
         const int code = cli_print_json(owners);
-        return code == CLI_OK && bad >= 0 ? CLI_CHECK_FAILED : code;
+        return code == CLI_OK && bad != -1 ? CLI_CHECK_FAILED : code;
     }
     json_array_foreach(json_object_get(owners, "experts"), i, o)
     {
         printf("expert %zu  %s  %s\n", i, json_string_value(json_object_get(o, "owner")),
                json_string_value(json_object_get(o, "digest")));
     }
-    if (bad < 0)
+    if (bad == -1)
         printf("all tensors are what owners.json says\n");
     else if (bad == 0)
         printf("CHANGED: a shared tensor, or the public expert, is not what owners.json says\n");
+    else if (bad > 0)
+        printf("CHANGED: expert %d, or its owner or manifest in owners.json, is not what it was\n", bad);
     else
-        printf("CHANGED: expert %d, or its manifest in owners.json, is not what it was\n", bad);
+        printf("CHANGED: owners.json says what it did not say\n");
     json_decref(owners);
-    return bad < 0 ? CLI_OK : CLI_CHECK_FAILED;
+    return bad == -1 ? CLI_OK : CLI_CHECK_FAILED;
 }
 
 static int run(const char *verb, const char *help, int (*work)(const request *r), int argc, char **argv)

@@ -461,6 +461,7 @@ static const cli_verb verbs[] = {
     {"make", cli_receipt_make, "the receipt of a trace that a federation's store holds"},
     {"salt", cli_receipt_salt, "what opens an owner's hashes in a receipt, or the prompt's"},
     {"log", cli_receipt_log, "the signed head of the log of receipts"},
+    {"entries", cli_receipt_entries, "the leaves of the log of receipts"},
     {"proof", cli_receipt_proof, "that a receipt is in the log"},
     {"consistency", cli_receipt_consistency, "whether one head of the log goes on from another; offline"},
 };

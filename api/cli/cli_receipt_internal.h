@@ -7,7 +7,7 @@
 #include "tracer/ft_receipt_log.h"
 
 cli_command cli_receipt_verify, cli_receipt_replay, cli_receipt_make, cli_receipt_salt, cli_receipt_log,
-    cli_receipt_proof, cli_receipt_consistency;
+    cli_receipt_entries, cli_receipt_proof, cli_receipt_consistency;
 
 /* Which keys signed: a set of bits of the ring. FT_OK with an objection in *why ("" : none) where fewer
  * than `needed` of them did, or one of those may not vouch for its time. */

@@ -1,4 +1,5 @@
-/* flextrace receipt log, proof: out of the store of a federation, without a server; receipt consistency: offline. */
+/* flextrace receipt log, entries, proof: out of the store of a federation, without a server; receipt consistency:
+ * offline. */
 #include "api/cli/cli_receipt_internal.h"
 
 #include "base/ft_file.h"
@@ -28,6 +29,16 @@ static const char proof_help[] =
     "  -o, --output FILE  (default: standard output)\n\n"
     "Example:\n"
     "  flextrace receipt proof demo receipt.json -o proof.json\n";
+static const char entries_help[] =
+    "Usage: flextrace receipt entries FEDERATION [--from N] [--size N] [-o FILE]\n\n"
+    "The leaves of the log of receipts, one JSON line each, in order: {\"leaf_index\",\"leaf_hash\"}. Whoever watches "
+    "the\n"
+    "log computes the root of its heads from them. They name no receipt; who has an envelope knows its leaf.\n\n"
+    "      --from N       begins with number N (default: 0)\n"
+    "      --size N       of the first N receipts (default: all)\n"
+    "  -o, --output FILE  (default: standard output)\n\n"
+    "Example:\n"
+    "  flextrace receipt entries demo --from 17\n";
 static const char consistency_help[] =
     "Usage: flextrace receipt consistency OLD [NEW] --proof FILE --key PEM... [--json]\n\n"
     "Checks, offline, that the log of receipts with the head NEW begins with all that it had when its head\n"
@@ -187,6 +198,35 @@ static int out_of_store(request *r, size_t operands, ft_code (*work)(request *, 
     return rc ? cli_fail(&st) : CLI_OK;
 }
 
+static ft_code make_entries(request *r, ft_status *st)
+{
+    ft_digest leaves[FT_LOG_ENTRIES];
+    ft_buffer text = {0};
+    ft_tree_head head = {0};
+    size_t count = 1;
+    ft_code rc = ft_store_receipt_head(r->store, r->size, &head, st); /* there are so many */
+    const uint64_t end = head.size;
+    for (uint64_t from = r->from; !rc && count && from < end; from += count) {
+        const size_t most = end - from < FT_LOG_ENTRIES ? (size_t)(end - from) : FT_LOG_ENTRIES;
+        rc = ft_store_receipt_range(r->store, from, leaves, most, &count, &head, st);
+        for (size_t i = 0; !rc && i < count; i++) {
+            char hex[FT_DIGEST_HEX];
+            ft_digest_hex(&leaves[i], hex);
+            rc = ft_buffer_printf(&text, st, "{\"leaf_index\":%llu,\"leaf_hash\":\"sha256:%s\"}\n",
+                                  (unsigned long long)(from + i), hex);
+        }
+    }
+    if (!rc)
+        rc = write_out(r, text.data ? text.data : "", text.size, st);
+    ft_buffer_release(&text);
+    return rc;
+}
+
+static int run_entries(request *r)
+{
+    return r->json ? cli_usage(r->me, "an option that it does not have") : out_of_store(r, 1, make_entries);
+}
+
 static int run_log(request *r)
 {
     return out_of_store(r, 1, make_log);
@@ -307,6 +347,11 @@ static int run(int argc, char **argv, const char *me, const char *help, int (*wo
 int cli_receipt_log(int argc, char **argv)
 {
     return run(argc, argv, "receipt log", log_help, run_log);
+}
+
+int cli_receipt_entries(int argc, char **argv)
+{
+    return run(argc, argv, "receipt entries", entries_help, run_entries);
 }
 
 int cli_receipt_proof(int argc, char **argv)

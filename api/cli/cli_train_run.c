@@ -367,6 +367,10 @@ static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
         if (!rc)
             ft_parameters_draw_router(&p, r->run.seed);
     }
+    for (size_t i = 0; i < r->corpora && !rc; i++)
+        if (r->corpus_domain[i] >= (int32_t)p.config.experts && r->mode == FT_TRAIN_ROUTER)
+            rc = ft_fail(st, FT_ERR_ARG, "%s: has no expert %d, which --domain names for %s", r->model,
+                         (int)r->corpus_domain[i], r->corpus[i]);
     if (!rc && (r->joint || r->mode == FT_TRAIN_ROUTER) && p.config.experts < 2)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: has no second expert%s", r->model, r->joint ? "; use --experts" : "");
     if (rc) {
@@ -382,10 +386,31 @@ static ft_code open_trainer(cli_train_request *r, ft_trainer **t, ft_status *st)
     return ft_trainer_new(t, &p, &r->trainer, st);
 }
 
+/* The model goes on with the tokenizer in its folder: text that another one cut would teach it other tokens. */
+static ft_code check_tokenizer(const cli_train_request *r, const ft_tokenizer *given, ft_status *st)
+{
+    char *path = ft_path_join(r->model, "tokenizer.json");
+    ft_tokenizer *own = NULL;
+    ft_code rc = path ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->model);
+    if (!rc && ft_path_exists(path))
+        rc = ft_tokenizer_open(&own, r->model, st);
+    if (!rc && own) {
+        const ft_digest a = ft_tokenizer_digest(own), b = ft_tokenizer_digest(given);
+        if (memcmp(&a, &b, sizeof(a)) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT, "%s: is not the tokenizer that %s has; leave --tokenizer out",
+                         ft_tokenizer_path(given), r->model);
+    }
+    ft_tokenizer_close(own);
+    free(path);
+    return rc;
+}
+
 static ft_code open_data(cli_train_request *r, size_t vocab, const ft_progress *show, ft_status *st)
 {
     ft_tokenizer *tokenizer = NULL;
     ft_code rc = ft_tokenizer_open(&tokenizer, r->tokenizer ? r->tokenizer : r->model, st);
+    if (!rc && r->tokenizer)
+        rc = check_tokenizer(r, tokenizer, st);
     if (!rc)
         rc = ft_train_data_open_domains(&r->run.data, r->corpus, r->corpus_domain, r->corpora, tokenizer, vocab, show,
                                         st);
@@ -397,11 +422,28 @@ static ft_code open_data(cli_train_request *r, size_t vocab, const ft_progress *
     return rc;
 }
 
+/* OUT/model is written at the end: over the model that the same command starts from when it is given again, it would
+ * be another command. */
+static ft_code check_out(const cli_train_request *r, ft_status *st)
+{
+    char *model = ft_path_join(r->out, "model");
+    ft_code rc = model ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", r->out);
+    if (!rc && ft_path_same(model, r->model))
+        rc = ft_fail(st, FT_ERR_ARG,
+                     "%s: would be written over, and is what training starts from; -o names another "
+                     "folder",
+                     model);
+    free(model);
+    return rc;
+}
+
 /* Texts first: the router's start reads them. */
 static ft_code open_all(cli_train_request *r, ft_trainer **t, const ft_progress *show, ft_status *st)
 {
     ft_model_config config;
-    ft_code rc = ft_model_config_read(&config, r->model, st);
+    ft_code rc = check_out(r, st);
+    if (!rc)
+        rc = ft_model_config_read(&config, r->model, st);
     if (!rc)
         rc = open_data(r, config.vocab, show, st);
     if (!rc && r->run.dp_clip > 0)
@@ -516,6 +558,8 @@ static int check(cli_train_request *r)
         return cli_usage(r->verb, r->expert ? "needs --public, --corpus and -o" : "needs a MODEL, --corpus and -o");
     if (r->expert && !r->owner)
         return cli_usage(r->verb, "needs --owner: whose expert it will be");
+    if (r->trainer.domain_loss > 0 && r->domain < 0)
+        return cli_usage(r->verb, "--domain-loss needs --domain: whose each corpus is");
     if (o->dp_clip > 0 && (o->epsilon <= 0 || o->delta <= 0 || o->noise_multiplier <= 0))
         return cli_usage(r->verb, "--dp-clip needs --noise-multiplier, --epsilon and --delta");
     if (o->dp_clip <= 0 && (o->epsilon > 0 || o->delta > 0 || o->noise_multiplier > 0))

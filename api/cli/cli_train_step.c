@@ -112,6 +112,17 @@ static ft_code read_batch(step *s, ft_status *st)
     return s->norms && s->example_losses ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
 }
 
+/* Named by their file, before the trainer says it of a batch. */
+static ft_code check_ids(const step *s, const int32_t *ids, const char *path, int ignored, size_t vocab, ft_status *st)
+{
+    const size_t n = s->batch.length;
+    for (size_t i = 0; i < s->batch.sequences * n; i++)
+        if ((ids[i] < 0 && !ignored) || (ids[i] >= 0 && (size_t)ids[i] >= vocab))
+            return ft_fail(st, FT_ERR_FORMAT, "%s: [%zu, %zu] is %d; the model's vocabulary has %zu", path, i / n, i % n,
+                           ids[i], vocab);
+    return FT_OK;
+}
+
 static json_t *number(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
@@ -148,6 +159,11 @@ static int run(step *s)
     ft_code rc = read_batch(s, &st);
     if (!rc)
         rc = ft_trainer_open(&t, s->model, &s->options, &st);
+    const size_t vocab = rc ? 0 : ft_trainer_parameters(t)->config.vocab;
+    if (!rc)
+        rc = check_ids(s, s->ids, s->ids_path, 0, vocab, &st);
+    if (!rc)
+        rc = check_ids(s, s->labels, s->labels_path, 1, vocab, &st);
     if (!rc && s->clip > 0)
         rc = ft_trainer_clipped(t, &s->batch, s->clip, s->norms, s->example_losses, &s->losses, &st);
     else if (!rc)

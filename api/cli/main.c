@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 
 cli_command cli_attack;
@@ -77,6 +78,7 @@ static int flush_output(int code)
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error of the write, with its name, like a full disk */
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;

@@ -143,6 +143,8 @@ static ft_code check_system(const ft_recipe *r, unsigned i, const char *path, ft
     if (!rc && !s->model == !s->mix_count)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: system '%s' needs 'model', or 'mix' with at least one name, not both",
                      path, s->name);
+    if (!rc && s->top && (*s->top < 1 || !s->mix_count))
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s: system '%s': 'top' is how many of a 'mix' count, 1 or more", path, s->name);
     for (unsigned k = 0; k < s->without_count && !rc; k++)
         if (s->without[k] < 0 || s->without[k] > 63)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s: system '%s': 'without' has experts 0 to 63", path, s->name);

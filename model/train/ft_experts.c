@@ -263,6 +263,25 @@ static ft_code read_rows(ft_parameter *p, const ft_tensor *t, reading *r, size_t
     return FT_OK;
 }
 
+/* Where the public model has its router's row beside it, an expert's row 0 is that very row; one that it holds itself
+ * is compared when experts are put together. */
+static ft_code check_row(const ft_parameters *pair, reading *r, const char *expert, ft_status *st)
+{
+    ft_code rc = FT_OK;
+    if (!r->router && (r->public->layers[0].router || !holds(r->folder, "router.safetensors")))
+        return FT_OK;
+    for (size_t l = 0; l < pair->config.layers && !rc; l++) {
+        const float *row;
+        rc = public_row(&row, r, l, expert, st);
+        if (!rc && memcmp(row, pair->layers[l].router->value, pair->config.hidden * sizeof(*row)) != 0)
+            rc = ft_fail(st, FT_ERR_FORMAT,
+                         "%s: tensor %s: row 0, the public expert's, is not that of %s; name the file that the expert "
+                         "was trained with by --router",
+                         expert, pair->layers[l].router->name, r->router ? r->router : r->folder);
+    }
+    return rc;
+}
+
 static int same_shape(const ft_parameter *p, const ft_tensor *t)
 {
     int same = t->dims == p->dims;
@@ -343,6 +362,12 @@ static ft_code check_shared(const ft_parameters *pair, const ft_parameters *publ
     return rc;
 }
 
+static ft_code check_values(const ft_parameters *pair, const char *folder, ft_status *st)
+{
+    const char *bad = ft_parameters_not_finite(pair);
+    return bad ? ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s holds NaN or infinity", folder, bad) : FT_OK;
+}
+
 /* A pair, checked, whichever form it has; *manifest may stay NULL for one without. */
 static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, const char *folder, ft_status *st)
 {
@@ -375,6 +400,10 @@ static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, co
     if (!rc && *manifest && !has_digest(*manifest, "expert", ft_expert_digest(out, 1)))
         rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"expert\" is not the SHA-256 of the tensors beside it",
                      folder);
+    if (!rc)
+        rc = check_values(out, folder, st);
+    if (!rc)
+        rc = check_row(out, r, folder, st);
     if (rc) {
         ft_parameters_close(out);
         json_decref(*manifest);
@@ -384,6 +413,12 @@ static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, co
 }
 
 /* --- Putting together ---------------------------------------------------------------------------- */
+
+/* A folder that is read is not written over. */
+static ft_code check_out(const char *out, const char *in, ft_status *st)
+{
+    return ft_path_same(out, in) ? ft_fail(st, FT_ERR_ARG, "%s: is read; -o names another folder", out) : FT_OK;
+}
 
 /* `m` with the pair's expert as its last; first: router row 0 is the pair's, else it must be equal. */
 static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, const char *folder, ft_status *st)
@@ -451,11 +486,20 @@ static int add_owner(json_t *owners, const ft_parameters *m, size_t expert, json
     return bad;
 }
 
+/* With the digest of all that it says. */
+static ft_code write_owners(json_t *owners, const char *folder, ft_status *st)
+{
+    ft_digest d;
+    if (!manifest_digest(owners, &d) || set_digest(owners, "digest", d))
+        return ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
+    return write_json(owners, folder, "owners.json", st);
+}
+
 static ft_code finish(const ft_parameters *m, json_t *owners, const char *source, const char *out, int bfloat16,
                       ft_status *st)
 {
     const ft_code rc = ft_model_export(m, source, out, bfloat16, st);
-    return rc ? rc : write_json(owners, out, "owners.json", st);
+    return rc ? rc : write_owners(owners, out, st);
 }
 
 static int is_bfloat16(const char *folder)
@@ -490,13 +534,20 @@ static ft_code open_public(ft_parameters *p, const char *folder, ft_status *st)
 static ft_code stack(ft_parameters *m, reading *r, const char *const *experts, size_t count, json_t **manifests,
                      ft_status *st)
 {
-    ft_code rc = FT_OK;
+    ft_digest seen[FT_MAX_EXPERTS];
+    ft_code rc = count < FT_MAX_EXPERTS
+                     ? FT_OK
+                     : ft_fail(st, FT_ERR_LIMIT, "%zu experts; a model has at most %d", count + 1, FT_MAX_EXPERTS);
     for (size_t i = 0; i < count && !rc; i++) {
         ft_parameters pair;
         rc = read_expert(&pair, &manifests[i], r, experts[i], st);
         if (rc)
             break;
-        if (i == 0)
+        seen[i] = ft_expert_digest(&pair, 1);
+        for (size_t k = 0; k < i && !rc; k++)
+            if (!memcmp(&seen[k], &seen[i], sizeof(*seen)))
+                rc = ft_fail(st, FT_ERR_FORMAT, "%s: is the same expert as %s", experts[i], experts[k]);
+        if (!rc && i == 0)
             rc = ft_parameters_open(m, r->folder, st);
         if (!rc)
             rc = join(m, &pair, i == 0 && !r->public->config.experts, experts[i], st);
@@ -513,7 +564,11 @@ ft_code ft_experts_merge(const char *public, const char *const *experts, size_t 
     reading r = {.public = &p, .folder = public, .router = o.router};
     json_t **manifests = ft_alloc_array(count, sizeof(*manifests));
     json_t *owners = json_pack("{s:i, s:[]}", "version", 1, "experts");
-    ft_code rc = open_public(&p, public, st);
+    ft_code rc = check_out(out, public, st);
+    for (size_t i = 0; i < count && !rc; i++)
+        rc = check_out(out, experts[i], st);
+    if (!rc)
+        rc = open_public(&p, public, st);
     if (!rc && (!manifests || !owners))
         rc = ft_fail(st, FT_ERR_MEM, "out of memory");
     if (!rc)
@@ -538,14 +593,33 @@ ft_code ft_experts_merge(const char *public, const char *const *experts, size_t 
     return rc;
 }
 
+/* By the digests that owners.json has, which a tuned or rounded expert has changed. */
+static ft_code check_new(const json_t *owners, const ft_parameters *pair, const char *merged, const char *expert,
+                         ft_status *st)
+{
+    const ft_digest d = ft_expert_digest(pair, 1);
+    size_t i;
+    const json_t *one;
+    json_array_foreach(json_object_get(owners, "experts"), i, one)
+    {
+        if (has_digest(one, "digest", d) || has_digest(json_object_get(one, "manifest"), "expert", d))
+            return ft_fail(st, FT_ERR_FORMAT, "%s: is expert %zu of %s already", expert, i, merged);
+    }
+    return FT_OK;
+}
+
 ft_code ft_experts_add(const char *merged, const char *expert, const char *out, ft_status *st)
 {
     const int bfloat16 = is_bfloat16(merged);
     ft_parameters m = {0}, pair, alone;
     json_t *owners = NULL, *manifest = NULL;
     int bad = -1;
-    ft_code rc = ft_experts_verify(merged, &bad, &owners, st);
-    if (!rc && bad >= 0)
+    ft_code rc = check_out(out, merged, st);
+    if (!rc)
+        rc = check_out(out, expert, st);
+    if (!rc)
+        rc = ft_experts_verify(merged, &bad, &owners, st);
+    if (!rc && bad != -1)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: does not hold what its owners.json says; 'model verify' tells where",
                      merged);
     if (!rc)
@@ -559,7 +633,9 @@ ft_code ft_experts_add(const char *merged, const char *expert, const char *out, 
     reading r = {.public = &alone, .folder = merged};
     rc = read_expert(&pair, &manifest, &r, expert, st);
     if (!rc) {
-        rc = join(&m, &pair, 0, expert, st);
+        rc = check_new(owners, &pair, merged, expert, st);
+        if (!rc)
+            rc = join(&m, &pair, 0, expert, st);
         ft_parameters_close(&pair);
     }
     if (!rc && bfloat16)
@@ -615,7 +691,9 @@ ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_s
     ft_parameters m = {0};
     json_t *owners = NULL, *list, *one;
     size_t i;
-    ft_code rc = read_json(&owners, merged, "owners.json", st);
+    ft_code rc = check_out(out, merged, st);
+    if (!rc)
+        rc = read_json(&owners, merged, "owners.json", st);
     if (!rc)
         rc = ft_parameters_open(&m, merged, st);
     if (!rc && (gone == 0 || gone >= m.config.experts || m.config.experts < 3))
@@ -638,6 +716,21 @@ ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_s
     return rc;
 }
 
+/* 1 where the manifest is whole and tells of this expert: its owner, and, where nothing was rounded or tuned since, its
+ * tensors. */
+static int manifest_fits(const json_t *one, int as_trained)
+{
+    const json_t *manifest = json_object_get(one, "manifest");
+    const char *owner = json_string_value(json_object_get(manifest, "owner")),
+               *digest = json_string_value(json_object_get(one, "digest")),
+               *expert = json_string_value(json_object_get(manifest, "expert")),
+               *here = json_string_value(json_object_get(one, "owner"));
+    if (!json_is_object(manifest))
+        return 1;
+    return is_whole(manifest) && (!owner || (here && !strcmp(owner, here))) &&
+           (!as_trained || (digest && expert && !strcmp(digest, expert)));
+}
+
 ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st)
 {
     ft_parameters m;
@@ -647,16 +740,18 @@ ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_stat
         rc = ft_parameters_open(&m, merged, st);
     if (!rc) {
         const json_t *list = json_object_get(o, "experts");
+        const int as_trained = !is_bfloat16(merged) && !json_is_true(json_object_get(o, "router_tuned"));
         *bad = has_digest(o, "public", ft_public_digest(&m)) ? -1 : 0;
         if (json_array_size(list) != m.config.experts)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of %zu experts, the model has %zu", merged,
                          json_array_size(list), m.config.experts);
         for (size_t e = 0; e < m.config.experts && !rc && *bad < 0; e++) {
-            const json_t *one = json_array_get(list, e), *manifest = json_object_get(one, "manifest");
-            if (!has_digest(one, "digest", ft_expert_digest(&m, e)) ||
-                (json_is_object(manifest) && !is_whole(manifest)))
+            const json_t *one = json_array_get(list, e);
+            if (!has_digest(one, "digest", ft_expert_digest(&m, e)) || !manifest_fits(one, as_trained))
                 *bad = (int)e;
         }
+        if (!rc && *bad == -1 && json_object_get(o, "digest") && !is_whole(o))
+            *bad = FT_OWNERS_CHANGED;
         ft_parameters_close(&m);
     }
     if (!rc && owners)
@@ -687,7 +782,7 @@ ft_code ft_experts_tuned(const char *merged, const char *folder, ft_status *st)
     if (changed != 0) /* else the old one goes on showing it */
         bad |= set_digest(owners, "public", ft_public_digest(&p));
     bad |= json_object_set_new(owners, "router_tuned", json_true());
-    rc = bad ? ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder) : write_json(owners, folder, "owners.json", st);
+    rc = bad ? ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder) : write_owners(owners, folder, st);
     ft_parameters_close(&p);
     json_decref(owners);
     return rc;

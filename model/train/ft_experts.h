@@ -7,7 +7,8 @@
  *               of any name, without a manifest, where mlp.gate.weight may be [1, hidden], the owner's row alone:
  *               nothing shows from which public model it was trained. F32, BF16 or F16.
  * Biases        mlp.gate.expert_bias, where an owner kept it; beside it the other experts have 0.
- * A merge       a model folder with owners.json: for each expert owner, digest, manifest.
+ * A merge       a model folder with owners.json: for each expert owner, digest, manifest; "digest" is that of all else
+ *               in it, as a manifest's is (files of earlier versions have none).
  *
  * Digests are SHA-256 over names and float32 values, so that they do not depend on how a
  * file stores them: the public one covers everything but router and owners' experts. */
@@ -39,7 +40,9 @@ typedef struct ft_merge_options {
 
 /* Public model and pairs or hand-overs side by side; owners.json records them. options may be NULL.
  *   FT_ERR_FORMAT a shared tensor that is not the public model's, bit for bit (named), a
- *                 hand-over of another public model, a manifest that does not fit its tensors */
+ *                 hand-over of another public model, a manifest that does not fit its tensors, a router
+ *                 row 0 that is not the public model's where that has one, NaN, one expert twice
+ *   FT_ERR_ARG    `out` is a folder that is read */
 FT_CHECKED ft_code ft_experts_merge(const char *public, const char *const *experts, size_t count,
                                     const ft_merge_options *options, const char *out, ft_status *st);
 /* A merged model with one more expert, or without expert `gone` (its number), as a new
@@ -49,7 +52,9 @@ FT_CHECKED ft_code ft_experts_remove(const char *merged, size_t gone, const char
 /* `folder` is `merged` with another router, perhaps rounded to bfloat16: merged's owners.json for it, with the digests of
  * what it holds and "router_tuned". Nothing where merged has none. */
 FT_CHECKED ft_code ft_experts_tuned(const char *merged, const char *folder, ft_status *st);
-/* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert, or its manifest.
+enum { FT_OWNERS_CHANGED = -2 };
+/* Digests against owners.json. *bad: -1 all hold; 0 what is shared was touched; else the expert, its owner's name or its
+ * manifest; FT_OWNERS_CHANGED: what else owners.json says.
  * *owners (may be NULL) is the file's content, the caller's. */
 FT_CHECKED ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_status *st);
 

@@ -114,7 +114,7 @@ static ft_code make_batch(ft_run *r, uint64_t step, ft_status *st)
     return rc;
 }
 
-static size_t labelled(const ft_run *r, size_t from, size_t to)
+size_t ft_run_labelled(const ft_run *r, size_t from, size_t to)
 {
     size_t n = 0;
     for (size_t i = from * r->o->length; i < to * r->o->length; i++)
@@ -133,23 +133,24 @@ ft_batch ft_run_part(const ft_run *r, size_t from, size_t to, int packed)
                       .length = r->o->length};
 }
 
-/* Gradients of one step, accumulated over its parts: the mean over all labelled tokens. */
+/* Gradients of one step, accumulated over its parts: what the whole batch at once would give. */
 static ft_code gradients(ft_run *r, uint64_t step, ft_train_metrics *m, ft_status *st)
 {
     const ft_train_options *o = r->o;
     ft_code rc = make_batch(r, step, st);
-    const size_t all = rc ? 0 : labelled(r, 0, o->batch);
+    const size_t all = rc ? 0 : ft_run_labelled(r, 0, o->batch);
     for (size_t i = 0; i < o->batch && !rc; i += o->micro) {
         const size_t to = i + o->micro < o->batch ? i + o->micro : o->batch;
         const ft_batch b = ft_run_part(r, i, to, 1);
-        const double share = all ? (double)labelled(r, i, to) / (double)all : 0;
+        const double share = all ? (double)ft_run_labelled(r, i, to) / (double)all : 0;
+        const double of_tokens = (double)(to - i) / (double)o->batch;
         ft_losses l;
-        rc = ft_trainer_gradient(r->t, &b, share, &l, st);
+        rc = ft_trainer_gradient_part(r->t, &b, share, of_tokens, &l, st);
         if (!rc) {
             m->ce += share * l.ce;
-            m->z += share * l.z;
-            m->domain += share * l.domain;
-            m->loss += share * l.loss;
+            m->z += of_tokens * l.z;
+            m->domain += of_tokens * l.domain;
+            m->loss += share * l.ce + of_tokens * (l.loss - l.ce);
         }
     }
     m->tokens = o->batch * o->length;
@@ -331,6 +332,7 @@ ft_code ft_train_run(ft_trainer *t, const ft_train_options *o, ft_train_report *
         rc = ft_folder_lock(o->folder, "run", &lock, st);
     if (rc)
         return rc;
+    ft_train_checkpoint_tidy(o->folder);
     char *text = describe(&r);
     r.state.run = text;
     r.checkpoint = ft_path_join(o->folder, "checkpoint");

@@ -155,6 +155,10 @@ static void backward(ft_pass *pass)
         ft_layer_backward(pass, l, !trains_below(t, l));
     if (!t->p.embed->grad)
         return;
+    /* |a + b|^2 = |a|^2 + |b|^2 + 2 a.b of the head's gradient a and the embedding's b, whose rows are the tokens'. */
+    for (size_t n = 0; n < t->tokens && pass->squares && t->s.tied; n++)
+        for (size_t c = 0; c < H; c++)
+            pass->squares[n / t->length] += 2 * (double)t->s.tied[n * H + c] * (double)t->dx[n * H + c];
     for (size_t i = 0; i < t->sequences && pass->squares; i++)
         pass->squares[i] += ft_embed_ghost(t->dx + i * t->length * H, pass->b->ids + i * t->length, t->length, H);
     if (!pass->squares)
@@ -201,8 +205,9 @@ static void sum_up(ft_losses *out, const ft_trainer *t, const per_sequence *s, d
     out->loss = out->ce + t->options.z_loss * z + t->options.domain_loss * domain;
 }
 
-/* weight 0: the losses alone. */
-static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gradient, ft_losses *out, ft_status *st)
+/* weight: of the cross-entropy's gradient; routers: of those of z and of the domain. */
+static ft_code run(ft_trainer *t, const ft_batch *b, double weight, double routers, int wants_gradient, ft_losses *out,
+                   ft_status *st)
 {
     per_sequence s = {0};
     size_t labelled = 0;
@@ -215,7 +220,7 @@ static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gr
         ft_pass pass = {.t = t, .b = b, .scale = s.scale, .bfloat16 = t->options.bfloat16 && !t->exact};
         for (size_t i = 0; i < b->sequences; i++)
             s.scale[i] = labelled ? (float)(weight / (double)labelled) : 0;
-        const double each = weight / (double)(t->tokens * t->p.config.layers);
+        const double each = routers / (double)(t->tokens * t->p.config.layers);
         pass.z_scale = (float)(each * t->options.z_loss);
         pass.domain_scale = b->domains ? (float)(each * t->options.domain_loss) : 0;
         const double z = forward(&pass);
@@ -231,14 +236,20 @@ static ft_code run(ft_trainer *t, const ft_batch *b, double weight, int wants_gr
 
 ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_losses *out, ft_status *st)
 {
-    return run(t, b, 0, 0, out, st);
+    return run(t, b, 0, 0, 0, out, st);
+}
+
+ft_code ft_trainer_gradient_part(ft_trainer *t, const ft_batch *b, double of_labels, double of_tokens, ft_losses *out,
+                                 ft_status *st)
+{
+    const ft_code rc = run(t, b, of_labels, of_tokens, 1, out, st);
+    ft_parameters_hold(&t->p);
+    return rc;
 }
 
 ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double weight, ft_losses *out, ft_status *st)
 {
-    const ft_code rc = run(t, b, weight, 1, out, st);
-    ft_parameters_hold(&t->p);
-    return rc;
+    return ft_trainer_gradient_part(t, b, weight, weight, out, st);
 }
 
 ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses, ft_losses *out,
@@ -246,10 +257,6 @@ ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double
 {
     per_sequence s = {0};
     size_t labelled = 0;
-    if (t->p.embed->grad && t->p.head == t->p.embed)
-        return ft_fail(st, FT_ERR_UNSUPPORTED,
-                       "per-example norms of tied embeddings are not implemented; train the "
-                       "expert alone, or untie them");
     ft_code rc = ft_trainer_prepare(t, b->sequences, b->length, 1, st);
     if (!rc)
         rc = check(t, b, &labelled, st);

@@ -69,17 +69,20 @@ FT_CHECKED ft_code ft_trainer_evaluate(ft_trainer *t, const ft_batch *b, ft_loss
 
 /* Adds weight times the loss's gradient to the parameters' grad. */
 FT_CHECKED ft_code ft_trainer_gradient(ft_trainer *t, const ft_batch *b, double weight, ft_losses *out, ft_status *st);
+/* Of a part of a larger batch, which has the share of_labels of its labelled tokens and of_tokens of all its tokens:
+ * the parts' gradients add up to the batch's, for ce is a mean over labelled tokens, z and domain over all. */
+FT_CHECKED ft_code ft_trainer_gradient_part(ft_trainer *t, const ft_batch *b, double of_labels, double of_tokens,
+                                            ft_losses *out, ft_status *st);
 
 /* DP-SGD: each sequence is an example, its loss the mean over its own labelled tokens, without
  * z. Adds sum_i min(1, clip / |g_i|) g_i to the gradients. norms, losses (may be NULL)
- * [sequences]. Norms are ghost norms: no example's gradient is ever made.
- *   FT_ERR_UNSUPPORTED  mode ALL with tied embeddings */
+ * [sequences]. Norms are ghost norms: no example's gradient is ever made. */
 FT_CHECKED ft_code ft_trainer_clipped(ft_trainer *t, const ft_batch *b, double clip, double *norms, double *losses,
                                       ft_losses *out, ft_status *st);
 
 /* The same of one example that is several sequences, all of `b`: the mean over all its labelled tokens. Its gradient
- * is summed over the sequences, `micro` at a time, beside the others', then clipped: one gradient more in memory. Also
- * for tied embeddings. norm may be NULL. */
+ * is summed over the sequences, `micro` at a time, beside the others', then clipped: one gradient more in memory. norm
+ * may be NULL. */
 FT_CHECKED ft_code ft_trainer_clipped_whole(ft_trainer *t, const ft_batch *b, size_t micro, double clip, double *norm,
                                             ft_losses *out, ft_status *st);
 

@@ -3,8 +3,22 @@
 #include "base/ft_file.h"
 #include "base/ft_json.h"
 
+#include <dirent.h>
 #include <sodium.h>
 #include <string.h>
+#include <unistd.h>
+
+void ft_train_checkpoint_tidy(const char *folder)
+{
+    static const char left[] = "checkpoint.tmp.";
+    DIR *d = opendir(folder);
+    const struct dirent *entry;
+    while (d && (entry = readdir(d)))
+        if (!strncmp(entry->d_name, left, sizeof(left) - 1))
+            (void)unlinkat(dirfd(d), entry->d_name, 0);
+    if (d)
+        closedir(d);
+}
 
 static const char magic[8] = {'F', 'T', 'T', 'R', 'A', 'I', 'N', '1'};
 enum { MAX_HEADER = 1 << 20 };

@@ -16,4 +16,6 @@ typedef struct ft_train_state {
 FT_CHECKED ft_code ft_train_checkpoint_write(const char *path, ft_trainer *t, const ft_train_state *s, ft_status *st);
 /* Sets step, tokens, key and the trainer's tensors; FT_ERR_NOT_FOUND where there is none. */
 FT_CHECKED ft_code ft_train_checkpoint_read(const char *path, ft_trainer *t, ft_train_state *s, ft_status *st);
+/* Removes what a run that was killed while it wrote `path` left beside it. Nobody else may be writing there. */
+void ft_train_checkpoint_tidy(const char *folder);
 #endif

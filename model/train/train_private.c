@@ -118,11 +118,14 @@ static ft_code add_public(ft_run *r, uint64_t step, ft_status *st)
     for (size_t i = 0; i < n && !rc; i++)
         rc = ft_train_data_window(o->public_data, o->seed, step * n + i, T, r->ids + i * T, r->labels + i * T,
                                   r->begin + i * T, st);
+    const size_t all = rc ? 0 : ft_run_labelled(r, 0, n);
     for (size_t i = 0; i < n && !rc; i += o->micro) {
         const size_t to = i + o->micro < n ? i + o->micro : n;
         const ft_batch b = ft_run_part(r, i, to, 1);
+        const double share = all ? (double)ft_run_labelled(r, i, to) / (double)all : 0;
         ft_losses l;
-        rc = ft_trainer_gradient(r->t, &b, o->public_share * (double)(to - i) / (double)n, &l, st);
+        rc = ft_trainer_gradient_part(r->t, &b, o->public_share * share, o->public_share * (double)(to - i) / (double)n,
+                                      &l, st);
     }
     return rc;
 }
@@ -224,8 +227,8 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
     const uint64_t declared = o->examples ? o->examples : there;
     r->examples = there;
     if (o->batch > declared || there > UINT32_MAX)
-        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn", o->batch,
-                       (unsigned long long)declared);
+        return ft_fail(st, FT_ERR_LIMIT, "a batch of %zu out of %llu examples cannot be drawn; use a smaller --batch",
+                       o->batch, (unsigned long long)declared);
     out->sampling_rate = r->rate = (double)o->batch / (double)declared;
     *end = o->steps;
     ft_code rc = open_ledgers(r, st);
@@ -234,6 +237,14 @@ ft_code ft_run_budget(ft_run *r, uint64_t *end, ft_train_report *out, ft_status 
         rc = allowed_by(r, o->ledger_count ? r->ledgers[i] : NULL, o->ledger_count ? o->ledgers[i] : "", &allowed, st);
         out->budget_reached |= allowed < o->steps;
         *end = allowed < *end ? allowed : *end;
+    }
+    if (!rc && *end < r->state.step) { /* of a budget that was larger when it began */
+        ft_train_report so_far = *out;
+        rc = ft_run_spent(r, &so_far, st);
+        if (!rc)
+            rc = ft_fail(st, FT_ERR_LIMIT,
+                         "%s: the budget is spent: its %llu steps cost epsilon %.4g at delta %g, more than %g",
+                         o->folder, (unsigned long long)r->state.step, so_far.spent.epsilon, o->delta, o->epsilon);
     }
     return rc;
 }

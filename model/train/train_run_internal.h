@@ -26,6 +26,7 @@ typedef struct ft_run {
 FT_CHECKED ft_code ft_run_reserve(ft_run *r, size_t sequences, ft_status *st);
 /* Sequences from … to - 1 of the room. */
 ft_batch ft_run_part(const ft_run *r, size_t from, size_t to, int packed);
+size_t ft_run_labelled(const ft_run *r, size_t from, size_t to);
 
 /* --- train_private.c --- */
 

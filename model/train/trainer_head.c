@@ -41,6 +41,23 @@ static void part(void *context, size_t task, unsigned worker)
         ft_packed_multiply(&h->back, logits, V, n, t->dx + (h->at + from) * H, H, 0);
 }
 
+/* Of an example: the rows of the head's gradient that are its tokens'. */
+static void keep_rows(const head_chunk *h)
+{
+    ft_trainer *t = h->pass->t;
+    const size_t V = t->p.config.vocab, H = t->p.config.hidden;
+    for (size_t n = 0; n < h->rows; n++) {
+        const size_t id = (size_t)h->pass->b->ids[h->at + n];
+        float *row = t->s.tied + (h->at + n) * H;
+        memset(row, 0, H * sizeof(*row));
+        for (size_t s = 0; s < h->rows; s++) {
+            const float g = t->s.logits[s * V + id], *x = t->final + (h->at + s) * H;
+            for (size_t c = 0; c < H && g != 0; c++)
+                row[c] += g * x[c];
+        }
+    }
+}
+
 /* The gradient of the head's weights, of one chunk; or the example's ghost norm, whose chunk it is. */
 static void weights(const head_chunk *h)
 {
@@ -50,6 +67,8 @@ static void weights(const head_chunk *h)
     if (!t->p.head->grad)
         return;
     if (h->pass->squares) {
+        if (t->s.tied)
+            keep_rows(h);
         h->pass->squares[h->at / t->length] += ft_linear_ghost(t->s.logits, V, x, h->rows, H, V, t->s.ghost);
         return;
     }

@@ -30,7 +30,8 @@ typedef struct ft_train_scratch {
     size_t logit_rows;
     float *own; /* [threads, own_stride]: of a block of rows, or of an attention head */
     size_t own_stride;
-    float *ghost;   /* [threads, 2 * length^2]; NULL without ghost norms */
+    float *tied;  /* [N, H]: of ghost norms where embedding and head are one: the head's gradient of each token's row */
+    float *ghost; /* [threads, 2 * length^2]; NULL without ghost norms */
     float *partial; /* [blocks, 2, partial_stride]: gradients of norms, by block */
     size_t partial_stride;
     double *column;   /* [partial_stride] */

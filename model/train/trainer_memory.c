@@ -114,6 +114,7 @@ static void take_scratch(allocator *al, ft_train_scratch *s)
     s->logits = floats(al, s->logit_rows, c->vocab);
     s->own_stride = ((rows > attention ? rows : attention) + 15) / 16 * 16;
     s->own = floats(al, threads, s->own_stride);
+    s->tied = t->with_ghost && t->p.embed->grad && t->p.head == t->p.embed ? floats(al, N, c->hidden) : NULL;
     s->ghost = t->with_ghost ? floats(al, threads * 2 * t->length, t->length) : NULL;
     s->partial_stride = c->hidden > Q ? c->hidden : Q;
     s->partial = floats(al, 2 * blocks, s->partial_stride);
