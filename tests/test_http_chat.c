@@ -308,16 +308,31 @@ static void *hold_up_the_model(void *context)
     return NULL;
 }
 
+/* Its prompt is scored before its first byte. */
+static void *stream_an_echo(void *context)
+{
+    ft_reply *r = context;
+    *r = ft_http(at, "POST", "/v1/completions", NULL,
+                 "{\"prompt\":\"a b c\",\"max_tokens\":900,\"stream\":true,\"echo\":true,\"logprobs\":1}");
+    return NULL;
+}
+
 /* Something else has the model for more than ten seconds: proxies must see that the stream
- * lives. */
+ * lives, whatever it waits for. */
 static void a_silent_stream_says_ping(void **state)
 {
     (void)state;
     need_server();
-    pthread_t other;
+    pthread_t other, scoring;
+    ft_reply scored = {0};
     assert_int_equal(pthread_create(&other, NULL, hold_up_the_model, NULL), 0);
+    assert_int_equal(pthread_create(&scoring, NULL, stream_an_echo, &scored), 0);
     ft_reply r = ft_http(at, "POST", "/v1/chat/completions", NULL, "{" HELLO ",\"max_tokens\":900,\"stream\":true}");
     pthread_join(other, NULL);
+    pthread_join(scoring, NULL);
+    assert_non_null(strstr(scored.body, ": ping\n\n"));
+    assert_non_null(strstr(scored.body, "data: [DONE]"));
+    ft_reply_release(&scored);
     assert_non_null(strstr(r.body, ": ping\n\n"));
     assert_non_null(strstr(r.body, "data: [DONE]"));
     ft_reply_release(&r);

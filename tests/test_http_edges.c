@@ -167,6 +167,43 @@ static void a_stream_ends_with_the_ids_and_experts_that_were_asked_for(void **st
     ft_reply_release(&r);
 }
 
+/* A prompt that is only scored is routed too: each of its tokens has its row, the one that nothing is written after
+ * included, and they are those of a request that writes. */
+static void a_prompt_alone_has_its_routing(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const tails[] = {"1", "0", "0,\"echo\":true,\"logprobs\":1"};
+    json_t *first = NULL;
+    for (size_t i = 0; i < sizeof(tails) / sizeof(*tails); i++) {
+        char body[300];
+        snprintf(body, sizeof(body),
+                 "{\"prompt\":[300,301,302],\"ignore_eos\":true,\"return_routed_experts\":true,"
+                 "\"flextrace\":{\"routing\":\"full\"},\"max_tokens\":%s}",
+                 tails[i]);
+        json_t *answer = ft_http_json(at, "POST", "/v1/completions", body, 200);
+        json_t *choice = json_array_get(json_object_get(answer, "choices"), 0);
+        json_t *routing = json_object_get(json_object_get(choice, "flextrace"), "routing");
+        assert_int_equal(json_integer_value(json_object_get(routing, "tokens")), 3);
+        assert_int_equal(json_array_size(json_object_get(answer, "prompt_routed_experts")), 3);
+        assert_int_equal(json_array_size(json_object_get(choice, "routed_experts")), 0);
+        (void)json_object_set(routing, "prompt", json_object_get(answer, "prompt_routed_experts"));
+        assert_true(!first || json_equal(first, routing));
+        if (!first)
+            first = json_incref(routing);
+        json_decref(answer);
+    }
+    json_decref(first);
+    json_t *answer = ft_http_json(at, "POST", "/v1/completions",
+                                  "{\"prompt\":[300,301,302],\"max_tokens\":0,"
+                                  "\"flextrace\":{\"routing\":\"summary\",\"trace\":true}}",
+                                  200);
+    const json_t *extra = json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "flextrace");
+    assert_int_equal(json_array_size(json_object_get(json_object_get(extra, "routing"), "tokens")), 0);
+    assert_null(json_object_get(extra, "trace_id")); /* nothing was written */
+    json_decref(answer);
+}
+
 /* As the original, whose fields are all above 0. */
 static void attribution_refuses_what_the_original_refuses(void **state)
 {
