@@ -133,6 +133,7 @@ struct ft_request {
     json_t *json;          /* the body, on routes that have one; an object */
     ft_snapshot *snapshot; /* ft_request_scope's; NULL until it is asked for */
     int running, answered, streams, holds_nul;
+    int unframed; /* where it ends is not certain: nothing is read after it */
     ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
 
     unsigned status;

@@ -46,6 +46,65 @@ static void a_refusal_does_not_wait_for_a_body_that_was_only_announced(void **st
     }
 }
 
+/* Where a proxy in front could find another host, or another end of the body, than we do, nobody's request is run and
+ * nothing is read after it. */
+static void a_request_that_can_be_read_in_two_ways_is_refused(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const heads[] = {"Host: elsewhere\r\nContent-Length: 29\r\n",
+                                        "Content-Length: 29\r\nContent-Length: 40\r\n",
+                                        "Content-Length: 40\r\nContent-Length: 29\r\n",
+                                        "Content-Length: 29\r\nTransfer-Encoding: chunked\r\n",
+                                        "Transfer-Encoding: gzip\r\n",
+                                        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
+        char request[600];
+        snprintf(request, sizeof(request),
+                 "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s\r\n"
+                 "{\"prompt\":\"a\",\"max_tokens\":1}GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                 heads[i]);
+        ft_reply r = sent(request);
+        if (r.status != 400)
+            fail_msg("%s: status %d", heads[i], r.status);
+        assert_string_equal(ft_reply_header(&r, "Connection"), "close");
+        assert_null(strstr(r.body, "HTTP/1.1"));
+        ft_reply_release(&r);
+    }
+}
+
+/* What is packed is told to be, not taken for bad JSON. */
+static void a_packed_body_is_another_media_type(void **state)
+{
+    (void)state;
+    need_server();
+    static const char body[] = "{\"prompt\":\"a\",\"max_tokens\":1}";
+    ft_reply r = ft_http(at, "POST", "/v1/completions", "Content-Encoding: gzip\r\n", body);
+    assert_int_equal(r.status, 415);
+    assert_non_null(strstr(r.body, "Content-Encoding"));
+    ft_reply_release(&r);
+    r = ft_http(at, "POST", "/v1/completions", "Content-Encoding: identity\r\n", body);
+    assert_int_equal(r.status, 200);
+    ft_reply_release(&r);
+}
+
+/* Names on the Hub have two segments. */
+static void a_model_that_is_not_there_is_told_by_its_code(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const names[] = {"none", "allenai/FlexOlmo", "allenai%2FFlexOlmo"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        char path[100];
+        snprintf(path, sizeof(path), "/v1/models/%s", names[i]);
+        json_t *answer = ft_http_json(at, "GET", path, NULL, 404);
+        const json_t *error = json_object_get(answer, "error");
+        assert_string_equal(text_at(error, "code"), "model_not_found");
+        assert_string_equal(text_at(error, "param"), "model");
+        json_decref(answer);
+    }
+}
+
 static void a_nul_in_the_path_names_no_route(void **state)
 {
     (void)state;
@@ -306,12 +365,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_does_not_wait_for_a_body_that_was_only_announced),
+        cmocka_unit_test(a_request_that_can_be_read_in_two_ways_is_refused),
+        cmocka_unit_test(a_packed_body_is_another_media_type),
+        cmocka_unit_test(a_model_that_is_not_there_is_told_by_its_code),
         cmocka_unit_test(a_nul_in_the_path_names_no_route),
         cmocka_unit_test(a_wrong_method_is_told_apart_from_a_wrong_path),
         cmocka_unit_test(a_nul_in_a_name_does_not_end_it),
         cmocka_unit_test(unread_fields_are_named_inside_objects_too),
         cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
         cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),
+        cmocka_unit_test(a_prompt_alone_has_its_routing),
         cmocka_unit_test(attribution_refuses_what_the_original_refuses),
         cmocka_unit_test(attribution_shows_whole_characters_and_texts_within_the_first),
         cmocka_unit_test(every_rank_has_a_document),
