@@ -396,7 +396,8 @@ static void truncate_prompts(ft_completion_request *out)
 
 void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
 {
-    const size_t limit = ft_model_get_config(r->q->server->model)->max_position;
+    const size_t limit = ft_server_context(r->q->server);
+    const int short_of_memory = limit < ft_model_get_config(r->q->server->model)->max_position;
     if (r->failed)
         return;
     truncate_prompts(out);
@@ -408,9 +409,10 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
     if (longest > limit || out->max_tokens > limit - longest) {
         char message[300];
         snprintf(message, sizeof(message),
-                 "this model's context is %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
+                 "this %s %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
                  "shorten the prompt or lower max_tokens",
-                 limit, longest + out->max_tokens, longest, out->max_tokens);
+                 short_of_memory ? "server's key-value memory holds" : "model's context is", limit,
+                 longest + out->max_tokens, longest, out->max_tokens);
         ft_refuse_with(r->q, 400, "context_length_exceeded",
                        longest <= limit ? "max_tokens"
                        : out->chat      ? "messages"
