@@ -263,6 +263,27 @@ static void a_prompt_alone_has_its_routing(void **state)
     json_decref(answer);
 }
 
+/* Choice k is seeded by seed + k, around the end of the numbers too (a sanitizer sees whether that is defined). */
+static void the_largest_seed_has_one_after_it(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *answer = ft_http_json(at, "POST", "/v1/completions",
+                                  "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"seed\":9223372036854775807,"
+                                  "\"flextrace\":{\"trace\":true}}",
+                                  200);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *choice = json_array_get(json_object_get(answer, "choices"), i);
+        char path[100];
+        snprintf(path, sizeof(path), "/v1/traces/%s", text_at(json_object_get(choice, "flextrace"), "trace_id"));
+        json_t *trace = ft_http_json(at, "GET", path, NULL, 200);
+        const json_t *seed = json_object_get(json_object_get(trace, "parameters"), "seed");
+        assert_true(json_integer_value(seed) == (i ? INT64_MIN : INT64_MAX));
+        json_decref(trace);
+    }
+    json_decref(answer);
+}
+
 /* As the original, whose fields are all above 0. */
 static void attribution_refuses_what_the_original_refuses(void **state)
 {
@@ -375,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
         cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),
         cmocka_unit_test(a_prompt_alone_has_its_routing),
+        cmocka_unit_test(the_largest_seed_has_one_after_it),
         cmocka_unit_test(attribution_refuses_what_the_original_refuses),
         cmocka_unit_test(attribution_shows_whole_characters_and_texts_within_the_first),
         cmocka_unit_test(every_rank_has_a_document),
