@@ -170,11 +170,9 @@ static void tell(ft_scheduler *s)
         }
         pthread_mutex_lock(&s->lock);
         *at = j->next;
+        s->running_count--; /* before the last word: who has heard it finds the load without it */
         pthread_mutex_unlock(&s->lock);
         end_job(s, j);
-        pthread_mutex_lock(&s->lock);
-        s->running_count--;
-        pthread_mutex_unlock(&s->lock);
     }
 }
 
