@@ -179,31 +179,6 @@ static void read_logprobs(ft_reader *r, ft_completion_request *out)
     out->logprobs = !wanted ? -1 : top > 0 ? top : 0;
 }
 
-/* Values that ask for what everybody gets. */
-static void refuse_choices(ft_reader *r)
-{
-    static const struct {
-        const char *field, *inside, *plain;
-    } fields[] = {{"response_format", "type", "text"}, {"tool_choice", NULL, "none"}, {"function_call", NULL, "none"}};
-    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields) && !r->failed; i++) {
-        const json_t *v = json_object_get(r->body, fields[i].field);
-        const char *text = ft_json_name(fields[i].inside ? json_object_get(v, fields[i].inside) : v);
-        const int automatic = !fields[i].inside && text && !strcmp(text, "auto");
-        if (!v || json_is_null(v) || automatic || (text && !strcmp(text, fields[i].plain)))
-            continue;
-        ft_refuse(r->q, 400, "unsupported_parameter", fields[i].field,
-                  "'%s' is not supported by this server; leave it out", fields[i].field);
-        r->failed = 1;
-    }
-    const json_t *modes = json_object_get(r->body, "modalities");
-    const char *mode = ft_json_name(json_array_get(modes, 0));
-    if (!r->failed && modes && !json_is_null(modes) &&
-        (json_array_size(modes) != 1 || !mode || strcmp(mode, "text") != 0)) {
-        ft_refuse(r->q, 400, "unsupported_parameter", "modalities", "'modalities' can only be [\"text\"]");
-        r->failed = 1;
-    }
-}
-
 /* Its two names; neither: what the context leaves. */
 static int read_max_tokens(ft_reader *r, ft_completion_request *out)
 {
@@ -224,7 +199,7 @@ int ft_chat_read(ft_request *q, ft_completion_request *out)
     ft_read_model(&r);
     if (!r.failed)
         ft_refuse_unsupported(&r, unsupported);
-    refuse_choices(&r);
+    ft_refuse_choices(&r);
     const int rest = read_max_tokens(&r, out);
     if (!r.failed)
         ft_read_shared(&r, out);

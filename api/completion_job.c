@@ -43,9 +43,14 @@ static void cancel(ft_job *job)
     pthread_mutex_unlock(&job->lock);
 }
 
+static int shows_routing(const ft_completion_request *r)
+{
+    return r->routing != FT_ROUTING_NONE || r->return_routed_experts;
+}
+
 static int needs_routing(const ft_completion_request *r)
 {
-    return r->trace || r->routing != FT_ROUTING_NONE || r->return_routed_experts;
+    return r->trace || shows_routing(r);
 }
 
 /* --- What the scheduler brings ------------------------------------------------------ */
@@ -225,7 +230,7 @@ static ft_code submit_some(ft_job *job, ft_status *st)
         pthread_mutex_lock(&job->lock);
         const int cancelled = job->cancelled || job->failure.code;
         const size_t running = job->running;
-        if (cancelled || job->r.max_tokens == 0)
+        if (cancelled || (job->r.max_tokens == 0 && !shows_routing(&job->r)))
             mark_final(item, cancelled ? FT_FINISH_ABORT : FT_FINISH_LENGTH);
         pthread_mutex_unlock(&job->lock);
         if (item->final)
@@ -468,7 +473,7 @@ static void end_item(ft_job *job, ft_item *item)
     item->ended = 1;
     if (!rc && !job->stream && !aborted)
         rc = score_prompt(job, item, &st);
-    if (!rc && (job->r.trace || job->r.routing != FT_ROUTING_NONE) && item->submitted)
+    if (!rc && job->r.trace && job->r.max_tokens && item->submitted)
         rc = ft_item_trace(job, item, &st);
     if (rc)
         fail(job, rc, &st);
@@ -558,13 +563,6 @@ static void move_on(ft_job *job)
         if (job->stream ? stream_news(job, item) : is_final(job, item))
             end_item(job, item);
     }
-    pthread_mutex_lock(&job->lock);
-    const int silent = job->stream && ft_seconds_now() - job->last_write > PING_SECONDS;
-    if (silent)
-        job->last_write = ft_seconds_now();
-    pthread_mutex_unlock(&job->lock);
-    if (silent && ft_stream_write(job->stream, ": ping\n\n", 8, NULL) != FT_OK)
-        cancel(job);
 }
 
 static void run_job(ft_work *work)
@@ -615,15 +613,25 @@ static void drop_left(ft_server *s)
     pthread_mutex_unlock(&s->jobs_lock);
 }
 
+/* With the job's lock held. From the clock and between two events, for the worker may be scoring a prompt or looking
+ * for causes meanwhile, which takes as long as it takes. */
+static void ping(ft_job *job, double now)
+{
+    job->last_write = now;
+    if (ft_stream_write(job->stream, ": ping\n\n", 8, NULL) != FT_OK)
+        set_cancelled(job);
+}
+
 void ft_jobs_tick(ft_server *s, double now)
 {
     pthread_mutex_lock(&s->jobs_lock);
     for (ft_job *job = s->jobs; job; job = job->next) {
         pthread_mutex_lock(&job->lock);
-        int look = job->stream ? now - job->last_write > PING_SECONDS : 0;
+        if (job->stream && now - job->last_write > PING_SECONDS)
+            ping(job, now);
         if (job->stream && ft_stream_stalled(job->stream, now, s->limits.request_seconds))
             ft_client_cut(job->client);
-        look |= is_left(job);
+        int look = is_left(job);
         if (!job->cancelled && !job->stream && now > job->deadline) {
             job->timed_out = look = 1;
             set_cancelled(job);

@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fields of this route alone. */
-static const char *const known[] = {"prompt", "best_of", "echo", "suffix", NULL};
+/* Fields of this route alone, and those of chat's that must ask for nothing here. */
+static const char *const known[] = {"prompt", "best_of",   "echo",        "suffix",        "response_format",
+                                    "tools",  "functions", "tool_choice", "function_call", NULL};
 
 /* --- Prompts --------------------------------------------------------------------- */
 
@@ -102,12 +103,14 @@ static void read_logprobs(ft_reader *r, ft_completion_request *out)
 
 int ft_completion_read(ft_request *q, ft_completion_request *out)
 {
-    static const char *const unsupported[] = {"suffix", NULL};
+    static const char *const unsupported[] = {"suffix",       "tools",         "functions", "guided_json",
+                                              "guided_regex", "guided_choice", NULL};
     memset(out, 0, sizeof(*out));
     ft_reader r = {.q = q, .body = q->json};
     ft_read_model(&r);
     if (!r.failed)
         ft_refuse_unsupported(&r, unsupported);
+    ft_refuse_choices(&r);
     out->max_tokens = (size_t)ft_read_int(&r, "max_tokens", 0, INT32_MAX, 16);
     if (!r.failed)
         ft_read_shared(&r, out);

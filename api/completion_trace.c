@@ -184,7 +184,7 @@ static json_t *parameters_json(const ft_job *job, const ft_item *item)
     json_t *p = json_pack("{s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:o}", "temperature", how->temperature, "top_k",
                           (json_int_t)how->top_k, "top_p", how->top_p, "min_p", how->min_p, "presence_penalty",
                           how->presence_penalty, "frequency_penalty", how->frequency_penalty, "repetition_penalty",
-                          how->repetition_penalty, "seed", (json_int_t)how->seed + (json_int_t)(item->index % job->r.n),
+                          how->repetition_penalty, "seed", (json_int_t)(how->seed + item->index % job->r.n),
                           "max_tokens", (json_int_t)job->r.max_tokens, "min_tokens", (json_int_t)how->min_tokens,
                           "stop", job->r.stop_strings ? json_incref(job->r.stop_strings) : json_array());
     if (p && job->r.stop_id_count)

@@ -199,6 +199,42 @@ static int is_json_type(const char *type)
            (n > 5 && !strncasecmp(type, "application/", 12) && !strncasecmp(type + n - 5, "+json", 5));
 }
 
+/* --- What the head alone says ------------------------------------------------------- */
+
+typedef struct head {
+    unsigned hosts, lengths, encodings;
+    int strange; /* a Transfer-Encoding that is not chunked */
+} head;
+
+static enum MHD_Result count_header(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    head *h = context;
+    (void)kind;
+    h->hosts += !strcasecmp(name, "Host");
+    h->lengths += !strcasecmp(name, "Content-Length");
+    if (!strcasecmp(name, "Transfer-Encoding")) {
+        h->encodings++;
+        h->strange |= !value || strcasecmp(value, "chunked") != 0;
+    }
+    return MHD_YES;
+}
+
+/* Whether a proxy in front may have read another request out of these bytes than we do, or the body's end cannot be
+ * told (RFC 9112, sections 3.2, 6.1 and 6.3). */
+static int is_ambiguous(const ft_request *q)
+{
+    head h = {0};
+    (void)MHD_get_connection_values(q->connection, MHD_HEADER_KIND, count_header, &h);
+    return h.hosts > 1 || h.strange || h.lengths + h.encodings > 1;
+}
+
+/* libmicrohttpd takes a body as it comes, whatever it is packed in. */
+static int is_packed(const ft_request *q)
+{
+    const char *encoding = ft_request_header(q, "Content-Encoding");
+    return encoding && strcasecmp(encoding, "identity") != 0;
+}
+
 typedef struct parameters {
     const ft_request *q;
     const char *unknown, *twice;
@@ -233,11 +269,18 @@ static void check_parameters(ft_request *q)
 /* What can be refused by the head of the request alone. */
 static void check_head(ft_request *q)
 {
+    static const char models[] = "/v1/models/"; /* a name of several segments is a model's too, as on the Hub */
     ft_server *s = q->server;
     char allowed[32];
     q->route = ft_route_find(q->method, q->path, q->segment, allowed, &q->face);
     const char *foreign;
-    if (s->loopback && !ft_host_allowed(ft_request_header(q, "Host"), ft_request_header(q, "Origin"), &foreign)) {
+    if (is_ambiguous(q)) {
+        q->unframed = 1;
+        ft_refuse(q, 400, q->face == FT_FACE_OWN ? "ambiguous-request" : NULL, NULL,
+                  "the request has several Host, Content-Length or Transfer-Encoding headers, or a Transfer-Encoding "
+                  "other than chunked");
+    } else if (s->loopback &&
+               !ft_host_allowed(ft_request_header(q, "Host"), ft_request_header(q, "Origin"), &foreign)) {
         ft_refuse(q, foreign[0] == 'H' ? 421 : 403, q->face == FT_FACE_OWN ? "foreign-host" : NULL, NULL,
                   "%s names another machine; this server is bound to loopback and answers to localhost, 127.0.0.1 "
                   "and [::1] alone (bind it elsewhere with --listen to reach it by name)",
@@ -248,6 +291,9 @@ static void check_head(ft_request *q)
         ft_answer_header(q, "Allow", allowed);
         ft_refuse(q, 405, q->face == FT_FACE_OWN ? "method-not-allowed" : NULL, NULL, "%s is not for %s; allowed: %s",
                   q->path, q->method, allowed);
+    } else if (!q->route && !strncmp(q->path, models, sizeof(models) - 1) && q->path[sizeof(models) - 1]) {
+        ft_refuse(q, 404, "model_not_found", "model", "the model '%.200s' does not exist",
+                  q->path + sizeof(models) - 1);
     } else if (!q->route) {
         ft_refuse(q, 404, q->face == FT_FACE_OWN ? "not-found" : NULL, NULL,
                   "there is nothing at %s; docs/http.md lists the routes", q->path);
@@ -256,6 +302,10 @@ static void check_head(ft_request *q)
     } else if (ft_request_has_body(q) && !is_json_type(ft_request_header(q, "Content-Type"))) {
         ft_refuse(q, 415, q->face == FT_FACE_OWN ? "unsupported-media-type" : NULL, NULL,
                   "the body must be JSON, sent with Content-Type: application/json");
+    } else if (ft_request_has_body(q) && is_packed(q)) {
+        ft_answer_header(q, "Accept-Encoding", "identity");
+        ft_refuse(q, 415, q->face == FT_FACE_OWN ? "unsupported-media-type" : NULL, NULL,
+                  "the body has a Content-Encoding; send it as it is");
     } else {
         check_parameters(q);
     }
@@ -281,8 +331,8 @@ static void check_length(ft_request *q)
 static int goes_out_at_once(const ft_request *q)
 {
     const char *expect = ft_request_header(q, "Expect"), *length = ft_request_header(q, "Content-Length");
-    return q->answered &&
-           ((expect && !strcasecmp(expect, "100-continue")) || (length && strtoull(length, NULL, 10) > DRAINED_BYTES));
+    return q->answered && (q->unframed || (expect && !strcasecmp(expect, "100-continue")) ||
+                           (length && strtoull(length, NULL, 10) > DRAINED_BYTES));
 }
 
 /* 0: the connection is beyond patience. */
@@ -371,7 +421,7 @@ static enum MHD_Result send_answer(ft_request *q)
     (void)MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     if (!MHD_get_response_header(r, "Cache-Control"))
         (void)MHD_add_response_header(r, "Cache-Control", "no-store");
-    if (q->server->draining)
+    if (q->server->draining || q->unframed)
         (void)MHD_add_response_header(r, "Connection", "close");
     const enum MHD_Result done = MHD_queue_response(q->connection, q->status, r);
     MHD_destroy_response(r);

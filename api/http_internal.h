@@ -133,6 +133,7 @@ struct ft_request {
     json_t *json;          /* the body, on routes that have one; an object */
     ft_snapshot *snapshot; /* ft_request_scope's; NULL until it is asked for */
     int running, answered, streams, holds_nul;
+    int unframed; /* where it ends is not certain: nothing is read after it */
     ft_work *then; /* pushed when the handler has returned; it calls ft_request_done */
 
     unsigned status;
@@ -278,6 +279,8 @@ FT_CHECKED ft_code ft_server_receipt(ft_server *s, const json_t *trace, int hide
 /* (route_optouts.c) Experts that take part in nothing: by federation.yaml, or by an order that was given since; their
  * weights are read in the second case. At the start the orders come out of the store. */
 uint64_t ft_server_opted_out(const ft_server *s);
+/* Tokens that one request may read and write: the model's context, or what the key-value memory holds of it. */
+size_t ft_server_context(const ft_server *s);
 FT_CHECKED ft_code ft_server_read_optouts(ft_server *s, ft_status *st);
 void ft_server_fingerprint(const ft_server *s, char out[16]);
 void ft_server_digest_later(ft_server *s); /* reads the model's digests, on a worker */

@@ -64,6 +64,30 @@ void ft_refuse_unsupported(ft_reader *r, const char *const *fields)
         }
 }
 
+void ft_refuse_choices(ft_reader *r)
+{
+    static const struct {
+        const char *field, *inside, *plain;
+    } fields[] = {{"response_format", "type", "text"}, {"tool_choice", NULL, "none"}, {"function_call", NULL, "none"}};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields) && !r->failed; i++) {
+        const json_t *v = json_object_get(r->body, fields[i].field);
+        const char *text = ft_json_name(fields[i].inside ? json_object_get(v, fields[i].inside) : v);
+        const int automatic = !fields[i].inside && text && !strcmp(text, "auto");
+        if (!v || json_is_null(v) || automatic || (text && !strcmp(text, fields[i].plain)))
+            continue;
+        ft_refuse(r->q, 400, "unsupported_parameter", fields[i].field,
+                  "'%s' is not supported by this server; leave it out", fields[i].field);
+        r->failed = 1;
+    }
+    const json_t *modes = json_object_get(r->body, "modalities");
+    const char *mode = ft_json_name(json_array_get(modes, 0));
+    if (!r->failed && modes && !json_is_null(modes) &&
+        (json_array_size(modes) != 1 || !mode || strcmp(mode, "text") != 0)) {
+        ft_refuse(r->q, 400, "unsupported_parameter", "modalities", "'modalities' can only be [\"text\"]");
+        r->failed = 1;
+    }
+}
+
 /* --- Sampling ------------------------------------------------------------------------ */
 
 /* An id written as a key: decimal digits alone, in one way, so that no id stands there twice. */
@@ -347,6 +371,10 @@ void ft_read_shared(ft_reader *r, ft_completion_request *out)
     if (ft_json_get_bool(r->body, "skip_special_tokens", &skip, &st) != FT_OK)
         ft_reader_refuse(r, "skip_special_tokens", &st);
     out->keep_special = !skip;
+    (void)ft_read_flag(r, "add_special_tokens"); /* nothing is added to a prompt, whatever it says */
+    const char *user;
+    if (ft_json_get_string(r->body, "user", &user, &st) != FT_OK)
+        ft_reader_refuse(r, "user", &st);
     const int64_t keep = ft_read_int(r, "truncate_prompt_tokens", 1, INT32_MAX, INT32_MAX);
     out->keep_tokens = (size_t)keep;
     read_stream_options(r, out);
@@ -368,7 +396,8 @@ static void truncate_prompts(ft_completion_request *out)
 
 void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
 {
-    const size_t limit = ft_model_get_config(r->q->server->model)->max_position;
+    const size_t limit = ft_server_context(r->q->server);
+    const int short_of_memory = limit < ft_model_get_config(r->q->server->model)->max_position;
     if (r->failed)
         return;
     truncate_prompts(out);
@@ -380,9 +409,10 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
     if (longest > limit || out->max_tokens > limit - longest) {
         char message[300];
         snprintf(message, sizeof(message),
-                 "this model's context is %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
+                 "this %s %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
                  "shorten the prompt or lower max_tokens",
-                 limit, longest + out->max_tokens, longest, out->max_tokens);
+                 short_of_memory ? "server's key-value memory holds" : "model's context is", limit,
+                 longest + out->max_tokens, longest, out->max_tokens);
         ft_refuse_with(r->q, 400, "context_length_exceeded",
                        longest <= limit ? "max_tokens"
                        : out->chat      ? "messages"

@@ -19,6 +19,9 @@ double ft_read_number(ft_reader *r, const char *field, double low, double high, 
 
 /* Refuses each of these that asks for anything (not null, false or empty); ends with NULL. */
 void ft_refuse_unsupported(ft_reader *r, const char *const *fields);
+/* The same for fields of which one value asks for what everybody gets: response_format, tool_choice, function_call,
+ * modalities. */
+void ft_refuse_choices(ft_reader *r);
 /* `model`: the one that is served, or 404. */
 void ft_read_model(ft_reader *r);
 /* What both faces have: sampling, where it ends, how it comes, ours. */

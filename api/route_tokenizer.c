@@ -87,7 +87,7 @@ void ft_route_tokenize(ft_request *q)
         if (ft_encode_text(q->server, text.data ? text.data : "", text.size, &e, &st) != FT_OK) {
             ft_refuse_status(q, "prompt", &st);
         } else {
-            const size_t limit = ft_model_get_config(q->server->model)->max_position;
+            const size_t limit = ft_server_context(q->server);
             ft_name_ignored(q, known);
             ft_answer_json(q, 200,
                            json_pack("{s:I,s:I,s:o,s:o,s:o}", "count", (json_int_t)e.count, "max_model_len",

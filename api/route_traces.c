@@ -255,7 +255,7 @@ static int is_traceable(ft_request *q, const order *o)
 
 static int fits_context(ft_request *q, const order *o)
 {
-    const size_t limit = ft_model_get_config(q->server->model)->max_position;
+    const size_t limit = ft_server_context(q->server);
     if (o->count <= limit)
         return 1;
     ft_refuse(q, 400, "context-length-exceeded", "text",

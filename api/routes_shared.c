@@ -38,6 +38,13 @@ int ft_index_set_named(ft_request *q, const char *name, ft_named_set *out)
     return 0;
 }
 
+size_t ft_server_context(const ft_server *s)
+{
+    const size_t model = ft_model_get_config(s->model)->max_position;
+    const size_t memory = ft_engine_capacity(ft_scheduler_engine(s->scheduler));
+    return model < memory ? model : memory;
+}
+
 ft_code ft_encode_text(const ft_server *s, const char *text, size_t n, ft_encoding *out, ft_status *st)
 {
     ft_encoder *e = NULL;

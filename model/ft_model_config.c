@@ -353,8 +353,11 @@ ft_code ft_model_config_read(ft_model_config *out, const char *folder, ft_status
         ft_status_prefix(st, "%s", path);
     if (!rc)
         rc = read_generation_config(out, folder, st);
-    if (rc == FT_ERR_ARG) /* a field of the wrong type or range: the file's fault, not the caller's */
-        rc = st->code = FT_ERR_FORMAT;
+    if (rc == FT_ERR_ARG) { /* a field of the wrong type or range: the file's fault, not the caller's */
+        rc = FT_ERR_FORMAT;
+        if (st)
+            st->code = rc;
+    }
     json_decref(c);
     free(path);
     return rc;

@@ -170,11 +170,9 @@ static void tell(ft_scheduler *s)
         }
         pthread_mutex_lock(&s->lock);
         *at = j->next;
+        s->running_count--; /* before the last word: who has heard it finds the load without it */
         pthread_mutex_unlock(&s->lock);
         end_job(s, j);
-        pthread_mutex_lock(&s->lock);
-        s->running_count--;
-        pthread_mutex_unlock(&s->lock);
     }
 }
 
@@ -370,8 +368,8 @@ void ft_scheduler_free(ft_scheduler *s)
 /* Puts an opened generation into the queue; `j` is then the scheduler's. */
 static ft_code enqueue(ft_scheduler *s, ft_job *j, const char *key, ft_status *st)
 {
-    /* One that can run at once does not wait. */
-    const int full = s->waiting_count >= s->max_waiting + (s->running_count < s->max_running);
+    /* Those that can run at once do not wait: a burst between two passes finds all the places that it will have. */
+    const int full = s->waiting_count >= s->max_waiting + (s->max_running - s->running_count);
     if (s->stop)
         return ft_fail(st, FT_ERR_CANCELLED, "scheduler: is stopping");
     if (full)

@@ -522,6 +522,11 @@ static void the_command_line_converts_verifies_and_says_what_a_config_needs(void
     shell(0, "\"ok\":true", "$FLEXTRACE model verify %s --json", out);
     shell(1, "do not have the digest", "$FLEXTRACE model verify %s", place("flipped"));
     shell(1, "\"ok\":false", "$FLEXTRACE model verify %s --json", place("flipped"));
+    /* owners.json is carried over, and speaks of the source: no reason to look for its tensors. */
+    shell(0, "all is well",
+          "cp -r %s %s && echo '{\"experts\":[]}' > %s/owners.json && $FLEXTRACE model convert %s --to int8 -o %s &&"
+          " $FLEXTRACE model verify %s",
+          even, place("owned"), place("owned"), place("owned"), place("owned-int8"), place("owned-int8"));
     shell(2, "is there already", "$FLEXTRACE model convert %s --to int4 -o %s", even, out);
     shell(2, "--to must be int8", "$FLEXTRACE model convert %s --to int3 -o %s", even, place("x"));
     shell(2, "-o OUT is missing", "$FLEXTRACE model convert %s --to int4", even);

@@ -2,10 +2,13 @@
 #include "tests/model_fixture.h"
 
 #include "base/ft_json.h"
+#include "model/ft_convert.h"
 #include "model/ft_model.h"
 #include "model/ft_safetensors.h"
 #include "model/train/ft_experts.h"
 #include "model/train/ft_router_start.h"
+
+#include <math.h>
 
 #include <math.h>
 
@@ -447,6 +450,56 @@ static void a_hand_over_with_its_own_row_alone_needs_the_public_one(void **state
     assert_false(ft_path_exists(command));
 }
 
+/* An owner may hand its expert over packed: the merge has what the packed weights stand for, which is half a step of
+ * their scale away at most, and what is not packed as it was. Packed again they are the same bytes. */
+static void a_quantized_hand_over_merges(void **state)
+{
+    (void)state;
+    static const fixture wide = {.hidden = 32,
+                                 .intermediate = 64,
+                                 .layers = 2,
+                                 .heads = 2,
+                                 .kv_heads = 2,
+                                 .head_dim = 16,
+                                 .vocab = 30,
+                                 .config = ""};
+    char pair[600], folder[600], whole[700], packed[600], merged[2][600], again[2][1300];
+    ft_status st = {0};
+    const char *public = fixture_write("packed-public", &wide);
+    make_pair(public, "packed", 0.01f, pair, folder);
+    snprintf(whole, sizeof(whole), "%s/model.safetensors", folder);
+    snprintf(packed, sizeof(packed), "%s", ft_test_path("packed.safetensors"));
+    const ft_convert_options how = {.to = FT_CONVERT_INT8, .threads = 1};
+    ft_convert_result r;
+    assert_ok(ft_convert(whole, packed, &how, &r, &st), st);
+    ft_parameters p[2];
+    for (size_t i = 0; i < 2; i++) {
+        const char *expert = i ? packed : whole;
+        snprintf(merged[i], sizeof(merged[i]), "%s", ft_test_path(i ? "merged-packed" : "merged-whole"));
+        snprintf(again[i], sizeof(again[i]), "%s-int8", merged[i]);
+        assert_ok(ft_experts_merge(public, &expert, 1, NULL, merged[i], &st), st);
+        assert_ok(ft_parameters_open(&p[i], merged[i], &st), st);
+        assert_ok(ft_convert(merged[i], again[i], &how, &r, &st), st);
+    }
+    int differ = 0;
+    for (size_t i = 0; i < p[0].count; i++) {
+        const ft_parameter *a = &p[0].all[i], *b = &p[1].all[i];
+        float largest = 0;
+        for (size_t k = 0; k < a->count; k++)
+            largest = fabsf(a->value[k]) > largest ? fabsf(a->value[k]) : largest;
+        const float most = strstr(a->name, ".experts.1.") ? largest / 254 * 1.01f : 0; /* a scale has 11 bits */
+        for (size_t k = 0; k < a->count; k++) {
+            if (fabsf(a->value[k] - b->value[k]) > most)
+                fail_msg("%s: element %zu is %g, not %g", a->name, k, b->value[k], a->value[k]);
+            differ |= a->value[k] != b->value[k];
+        }
+    }
+    assert_true(differ);
+    same_tensors(again[0], again[1]);
+    for (size_t i = 0; i < 2; i++)
+        ft_parameters_close(&p[i]);
+}
+
 /* The whole recipe by commands: a public model from scratch, two owners, a merge, router and joint training. */
 static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void **state)
 {
@@ -519,6 +572,7 @@ int main(void)
         cmocka_unit_test(the_commands_merge_verify_and_remove),
         cmocka_unit_test(the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit),
         cmocka_unit_test(a_hand_over_with_its_own_row_alone_needs_the_public_one),
+        cmocka_unit_test(a_quantized_hand_over_merges),
         cmocka_unit_test(the_recipe_runs_from_scratch_to_a_merged_model_that_generates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

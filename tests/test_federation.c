@@ -247,6 +247,17 @@ static void owners_that_contradict_each_other_or_the_model_are_refused(void **st
     refused("model: model\nowners:\n- {name: \"a,b\"}\n", "a,b", "comma");
 }
 
+/* Their indexes are reached by name, as the first segment of a path. */
+static void names_that_no_path_could_lead_to_are_refused(void **state)
+{
+    (void)state;
+    refused("model: model\nname: v1\n", "federation.yaml:2:", "'v1'");
+    refused("model: model\nname: allenai/FlexOlmo\n", "federation.yaml:2:", "'/'");
+    refused("model: model\nowners:\n- {name: a/b}\n", "federation.yaml:3:", "'/'");
+    refused("model: model\nowners:\n- {name: a}\n- {name: metrics}\n", "federation.yaml:4:", "'metrics'");
+    refused("model: model\nowners:\n- {name: tokenizer_info}\n", "federation.yaml:3:", "'tokenizer_info'");
+}
+
 static void what_is_missing_is_named(void **state)
 {
     (void)state;
@@ -406,6 +417,7 @@ int main(void)
         cmocka_unit_test(wrong_types_values_and_syntax_are_errors_with_a_line),
         cmocka_unit_test(what_a_configuration_has_no_use_for_is_refused),
         cmocka_unit_test(owners_that_contradict_each_other_or_the_model_are_refused),
+        cmocka_unit_test(names_that_no_path_could_lead_to_are_refused),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(an_index_of_another_tokenizer_is_refused_with_the_remedy),
         cmocka_unit_test(every_failed_allocation_of_the_reader_is_reported),

@@ -93,6 +93,13 @@ static const field shared_fields[] = {
     {"return_token_ids", bad_flags},
     {"return_tokens_as_token_ids", bad_flags},
     {"return_routed_experts", bad_flags},
+    {"add_special_tokens", bad_flags},
+    {"user", VALUES("7", "[]", "true", "{}")},
+    {"response_format", VALUES("{\"type\":\"json_object\"}", "7", "\"text\"")},
+    {"tools", VALUES("[{\"type\":\"function\"}]", "7")},
+    {"functions", VALUES("[{\"name\":\"f\"}]")},
+    {"tool_choice", VALUES("\"required\"", "{\"type\":\"function\"}")},
+    {"guided_json", VALUES("{\"type\":\"object\"}")},
     {"stream_options", VALUES("7", "[]", "{\"include_usage\":true}", "\"a\"")},
     {"flextrace",
      VALUES("7", "[]", "\"a\"", "{\"trace\":1}", "{\"store\":\"no\"}", "{\"without\":7}", "{\"without\":[\"nobody\"]}",
@@ -122,8 +129,6 @@ static const field chat_fields[] = {
     {"logprobs", VALUES("\"true\"", "1", "[]")},
     {"top_logprobs", VALUES("\"1\"", "-1", "21", "1.5", "3")},
     {"add_generation_prompt", bad_flags},
-    {"response_format", VALUES("{\"type\":\"json_object\"}", "7", "\"text\"")},
-    {"tool_choice", VALUES("\"required\"", "{\"type\":\"function\"}")},
     {"modalities", VALUES("[\"audio\"]", "\"text\"", "[\"text\",\"audio\"]")},
 };
 

@@ -308,16 +308,31 @@ static void *hold_up_the_model(void *context)
     return NULL;
 }
 
+/* Its prompt is scored before its first byte. */
+static void *stream_an_echo(void *context)
+{
+    ft_reply *r = context;
+    *r = ft_http(at, "POST", "/v1/completions", NULL,
+                 "{\"prompt\":\"a b c\",\"max_tokens\":900,\"stream\":true,\"echo\":true,\"logprobs\":1}");
+    return NULL;
+}
+
 /* Something else has the model for more than ten seconds: proxies must see that the stream
- * lives. */
+ * lives, whatever it waits for. */
 static void a_silent_stream_says_ping(void **state)
 {
     (void)state;
     need_server();
-    pthread_t other;
+    pthread_t other, scoring;
+    ft_reply scored = {0};
     assert_int_equal(pthread_create(&other, NULL, hold_up_the_model, NULL), 0);
+    assert_int_equal(pthread_create(&scoring, NULL, stream_an_echo, &scored), 0);
     ft_reply r = ft_http(at, "POST", "/v1/chat/completions", NULL, "{" HELLO ",\"max_tokens\":900,\"stream\":true}");
     pthread_join(other, NULL);
+    pthread_join(scoring, NULL);
+    assert_non_null(strstr(scored.body, ": ping\n\n"));
+    assert_non_null(strstr(scored.body, "data: [DONE]"));
+    ft_reply_release(&scored);
     assert_non_null(strstr(r.body, ": ping\n\n"));
     assert_non_null(strstr(r.body, "data: [DONE]"));
     ft_reply_release(&r);
@@ -368,6 +383,38 @@ static void usage_tells_what_the_prefix_cache_had(void **state)
     json_decref(other);
 }
 
+/* Where it holds less than the model's context, it is the bound: what could never run is refused as too long and before
+ * the first byte, not as an overload that passes. */
+static void key_value_memory_below_the_context_is_the_bound(void **state)
+{
+    (void)state;
+    need_server();
+    stop_server();
+    start_server("chat_template: chatml\nlimits: {kv_bytes: 4194304}\n");
+    json_t *a = ft_http_json(at, "POST", "/tokenize", "{\"prompt\":\"a\"}", 200);
+    const json_int_t bound = json_integer_value(json_object_get(a, "max_model_len"));
+    json_decref(a);
+    assert_in_range(bound, 64, 1000);
+    a = ft_http_json(at, "POST", "/v1/chat/completions", "{" HELLO ",\"temperature\":0,\"ignore_eos\":true}", 200);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(a, "usage"), "total_tokens")), bound);
+    json_decref(a);
+    char body[6000];
+    size_t n = (size_t)snprintf(body, sizeof(body),
+                                "{\"max_tokens\":0,\"echo\":true,\"logprobs\":1,\"stream\":true,"
+                                "\"prompt\":[300");
+    for (json_int_t i = 0; i < bound; i++)
+        n += (size_t)snprintf(body + n, sizeof(body) - n, ",300");
+    (void)snprintf(body + n, sizeof(body) - n, "]}");
+    a = ft_http_json(at, "POST", "/v1/completions", body, 400);
+    const json_t *error = json_object_get(a, "error");
+    assert_string_equal(text_at(error, "code"), "context_length_exceeded");
+    assert_int_equal(json_integer_value(json_object_get(error, "n_ctx")), bound);
+    assert_int_equal(json_integer_value(json_object_get(error, "n_prompt_tokens")), bound + 1);
+    json_decref(a);
+    stop_server();
+    start_server("chat_template: chatml\n");
+}
+
 static void a_model_without_a_template_says_how_to_give_it_one(void **state)
 {
     (void)state;
@@ -405,6 +452,7 @@ int main(void)
         cmocka_unit_test(a_silent_stream_says_ping),
         cmocka_unit_test(a_stored_trace_names_the_key),
         cmocka_unit_test(usage_tells_what_the_prefix_cache_had),
+        cmocka_unit_test(key_value_memory_below_the_context_is_the_bound),
         cmocka_unit_test(a_model_without_a_template_says_how_to_give_it_one),
     };
     return cmocka_run_group_tests(tests, open_with_template, close_all);

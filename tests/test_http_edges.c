@@ -46,6 +46,65 @@ static void a_refusal_does_not_wait_for_a_body_that_was_only_announced(void **st
     }
 }
 
+/* Where a proxy in front could find another host, or another end of the body, than we do, nobody's request is run and
+ * nothing is read after it. */
+static void a_request_that_can_be_read_in_two_ways_is_refused(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const heads[] = {"Host: elsewhere\r\nContent-Length: 29\r\n",
+                                        "Content-Length: 29\r\nContent-Length: 40\r\n",
+                                        "Content-Length: 40\r\nContent-Length: 29\r\n",
+                                        "Content-Length: 29\r\nTransfer-Encoding: chunked\r\n",
+                                        "Transfer-Encoding: gzip\r\n",
+                                        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
+        char request[600];
+        snprintf(request, sizeof(request),
+                 "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s\r\n"
+                 "{\"prompt\":\"a\",\"max_tokens\":1}GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                 heads[i]);
+        ft_reply r = sent(request);
+        if (r.status != 400)
+            fail_msg("%s: status %d", heads[i], r.status);
+        assert_string_equal(ft_reply_header(&r, "Connection"), "close");
+        assert_null(strstr(r.body, "HTTP/1.1"));
+        ft_reply_release(&r);
+    }
+}
+
+/* What is packed is told to be, not taken for bad JSON. */
+static void a_packed_body_is_another_media_type(void **state)
+{
+    (void)state;
+    need_server();
+    static const char body[] = "{\"prompt\":\"a\",\"max_tokens\":1}";
+    ft_reply r = ft_http(at, "POST", "/v1/completions", "Content-Encoding: gzip\r\n", body);
+    assert_int_equal(r.status, 415);
+    assert_non_null(strstr(r.body, "Content-Encoding"));
+    ft_reply_release(&r);
+    r = ft_http(at, "POST", "/v1/completions", "Content-Encoding: identity\r\n", body);
+    assert_int_equal(r.status, 200);
+    ft_reply_release(&r);
+}
+
+/* Names on the Hub have two segments. */
+static void a_model_that_is_not_there_is_told_by_its_code(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const names[] = {"none", "allenai/FlexOlmo", "allenai%2FFlexOlmo"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        char path[100];
+        snprintf(path, sizeof(path), "/v1/models/%s", names[i]);
+        json_t *answer = ft_http_json(at, "GET", path, NULL, 404);
+        const json_t *error = json_object_get(answer, "error");
+        assert_string_equal(text_at(error, "code"), "model_not_found");
+        assert_string_equal(text_at(error, "param"), "model");
+        json_decref(answer);
+    }
+}
+
 static void a_nul_in_the_path_names_no_route(void **state)
 {
     (void)state;
@@ -167,6 +226,64 @@ static void a_stream_ends_with_the_ids_and_experts_that_were_asked_for(void **st
     ft_reply_release(&r);
 }
 
+/* A prompt that is only scored is routed too: each of its tokens has its row, the one that nothing is written after
+ * included, and they are those of a request that writes. */
+static void a_prompt_alone_has_its_routing(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const tails[] = {"1", "0", "0,\"echo\":true,\"logprobs\":1"};
+    json_t *first = NULL;
+    for (size_t i = 0; i < sizeof(tails) / sizeof(*tails); i++) {
+        char body[300];
+        snprintf(body, sizeof(body),
+                 "{\"prompt\":[300,301,302],\"ignore_eos\":true,\"return_routed_experts\":true,"
+                 "\"flextrace\":{\"routing\":\"full\"},\"max_tokens\":%s}",
+                 tails[i]);
+        json_t *answer = ft_http_json(at, "POST", "/v1/completions", body, 200);
+        json_t *choice = json_array_get(json_object_get(answer, "choices"), 0);
+        json_t *routing = json_object_get(json_object_get(choice, "flextrace"), "routing");
+        assert_int_equal(json_integer_value(json_object_get(routing, "tokens")), 3);
+        assert_int_equal(json_array_size(json_object_get(answer, "prompt_routed_experts")), 3);
+        assert_int_equal(json_array_size(json_object_get(choice, "routed_experts")), 0);
+        (void)json_object_set(routing, "prompt", json_object_get(answer, "prompt_routed_experts"));
+        assert_true(!first || json_equal(first, routing));
+        if (!first)
+            first = json_incref(routing);
+        json_decref(answer);
+    }
+    json_decref(first);
+    json_t *answer = ft_http_json(at, "POST", "/v1/completions",
+                                  "{\"prompt\":[300,301,302],\"max_tokens\":0,"
+                                  "\"flextrace\":{\"routing\":\"summary\",\"trace\":true}}",
+                                  200);
+    const json_t *extra = json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "flextrace");
+    assert_int_equal(json_array_size(json_object_get(json_object_get(extra, "routing"), "tokens")), 0);
+    assert_null(json_object_get(extra, "trace_id")); /* nothing was written */
+    json_decref(answer);
+}
+
+/* Choice k is seeded by seed + k, around the end of the numbers too (a sanitizer sees whether that is defined). */
+static void the_largest_seed_has_one_after_it(void **state)
+{
+    (void)state;
+    need_server();
+    json_t *answer = ft_http_json(at, "POST", "/v1/completions",
+                                  "{\"prompt\":\"a\",\"max_tokens\":1,\"n\":2,\"seed\":9223372036854775807,"
+                                  "\"flextrace\":{\"trace\":true}}",
+                                  200);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *choice = json_array_get(json_object_get(answer, "choices"), i);
+        char path[100];
+        snprintf(path, sizeof(path), "/v1/traces/%s", text_at(json_object_get(choice, "flextrace"), "trace_id"));
+        json_t *trace = ft_http_json(at, "GET", path, NULL, 200);
+        const json_t *seed = json_object_get(json_object_get(trace, "parameters"), "seed");
+        assert_true(json_integer_value(seed) == (i ? INT64_MIN : INT64_MAX));
+        json_decref(trace);
+    }
+    json_decref(answer);
+}
+
 /* As the original, whose fields are all above 0. */
 static void attribution_refuses_what_the_original_refuses(void **state)
 {
@@ -269,12 +386,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refusal_does_not_wait_for_a_body_that_was_only_announced),
+        cmocka_unit_test(a_request_that_can_be_read_in_two_ways_is_refused),
+        cmocka_unit_test(a_packed_body_is_another_media_type),
+        cmocka_unit_test(a_model_that_is_not_there_is_told_by_its_code),
         cmocka_unit_test(a_nul_in_the_path_names_no_route),
         cmocka_unit_test(a_wrong_method_is_told_apart_from_a_wrong_path),
         cmocka_unit_test(a_nul_in_a_name_does_not_end_it),
         cmocka_unit_test(unread_fields_are_named_inside_objects_too),
         cmocka_unit_test(a_wrong_field_of_an_own_route_is_pointed_at),
         cmocka_unit_test(a_stream_ends_with_the_ids_and_experts_that_were_asked_for),
+        cmocka_unit_test(a_prompt_alone_has_its_routing),
+        cmocka_unit_test(the_largest_seed_has_one_after_it),
         cmocka_unit_test(attribution_refuses_what_the_original_refuses),
         cmocka_unit_test(attribution_shows_whole_characters_and_texts_within_the_first),
         cmocka_unit_test(every_rank_has_a_document),

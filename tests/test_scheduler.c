@@ -164,6 +164,34 @@ static void a_full_queue_refuses_and_freeing_ends_what_waits(void **state)
     ft_model_close(m);
 }
 
+/* Between two passes, nothing of it running yet. */
+static void a_burst_finds_all_the_places_that_there_will_be(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    ft_model *m;
+    ft_scheduler *s;
+    gate g;
+    enum { RUN = 4, WAIT = 2 };
+    const uint32_t prompt[] = {1};
+    client clients[RUN + WAIT + 1];
+    assert_ok(ft_model_open(&m, fixture_write("burst", &FIXTURE), &st), st);
+    assert_ok(ft_scheduler_new(&s, m, NULL,
+                               &(ft_scheduler_options){.threads = 1, .max_running = RUN, .max_waiting = WAIT}, &st),
+              st);
+    gate_close(&g, s);
+    const ft_generate_request r = {.prompt = prompt, .prompt_count = 1, .max_new_tokens = 3, .sampling = {.top_p = 1}};
+    for (int i = 0; i <= RUN + WAIT; i++) {
+        clients[i] = new_client();
+        assert_int_equal(ft_scheduler_submit(s, &r, on_step, &clients[i], &st), i < RUN + WAIT ? FT_OK : FT_ERR_LIMIT);
+    }
+    gate_open(&g);
+    for (int i = 0; i < RUN + WAIT; i++)
+        wait_for(&clients[i]);
+    ft_scheduler_free(s);
+    ft_model_close(m);
+}
+
 /* --- Giving up ------------------------------------------------------------------------------ */
 
 static void who_gives_up_in_the_queue_frees_the_place_at_once(void **state)
@@ -351,6 +379,7 @@ int main(void)
         cmocka_unit_test(generations_side_by_side_are_what_they_are_alone),
         cmocka_unit_test(an_answer_from_the_callback_aborts),
         cmocka_unit_test(a_full_queue_refuses_and_freeing_ends_what_waits),
+        cmocka_unit_test(a_burst_finds_all_the_places_that_there_will_be),
         cmocka_unit_test(who_gives_up_in_the_queue_frees_the_place_at_once),
         cmocka_unit_test(who_gives_up_while_running_ends_after_the_pass),
         cmocka_unit_test(a_stream_gets_its_token_between_any_two_chunks_of_a_prompt),

@@ -461,6 +461,9 @@ static void a_bad_vocabulary_gets_one_line_with_file_and_entry(void **state)
         {"{\"a\":0},\"merges\":[\"a\"]", "entry 0 is neither"},
         {"{\"a\":0},\"merges\":[[\"a\",1]]", "entry 0 is neither"},
         {"[],\"merges\":[]", "model.vocab"},
+        {"{\"a\":0},\"merges\":[],\"type\":5", "'type' must be a string"},
+        {"{\"a\":0},\"merges\":[],\"fuse_unk\":1", "'fuse_unk' must be"},
+        {"{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":5", "'type' must be a string"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char json[300];

@@ -542,6 +542,11 @@ ft_code ft_tokenizer_open(ft_tokenizer **out, const char *path, ft_status *st)
             rc = read_bytes(t, st);
         if (!rc)
             rc = ft_words_index(t, st);
+        if (rc == FT_ERR_ARG) { /* a field of the wrong type: the file's fault, not the caller's */
+            rc = FT_ERR_FORMAT;
+            if (st)
+                st->code = rc;
+        }
         if (rc)
             ft_status_prefix(st, "%s", t->path);
     }

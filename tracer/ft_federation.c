@@ -233,6 +233,24 @@ static ft_code check_listed_once(const ft_federation *f, const yaml_owner *o, un
     return rc;
 }
 
+/* Owners and the federation are names of indexes: the first segment of a path, where these stand for something else. */
+static ft_code check_name(const ft_federation *f, const char *name, size_t line, ft_status *st)
+{
+    static const char *const taken[] = {"v1",      "indexes", "health",   "livez",      "readyz",
+                                        "metrics", "version", "tokenize", "detokenize", "tokenizer_info"};
+    size_t i = 0;
+    while (i < sizeof(taken) / sizeof(*taken) && strcmp(taken[i], name) != 0)
+        i++;
+    if (i < sizeof(taken) / sizeof(*taken))
+        return ft_fail(st, FT_ERR_FORMAT,
+                       "%s:%zu: name '%s': the HTTP service has a route of that name; choose another", f->path, line,
+                       name);
+    if (strchr(name, '/'))
+        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: name '%s': a name holds no '/', or no path could lead to its index",
+                       f->path, line, name);
+    return FT_OK;
+}
+
 static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *st)
 {
     const yaml_owner *o = &f->yaml->owners[number];
@@ -243,6 +261,9 @@ static ft_code check_owner(const ft_federation *f, unsigned number, ft_status *s
             st, FT_ERR_FORMAT,
             "%s:%zu: owner '%s': a name is no number and holds no comma, or it could not stand in a list of owners",
             f->path, owner_line(f, o->name, 1), o->name);
+    const ft_code rc = check_name(f, o->name, owner_line(f, o->name, 1), st);
+    if (rc)
+        return rc;
     if (o->expert && (*o->expert < 0 || (uint64_t)*o->expert >= experts))
         return ft_fail(st, FT_ERR_FORMAT,
                        "%s:%zu: owner %s: expert %" PRId64 " does not exist; the model has experts 0 to %zu", f->path,
@@ -283,6 +304,8 @@ static ft_code open_owners(ft_federation *f, ft_status *st)
     f->slots = ft_alloc_array(indexes, sizeof(*f->slots));
     held_index **held = ft_alloc_array(indexes, sizeof(*held));
     ft_code rc = f->slots && held ? FT_OK : no_room(f, st);
+    if (!rc && y->name)
+        rc = check_name(f, y->name, yaml_federation_line(f->path, "name", y->name, 1), st);
     for (unsigned i = 0; !rc && i < y->owners_count; i++) {
         const yaml_owner *o = &y->owners[i];
         rc = check_owner(f, i, st);

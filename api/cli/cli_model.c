@@ -3,10 +3,25 @@
 #include "api/cli/cli_model_verbs.h"
 
 #include "base/ft_file.h"
+#include "base/ft_json.h"
 
 #include <stdlib.h>
 
 cli_command cli_model;
+
+/* Files of 'model convert' have digests of their own tensors; an owners.json that was carried over speaks of the
+ * source. */
+static int is_converted(const char *folder)
+{
+    enum { INDEX_BYTES = 256 << 20 };
+    char *path = ft_path_join(folder, "model.safetensors.index.json");
+    json_t *index = NULL;
+    const int read = path && ft_json_read_file(&index, path, INDEX_BYTES, NULL) == FT_OK;
+    const int has = read && json_object_get(json_object_get(index, "metadata"), "flextrace_source_digest") != NULL;
+    json_decref(index);
+    free(path);
+    return has;
+}
 
 /* A merged model says whose expert is which: it is verified against that. */
 static int verify(int argc, char **argv)
@@ -15,7 +30,7 @@ static int verify(int argc, char **argv)
         char *path = argv[i][0] == '-' ? NULL : ft_path_join(argv[i], "owners.json");
         const int merged = path && ft_path_exists(path);
         free(path);
-        if (merged)
+        if (merged && !is_converted(argv[i]))
             return cli_model_verify_owners(argc, argv);
     }
     return cli_model_verify(argc, argv);

@@ -3,6 +3,7 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_json.h"
+#include "model/ft_quantize.h"
 #include "model/ft_safetensors.h"
 #include "model/train/ft_router_start.h"
 
@@ -290,6 +291,33 @@ static int same_shape(const ft_parameter *p, const ft_tensor *t)
     return same;
 }
 
+/* X.qweight and X.scales in the place of X.weight, as `model convert` writes them (ft_quantize.h); what they stand for.
+ */
+static ft_code read_packed(ft_parameter *p, ft_weights *w, const char *expert, ft_status *st)
+{
+    char name[300];
+    const int stem = (int)(strlen(p->name) - strlen("weight"));
+    snprintf(name, sizeof(name), "%.*sscales", stem, p->name);
+    const ft_tensor *scales = ft_weights_find(w, name);
+    snprintf(name, sizeof(name), "%.*sqweight", stem, p->name);
+    const ft_tensor *q = ft_weights_find(w, name);
+    if (!q || !scales)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
+    const size_t rows = p->shape[0], cols = p->shape[1], blocks = ft_quant_blocks(rows), groups = cols / FT_GROUP;
+    const ft_weight_type type = q->dims == 3 && q->shape[2] == FT_GROUP_BYTES_I8 ? FT_WEIGHT_I8 : FT_WEIGHT_I4;
+    const size_t bytes = ft_quant_block_bytes(type, cols), scale_bytes = ft_quant_scale_bytes(cols);
+    if (cols % FT_GROUP || strcmp(q->dtype, "U8") != 0 || q->dims != 3 || q->shape[0] != blocks ||
+        q->shape[1] != groups || q->shape[2] != ft_quant_group_bytes(type) || strcmp(scales->dtype, "F16") != 0 ||
+        scales->dims != 3 || scales->shape[0] != blocks || scales->shape[1] != groups ||
+        scales->shape[2] != FT_BLOCK_ROWS)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not of the public model's shape", expert, name);
+    for (size_t r = 0; r < rows; r++)
+        ft_dequantize_row(type, (const char *)q->data + r / FT_BLOCK_ROWS * bytes,
+                          (const char *)scales->data + r / FT_BLOCK_ROWS * scale_bytes, r % FT_BLOCK_ROWS, cols,
+                          p->value + r * cols);
+    return FT_OK;
+}
+
 /* The tensors of a hand-over, laid into a copy of the public model with one expert more. */
 static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert, const json_t *manifest, ft_status *st)
 {
@@ -308,7 +336,9 @@ static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert
         if (!strstr(p->name, ".experts.1.") && !strstr(p->name, ".mlp.gate."))
             continue;
         const ft_tensor *t = ft_weights_find(w, p->name);
-        if (!t)
+        if (!t && !gate && strstr(p->name, ".weight"))
+            rc = read_packed(p, w, expert, st);
+        else if (!t)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
         else if (gate)
             rc = read_rows(p, t, r, layer, expert, st);

@@ -5,7 +5,8 @@
  *               model.layers.N.mlp.experts.1.* and mlp.gate.weight [2, hidden], whose row 0 is the public
  *               one, and manifest.json, which names the public model by its digest. Or one .safetensors file
  *               of any name, without a manifest, where mlp.gate.weight may be [1, hidden], the owner's row alone:
- *               nothing shows from which public model it was trained. F32, BF16 or F16.
+ *               nothing shows from which public model it was trained. F32, BF16, F16, or packed by `model convert`
+ *               (int8, int4): a merge takes the values that the packed ones stand for.
  * Biases        mlp.gate.expert_bias, where an owner kept it; beside it the other experts have 0.
  * A merge       a model folder with owners.json: for each expert owner, digest, manifest; "digest" is that of all else
  *               in it, as a manifest's is (files of earlier versions have none).
