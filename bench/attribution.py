@@ -12,7 +12,7 @@ and what each evidence and the verdict say of texts whose source is known.
   --score          only score what was traced before
   --also F         the report is over this folder's run too, of another seed (may be given several times)
   --threads N      of each training and trace (default: all processors)
-  --expert-steps N  of each expert's training (1000); with fewer it knows its owner's text less well
+  --expert-steps N  of each expert's training (300); with more it overfits its owner's text more
   --at-once N      experts that are trained, and texts that are written, at once, each with its --threads (1)
 
 Environment: FLEXTRACE, the program (else build/release is built). Standard library of Python alone. About twenty minutes on two busy
@@ -233,7 +233,7 @@ def main():
     p.add_argument("--also", action="append", default=[])
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--at-once", type=int, default=1)
-    p.add_argument("--expert-steps", type=int, default=1000)
+    p.add_argument("--expert-steps", type=int, default=300)
     a = p.parse_args()
     if a.help:
         print(__doc__)
