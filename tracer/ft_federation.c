@@ -245,9 +245,6 @@ static ft_code check_name(const ft_federation *f, const char *name, size_t line,
         return ft_fail(st, FT_ERR_FORMAT,
                        "%s:%zu: name '%s': the HTTP service has a route of that name; choose another", f->path, line,
                        name);
-    if (strchr(name, '/'))
-        return ft_fail(st, FT_ERR_FORMAT, "%s:%zu: name '%s': a name holds no '/', or no path could lead to its index",
-                       f->path, line, name);
     return FT_OK;
 }
 
