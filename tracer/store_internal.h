@@ -143,14 +143,14 @@ typedef enum store_op_kind { OP_PUT, OP_REDACT, OP_REMOVE, OP_LOG, OP_NOTE, OP_R
 typedef struct store_op {
     struct store_op *next; /* waits behind it; */
     struct store_op *with; /* or belongs to it: the two are in one transaction */
-    store_op_kind kind;
-    char id[FT_TRACE_ID];
     ft_buffer trace, routing, summary;
     const char *text; /* OP_LOG: fields as JSON text, without braces; OP_NOTE: its bytes; OP_RECEIPT: the leaf's hash */
     size_t text_bytes;
     /* OP_NOTE: its key in "meta"; OP_LOG: the key that gets the line's number, or NULL; OP_RECEIPT: the receipt's id */
     const char *note;
-    uint64_t time_ms;  /* in ledger and log; 0: when it is written */
+    uint64_t time_ms; /* in ledger and log; 0: when it is written */
+    store_op_kind kind;
+    char id[FT_TRACE_ID];
     int keep;          /* OP_NOTE: what is there already stays */
     int done, missing; /* missing: REDACT or REMOVE of what is not there; nothing was changed */
     ft_code rc;
