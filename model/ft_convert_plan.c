@@ -256,13 +256,12 @@ static ft_code add_quantized(planner *c, const ft_tensor *q, size_t n)
 {
     const ft_tensor *scales = find(c->p->from, q->name, n, ".scales");
     const meaning m = understand(q->name, n);
-    if (q->dims != 3 || (q->shape[2] != FT_GROUP_BYTES_I8 && q->shape[2] != FT_GROUP_BYTES_I4) || !scales ||
-        scales->dims != 3 || scales->shape[0] != q->shape[0] || scales->shape[1] != q->shape[1] ||
-        scales->shape[2] != FT_BLOCK_ROWS || strcmp(scales->dtype, "F16") != 0 || strcmp(q->dtype, "U8") != 0)
+    ft_weight_type type;
+    if (!ft_quant_is_packed(q, scales, &type))
         return ft_fail(c->st, FT_ERR_FORMAT, "tensor %.120s: not packed as we pack, or without its scales", q->name);
     ft_convert_job job = {.from = q,
                           .from_scales = scales,
-                          .type = q->shape[2] == FT_GROUP_BYTES_I8 ? FT_WEIGHT_I8 : FT_WEIGHT_I4,
+                          .type = type,
                           .cols = q->shape[1] * FT_GROUP,
                           .layer = m.layer,
                           .expert = m.expert};

@@ -3,6 +3,7 @@
 #include "model/kernels/ft_float.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { TRIES = 9 }; /* on each side of 8 steps: 7.1 to 8.9 */
 
@@ -91,6 +92,16 @@ static void put_group(ft_weight_type type, const float *x, float scale, size_t r
         for (size_t b = 0; b < 4; b++)
             out[(q * FT_BLOCK_ROWS + r) * 4 + b] =
                 eight ? w[4 * q + b] : (uint8_t)(w[8 * q + b] | w[8 * q + 4 + b] << 4);
+}
+
+int ft_quant_is_packed(const ft_tensor *q, const ft_tensor *scales, ft_weight_type *type)
+{
+    if (!q || !scales || q->dims != 3 || scales->dims != 3)
+        return 0;
+    *type = q->shape[2] == FT_GROUP_BYTES_I8 ? FT_WEIGHT_I8 : FT_WEIGHT_I4;
+    return q->shape[2] == ft_quant_group_bytes(*type) && scales->shape[0] == q->shape[0] &&
+           scales->shape[1] == q->shape[1] && scales->shape[2] == FT_BLOCK_ROWS && !strcmp(q->dtype, "U8") &&
+           !strcmp(scales->dtype, "F16");
 }
 
 ft_code ft_quantize_block(ft_weight_type type, const float *x, size_t count, size_t cols, uint8_t *weights,

@@ -19,6 +19,7 @@
 #ifndef FT_QUANTIZE_H
 #define FT_QUANTIZE_H
 #include "base/ft_status.h"
+#include "model/ft_safetensors.h"
 #include "model/kernels/ft_kernels.h"
 
 #include <stddef.h>
@@ -52,6 +53,9 @@ static inline size_t ft_quant_scale_bytes(size_t cols)
 {
     return cols / FT_GROUP * FT_BLOCK_ROWS * sizeof(uint16_t);
 }
+
+/* Whether X.qweight and X.scales (either may be NULL: no) are a packed matrix of any shape; *type: of 8 or 4 bits. */
+int ft_quant_is_packed(const ft_tensor *q, const ft_tensor *scales, ft_weight_type *type);
 
 /* Packs one block: x [count, cols], count <= 16, into weights [block_bytes] and
  * scales [cols / 32, 16]. Rows from `count` on become zeros. FT_ERR_FORMAT where

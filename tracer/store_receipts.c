@@ -208,14 +208,21 @@ static ft_code read_end(node_reader *r, ft_code rc, ft_status *st)
     return r->error ? store_fail(r->s, r->error, "receipts", st) : rc;
 }
 
+/* Begins with the tree of the first `size` leaves; after a failure nothing is open. */
+static ft_code read_tree(node_reader *r, ft_store *s, uint64_t size, ft_tree_head *out, ft_status *st)
+{
+    ft_code rc = read_begin(r, s, st);
+    if (rc)
+        return rc;
+    rc = head_at(r, size, out, st);
+    return rc || r->error ? read_end(r, rc, st) : FT_OK;
+}
+
 ft_code ft_store_receipt_head(ft_store *s, uint64_t size, ft_tree_head *out, ft_status *st)
 {
     node_reader r;
-    ft_code rc = read_begin(&r, s, st);
-    if (rc)
-        return rc;
-    rc = head_at(&r, size, out, st);
-    return read_end(&r, rc, st);
+    ft_code rc = read_tree(&r, s, size, out, st);
+    return rc ? rc : read_end(&r, rc, st);
 }
 
 typedef struct leaf_list {
@@ -254,11 +261,10 @@ ft_code ft_store_receipt_range(ft_store *s, uint64_t from, ft_digest *out, size_
 {
     node_reader r;
     *count = 0;
-    ft_code rc = read_begin(&r, s, st);
+    ft_code rc = read_tree(&r, s, FT_TREE_NEWEST, head, st);
     if (rc)
         return rc;
-    rc = head_at(&r, FT_TREE_NEWEST, head, st);
-    const uint64_t left = !rc && from < head->size ? head->size - from : 0;
+    const uint64_t left = from < head->size ? head->size - from : 0;
     const size_t n = left < most ? (size_t)left : most;
     for (; !rc && *count < n; ++*count)
         rc = read_node(&r, 0, from + *count, &out[*count], st);
@@ -269,11 +275,10 @@ ft_code ft_store_receipt_proof(ft_store *s, uint64_t index, uint64_t size, ft_tr
                                ft_status *st)
 {
     node_reader r;
-    ft_code rc = read_begin(&r, s, st);
+    ft_code rc = read_tree(&r, s, size, head, st);
     if (rc)
         return rc;
-    rc = head_at(&r, size, head, st);
-    if (!rc && index >= head->size)
+    if (index >= head->size)
         rc = ft_fail(st, FT_ERR_ARG, "leaf %" PRIu64 " is not among the first %" PRIu64, index, head->size);
     if (!rc)
         rc = ft_merkle_inclusion(read_node, &r, index, head->size, out, st);
@@ -284,11 +289,10 @@ ft_code ft_store_receipt_consistency(ft_store *s, uint64_t from, uint64_t to, ft
                                      ft_merkle_proof *out, ft_status *st)
 {
     node_reader r;
-    ft_code rc = read_begin(&r, s, st);
+    ft_code rc = read_tree(&r, s, to, head, st);
     if (rc)
         return rc;
-    rc = head_at(&r, to, head, st);
-    if (!rc && from > head->size)
+    if (from > head->size)
         rc = ft_fail(st, FT_ERR_ARG, "a log of %" PRIu64 " leaves does not begin with %" PRIu64, head->size, from);
     if (!rc)
         rc = head_at(&r, from, old, st);

@@ -304,13 +304,10 @@ static ft_code read_packed(ft_parameter *p, ft_weights *w, const char *expert, f
     if (!q || !scales)
         return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
     const size_t rows = p->shape[0], cols = p->shape[1], blocks = ft_quant_blocks(rows), groups = cols / FT_GROUP;
-    const ft_weight_type type = q->dims == 3 && q->shape[2] == FT_GROUP_BYTES_I8 ? FT_WEIGHT_I8 : FT_WEIGHT_I4;
-    const size_t bytes = ft_quant_block_bytes(type, cols), scale_bytes = ft_quant_scale_bytes(cols);
-    if (cols % FT_GROUP || strcmp(q->dtype, "U8") != 0 || q->dims != 3 || q->shape[0] != blocks ||
-        q->shape[1] != groups || q->shape[2] != ft_quant_group_bytes(type) || strcmp(scales->dtype, "F16") != 0 ||
-        scales->dims != 3 || scales->shape[0] != blocks || scales->shape[1] != groups ||
-        scales->shape[2] != FT_BLOCK_ROWS)
+    ft_weight_type type;
+    if (cols % FT_GROUP || !ft_quant_is_packed(q, scales, &type) || q->shape[0] != blocks || q->shape[1] != groups)
         return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not of the public model's shape", expert, name);
+    const size_t bytes = ft_quant_block_bytes(type, cols), scale_bytes = ft_quant_scale_bytes(cols);
     for (size_t r = 0; r < rows; r++)
         ft_dequantize_row(type, (const char *)q->data + r / FT_BLOCK_ROWS * bytes,
                           (const char *)scales->data + r / FT_BLOCK_ROWS * scale_bytes, r % FT_BLOCK_ROWS, cols,
