@@ -55,6 +55,29 @@ static void every_route_is_described_and_nothing_else(void **state)
     json_decref(d);
 }
 
+/* A name leads to an index as the first segment of a path, where no route's stands. */
+static void no_federation_has_the_name_of_a_route(void **state)
+{
+    (void)state;
+    need_server();
+    size_t count;
+    const ft_route *routes = ft_routes(&count);
+    for (size_t i = 0; i < count; i++) {
+        const char *first = routes[i].pattern + 1;
+        const size_t n = strcspn(first, "/");
+        char yaml[900];
+        ft_federation *f;
+        ft_status st = {0};
+        if (!n || first[0] == '{')
+            continue;
+        snprintf(yaml, sizeof(yaml), "model: %s\nname: %.*s\n", ft_test_source("demo/model"), (int)n, first);
+        const char *path = ft_test_path("federation.yaml");
+        ft_test_write(path, yaml, strlen(yaml));
+        if (ft_federation_open(&f, path, &st) != FT_ERR_FORMAT || !strstr(st.msg, "has a route of that name"))
+            fail_msg("%.*s: '%s'", (int)n, first, st.msg);
+    }
+}
+
 /* What stands in braces is a parameter, and the other way round; a body is asked for where there is one. */
 static void parameters_and_bodies_are_those_of_the_paths(void **state)
 {
@@ -207,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_route_is_described_and_nothing_else),
+        cmocka_unit_test(no_federation_has_the_name_of_a_route),
         cmocka_unit_test(parameters_and_bodies_are_those_of_the_paths),
         cmocka_unit_test(outputs_are_filtered_alike_everywhere),
         cmocka_unit_test(a_refusal_has_the_described_media_type),

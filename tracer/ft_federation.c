@@ -233,11 +233,13 @@ static ft_code check_listed_once(const ft_federation *f, const yaml_owner *o, un
     return rc;
 }
 
-/* Owners and the federation are names of indexes: the first segment of a path, where these stand for something else. */
+/* Owners and the federation are names of indexes: the first segment of a path, where these stand for something else
+ * (tests/test_http_openapi.c holds them against the routes that there are). */
 static ft_code check_name(const ft_federation *f, const char *name, size_t line, ft_status *st)
 {
     static const char *const taken[] = {"v1",      "indexes", "health",   "livez",      "readyz",
-                                        "metrics", "version", "tokenize", "detokenize", "tokenizer_info"};
+                                        "metrics", "version", "tokenize", "detokenize", "tokenizer_info",
+                                        "openapi.json"};
     size_t i = 0;
     while (i < sizeof(taken) / sizeof(*taken) && strcmp(taken[i], name) != 0)
         i++;
