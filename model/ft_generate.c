@@ -339,6 +339,11 @@ void ft_generation_pause(ft_generation *g)
     ft_session_rewind(g->session, 0);
 }
 
+void ft_generation_end(ft_generation *g)
+{
+    ft_session_end(g->session);
+}
+
 size_t ft_generation_pages(const ft_generation *g)
 {
     return g->session->page_count;

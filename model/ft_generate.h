@@ -66,6 +66,8 @@ void ft_generation_find_prefix(ft_generation *g);
  * writes changes. */
 void ft_generation_pause(ft_generation *g);
 void ft_generation_abort(ft_generation *g); /* finishes with FT_FINISH_ABORT */
+/* Of one that is finished or failed: gives its key-value memory back; state and routing stay as they are. */
+void ft_generation_end(ft_generation *g);
 
 /* State after a step; views until the next one. */
 typedef struct ft_generation_state {

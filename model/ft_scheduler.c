@@ -168,9 +168,12 @@ static void tell(ft_scheduler *s)
             at = &j->next;
             continue;
         }
+        /* Both before the last word: who has heard it finds the load without it, and its memory is back where the load
+         * does not count it. */
+        ft_generation_end(j->generation);
         pthread_mutex_lock(&s->lock);
         *at = j->next;
-        s->running_count--; /* before the last word: who has heard it finds the load without it */
+        s->running_count--;
         pthread_mutex_unlock(&s->lock);
         end_job(s, j);
     }

@@ -144,14 +144,24 @@ void ft_session_close(ft_session *s)
 
 /* --- Pages ---------------------------------------------------------------------------------- */
 
-void ft_session_rewind(ft_session *s, size_t length)
+static void keep_pages(ft_session *s, size_t count)
 {
     ft_engine *e = s->engine;
-    s->length = smaller(s->length, length);
     pthread_mutex_lock(&e->lock);
-    while (s->page_count > pages_for(s->length))
+    while (s->page_count > count)
         ft_kv_drop(&e->kv, s->pages[--s->page_count]);
     pthread_mutex_unlock(&e->lock);
+}
+
+void ft_session_rewind(ft_session *s, size_t length)
+{
+    s->length = smaller(s->length, length);
+    keep_pages(s, pages_for(s->length));
+}
+
+void ft_session_end(ft_session *s)
+{
+    keep_pages(s, 0);
 }
 
 size_t ft_session_length(const ft_session *s)

@@ -32,6 +32,8 @@ FT_CHECKED ft_code ft_session_open(ft_session **out, const ft_model *m, ft_pool 
                                    ft_status *st);
 void ft_session_close(ft_session *s);
 void ft_session_rewind(ft_session *s, size_t length); /* forget all tokens from `length` on */
+/* Gives its pages back: its length and routing can still be asked for, reading goes on after a rewind to 0. */
+void ft_session_end(ft_session *s);
 size_t ft_session_length(const ft_session *s);
 
 /* What to write out of one read; each may be NULL. T = count. */
