@@ -362,6 +362,34 @@ static void what_a_late_stage_would_stop_at_is_said_before_the_first(void **stat
                                    "lost.jsonl: cannot open");
 }
 
+static size_t steps_of(const char *folder, const char *stage)
+{
+    char path[900];
+    snprintf(path, sizeof(path), "%s/otherwise/%s/metrics.jsonl", folder, stage);
+    char *metrics = ft_test_read(path, NULL);
+    const size_t n = metrics ? occurrences(metrics, "\n") : 0;
+    free(metrics);
+    return n;
+}
+
+static void an_owner_may_train_its_expert_with_options_of_its_own(void **state)
+{
+    (void)state;
+    const char *folder = make_work("2");
+    char command[2000], *err;
+    snprintf(command, sizeof(command),
+             "sed -i 's|test: .law.jsonl.|&, expert: --steps 5|; /  branch:/d; /  joint:/d' %s/r.yaml && "
+             "$FLEXTRACE eval %s/r.yaml -o %s/otherwise --threads 1",
+             folder, folder, folder);
+    const int code = ft_test_shell(command, NULL, &err);
+    if (code)
+        fail_msg("exit %d: %s", code, err);
+    free(err);
+    assert_int_equal(steps_of(folder, "expert-news"), 3);
+    assert_int_equal(steps_of(folder, "expert-law"), 5);
+    refused_before_the_first_stage("test: .law.jsonl.", "&, expert: --batch 0", 2, "stage expert-law would stop");
+}
+
 static void a_variable_in_a_path_must_be_set(void **state)
 {
     (void)state;
@@ -386,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_tokenizer_is_trained_first_and_its_change_changes_all),
         cmocka_unit_test(what_a_late_stage_would_stop_at_is_said_before_the_first),
         cmocka_unit_test(a_folder_that_eval_did_not_make_is_left_alone),
+        cmocka_unit_test(an_owner_may_train_its_expert_with_options_of_its_own),
         cmocka_unit_test(a_variable_in_a_path_must_be_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -493,13 +493,12 @@ static void a_disk_without_room_for_the_tokens_names_the_folder(void **state)
 static void a_corpus_of_another_tokenizer_is_refused(void **state)
 {
     (void)state;
-    ft_test_need("tokenizers/bytebpe-4k/tokenizer.json");
     char command[2000], *err;
     snprintf(
         command, sizeof(command),
         "cd %s && echo '{\"text\":\"the goldens have a vocabulary of 64 and this tokenizer has 4096\"}' > t.jsonl && "
         "$FLEXTRACE train public %s --tokenizer %s --corpus t.jsonl -o other-tokenizer --steps 1",
-        ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_shared("tokenizers/bytebpe-4k"));
+        ft_test_folder(), golden_model("other-vocabulary", 0), ft_test_source("demo/flexmix"));
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "this tokenizer is not its own"));
     free(err);
@@ -508,7 +507,7 @@ static void a_corpus_of_another_tokenizer_is_refused(void **state)
         "cd %s && cp %s/tokenizer.json other-vocabulary && mkdir -p edited && "
         "sed 's/^{/{ /' %s/tokenizer.json > edited/tokenizer.json && "
         "$FLEXTRACE train public other-vocabulary --tokenizer edited --corpus t.jsonl -o other-tokenizer --steps 1",
-        ft_test_folder(), ft_test_shared("tokenizers/bytebpe-4k"), ft_test_shared("tokenizers/bytebpe-4k"));
+        ft_test_folder(), ft_test_source("demo/flexmix"), ft_test_source("demo/flexmix"));
     assert_int_equal(ft_test_shell(command, NULL, &err), 3);
     assert_non_null(strstr(err, "is not the tokenizer that other-vocabulary has"));
     free(err);

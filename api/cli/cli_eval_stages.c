@@ -416,6 +416,8 @@ static int train_expert(evaluation *e, const ft_recipe_domain *d)
     corpora(&s, "--public-corpus", e->recipe->domains[0].train, e->recipe->domains[0].train_count);
     output(&s);
     options(&s, e->recipe->train->expert);
+    if (d->expert)
+        options(&s, d->expert);
     return stage_run(&s, cli_train_expert);
 }
 

@@ -21,6 +21,7 @@ static const cyaml_schema_field_t domain_fields[] = {
     LIST(ft_recipe_domain, train, &path_schema, MAX_PATHS),
     LIST(ft_recipe_domain, proxy, &path_schema, MAX_PATHS),
     CYAML_FIELD_SEQUENCE("test", CYAML_FLAG_POINTER, ft_recipe_domain, test, &path_schema, 1, MAX_PATHS),
+    TEXT(ft_recipe_domain, expert, 4000),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t domain_schema = {

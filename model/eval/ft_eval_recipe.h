@@ -15,6 +15,7 @@ typedef struct ft_recipe_domain {
     char *name;
     char **train, **proxy, **test;
     unsigned train_count, proxy_count, test_count;
+    char *expert; /* options of its expert, after those of all experts; NULL: none */
 } ft_recipe_domain;
 
 /* A tokenizer of `size` entries, trained on the training text of these domains (none: the first). */

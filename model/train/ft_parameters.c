@@ -43,7 +43,8 @@ int ft_tensor_widen(float *out, const ft_tensor *t, size_t count)
     return 1;
 }
 
-static const double SMALL = 0.02; /* deviation of a fresh matrix */
+static const double SMALL = 0.02; /* deviation of a fresh matrix; not of these: */
+static const double LOGITS = 1.4; /* deviation of what a fresh head says of a normalised state */
 
 typedef struct reader {
     ft_parameters *p;
@@ -82,10 +83,20 @@ static const ft_parameter *origin(const reader *r, const char *name)
     return strcmp(other, name) != 0 ? origin(r, other) : NULL;
 }
 
+/* Of a fresh tensor. What attention and FFN add to the state is normalised: beside it a small embedding would not be
+ * heard. The head's rows of tokens that the public text hardly has all learn the same, that they are not what follows;
+ * an owner, whose text has them, can tell them apart by what they started with alone, for the head is frozen then. */
+static double deviation_of(const reader *r, const ft_parameter *p)
+{
+    const int tied = r->p->config.tie_word_embeddings, embedding = strstr(p->name, ".embed_tokens.") != NULL;
+    if (embedding && !tied)
+        return 1;
+    return embedding || !strcmp(p->name, "lm_head.weight") ? LOGITS / sqrt((double)r->p->config.hidden) : SMALL;
+}
+
 static void fill(reader *r, ft_parameter *p)
 {
-    /* What attention and FFN add to the state is normalised: beside it a small embedding would not be heard. */
-    const double deviation = strstr(p->name, ".embed_tokens.") && !r->p->config.tie_word_embeddings ? 1 : SMALL;
+    const double deviation = deviation_of(r, p);
     const ft_parameter *from = r->public ? origin(r, p->name) : NULL;
     const int bias = strstr(p->name, ".expert_bias") != NULL, router = strstr(p->name, ".mlp.gate.") != NULL;
     for (size_t i = 0; i < p->count; i++)

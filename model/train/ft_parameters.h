@@ -48,7 +48,7 @@ typedef enum ft_train_mode {
 /* Errors as ft_model_open's, and FT_ERR_UNSUPPORTED for fused or quantized experts. */
 FT_CHECKED ft_code ft_parameters_open(ft_parameters *out, const char *folder, ft_status *st);
 /* From config.json alone, as a function of the seed: matrices N(0, 0.02^2), embeddings that are not the head too
- * N(0, 1) (docs/training.md has what that wins), norms 1. */
+ * N(0, 1), a head N(0, 1.4^2 / hidden) (docs/training.md has what these win), norms 1. */
 FT_CHECKED ft_code ft_parameters_init(ft_parameters *out, const char *folder, uint64_t seed, ft_status *st);
 
 /* A constant channel: element 0 of each token's embedding is one number, not 0, and element 0 of the norms behind
