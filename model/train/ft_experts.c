@@ -1,11 +1,8 @@
-#include "model/train/ft_experts.h"
+#include "model/train/experts_internal.h"
 
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_json.h"
-#include "model/ft_quantize.h"
-#include "model/ft_safetensors.h"
-#include "model/train/ft_router_start.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -74,7 +71,7 @@ static ft_code write_json(const json_t *value, const char *folder, const char *n
     return rc;
 }
 
-static ft_code read_json(json_t **out, const char *folder, const char *name, ft_status *st)
+ft_code experts_read_json(json_t **out, const char *folder, const char *name, ft_status *st)
 {
     char *path = ft_path_join(folder, name);
     const ft_code rc =
@@ -83,7 +80,7 @@ static ft_code read_json(json_t **out, const char *folder, const char *name, ft_
     return rc;
 }
 
-static int holds(const char *folder, const char *name)
+int experts_hold(const char *folder, const char *name)
 {
     char *path = ft_path_join(folder, name);
     const int there = path && ft_path_exists(path);
@@ -116,7 +113,7 @@ ft_code ft_model_export(const ft_parameters *p, const char *source, const char *
     char *weights = ft_path_join(folder, "model.safetensors");
     ft_code rc = weights ? ft_folder_make(folder, st) : ft_fail(st, FT_ERR_MEM, "%s: out of memory", folder);
     if (!rc)
-        rc = read_json(&config, source, "config.json", st);
+        rc = experts_read_json(&config, source, "config.json", st);
     if (!rc && p->config.experts) {
         json_object_set_new(config, "architectures", json_pack("[s]", "FlexOlmoForCausalLM"));
         json_object_set_new(config, "model_type", json_string("flex_olmo"));
@@ -148,7 +145,7 @@ static int set_digest(json_t *o, const char *field, ft_digest d)
     return json_object_set_new(o, field, json_string(hex));
 }
 
-static int has_digest(const json_t *o, const char *field, ft_digest d)
+int experts_has_digest(const json_t *o, const char *field, ft_digest d)
 {
     char hex[FT_DIGEST_HEX];
     const char *there = json_string_value(json_object_get(o, field));
@@ -170,11 +167,10 @@ static int manifest_digest(const json_t *manifest, ft_digest *out)
     return text != NULL;
 }
 
-/* 1 where it says of itself what it is. */
-static int is_whole(const json_t *manifest)
+int experts_manifest_is_whole(const json_t *manifest)
 {
     ft_digest d;
-    return manifest_digest(manifest, &d) && has_digest(manifest, "digest", d);
+    return manifest_digest(manifest, &d) && experts_has_digest(manifest, "digest", d);
 }
 
 ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *manifest, ft_status *st)
@@ -202,240 +198,6 @@ ft_code ft_expert_export(const ft_parameters *pair, const char *folder, json_t *
         rc = write_json(manifest, folder, "manifest.json", st);
     free(out.all);
     free(path);
-    return rc;
-}
-
-/* --- Reading pairs and hand-overs ---------------------------------------------------------------- */
-
-/* What all experts are read beside. */
-typedef struct reading {
-    const ft_parameters *public;
-    const char *folder;          /* the public model's */
-    const char *router;          /* a file with the public router row, or NULL */
-    ft_router_public public_row; /* read when first wanted */
-} reading;
-
-static int is_file(const char *path)
-{
-    return ft_path_exists(path) && !ft_path_is_folder(path);
-}
-
-/* Row 0 for a hand-over that holds its own row alone: that of `router`, of router.safetensors beside the public
- * model, or of the public model itself. */
-static ft_code public_row(const float **out, reading *r, size_t layer, const char *expert, ft_status *st)
-{
-    const ft_parameters *p = r->public;
-    if (!r->router && p->layers[layer].router) {
-        *out = p->layers[layer].router->value;
-        return FT_OK;
-    }
-    if (!r->public_row.row) {
-        char *beside = ft_path_join(r->folder, "router.safetensors");
-        const char *path = r->router ? r->router : beside;
-        ft_code rc = path ? FT_OK : ft_fail(st, FT_ERR_MEM, "%s: out of memory", expert);
-        if (!rc && !ft_path_exists(path))
-            rc = ft_fail(st, FT_ERR_NOT_FOUND,
-                         "%s: holds no public router row, and there is no %s; name the file with --router", expert,
-                         path);
-        if (!rc)
-            rc = ft_router_public_open(&r->public_row, path, &p->config, st);
-        free(beside);
-        if (rc)
-            return rc;
-    }
-    *out = r->public_row.row + layer * p->config.hidden;
-    return FT_OK;
-}
-
-/* The router's rows of a hand-over: both, or the owner's alone. */
-static ft_code read_rows(ft_parameter *p, const ft_tensor *t, reading *r, size_t layer, const char *expert,
-                         ft_status *st)
-{
-    const size_t H = r->public->config.hidden;
-    const float *first;
-    if (t->dims == 2 && t->shape[0] == 1 && t->shape[1] == H && ft_tensor_widen(p->value + H, t, H)) {
-        const ft_code rc = public_row(&first, r, layer, expert, st);
-        if (!rc)
-            memcpy(p->value, first, H * sizeof(*first));
-        return rc;
-    }
-    if (t->dims != 2 || t->shape[0] != 2 || t->shape[1] != H || !ft_tensor_widen(p->value, t, p->count))
-        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not [2, %zu] or [1, %zu] floats", expert, p->name, H, H);
-    return FT_OK;
-}
-
-/* Where the public model has its router's row beside it, an expert's row 0 is that very row; one that it holds itself
- * is compared when experts are put together. */
-static ft_code check_row(const ft_parameters *pair, reading *r, const char *expert, ft_status *st)
-{
-    ft_code rc = FT_OK;
-    if (!r->router && (r->public->layers[0].router || !holds(r->folder, "router.safetensors")))
-        return FT_OK;
-    for (size_t l = 0; l < pair->config.layers && !rc; l++) {
-        const float *row;
-        rc = public_row(&row, r, l, expert, st);
-        if (!rc && memcmp(row, pair->layers[l].router->value, pair->config.hidden * sizeof(*row)) != 0)
-            rc = ft_fail(st, FT_ERR_FORMAT,
-                         "%s: tensor %s: row 0, the public expert's, is not that of %s; name the file that the expert "
-                         "was trained with by --router",
-                         expert, pair->layers[l].router->name, r->router ? r->router : r->folder);
-    }
-    return rc;
-}
-
-static int same_shape(const ft_parameter *p, const ft_tensor *t)
-{
-    int same = t->dims == p->dims;
-    for (unsigned d = 0; d < p->dims && same; d++)
-        same = t->shape[d] == p->shape[d];
-    return same;
-}
-
-/* X.qweight and X.scales in the place of X.weight, as `model convert` writes them (ft_quantize.h); what they stand for.
- */
-static ft_code read_packed(ft_parameter *p, ft_weights *w, const char *expert, ft_status *st)
-{
-    char name[300];
-    const int stem = (int)(strlen(p->name) - strlen("weight"));
-    snprintf(name, sizeof(name), "%.*sscales", stem, p->name);
-    const ft_tensor *scales = ft_weights_find(w, name);
-    snprintf(name, sizeof(name), "%.*sqweight", stem, p->name);
-    const ft_tensor *q = ft_weights_find(w, name);
-    if (!q || !scales)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
-    const size_t rows = p->shape[0], cols = p->shape[1], blocks = ft_quant_blocks(rows), groups = cols / FT_GROUP;
-    ft_weight_type type;
-    if (cols % FT_GROUP || !ft_quant_is_packed(q, scales, &type) || q->shape[0] != blocks || q->shape[1] != groups)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not of the public model's shape", expert, name);
-    const size_t bytes = ft_quant_block_bytes(type, cols), scale_bytes = ft_quant_scale_bytes(cols);
-    for (size_t r = 0; r < rows; r++)
-        ft_dequantize_row(type, (const char *)q->data + r / FT_BLOCK_ROWS * bytes,
-                          (const char *)scales->data + r / FT_BLOCK_ROWS * scale_bytes, r % FT_BLOCK_ROWS, cols,
-                          p->value + r * cols);
-    return FT_OK;
-}
-
-/* The tensors of a hand-over, laid into a copy of the public model with one expert more. */
-static ft_code read_hand_over(ft_parameters *out, reading *r, const char *expert, const json_t *manifest, ft_status *st)
-{
-    ft_weights *w = NULL;
-    if (manifest && !has_digest(manifest, "public", ft_public_digest(r->public)))
-        return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one",
-                       expert);
-    ft_code rc = is_file(expert) ? ft_weights_open_file(&w, expert, st) : ft_weights_open(&w, expert, st);
-    if (rc)
-        return rc;
-    const int biased = ft_weights_find(w, "model.layers.0.mlp.gate.expert_bias") != NULL;
-    rc = ft_parameters_add_expert(out, r->public, biased, 0, st);
-    for (size_t i = 0, layer = 0; i < out->count && !rc; i++) {
-        ft_parameter *p = &out->all[i];
-        const int gate = strstr(p->name, ".mlp.gate.weight") != NULL;
-        if (!strstr(p->name, ".experts.1.") && !strstr(p->name, ".mlp.gate."))
-            continue;
-        const ft_tensor *t = ft_weights_find(w, p->name);
-        if (!t && !gate && strstr(p->name, ".weight"))
-            rc = read_packed(p, w, expert, st);
-        else if (!t)
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is missing", expert, p->name);
-        else if (gate)
-            rc = read_rows(p, t, r, layer, expert, st);
-        else if (!same_shape(p, t) || !ft_tensor_widen(p->value, t, p->count))
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not floats of the public model's shape", expert, p->name);
-        layer += gate;
-    }
-    ft_weights_close(w);
-    if (rc)
-        ft_parameters_close(out);
-    return rc;
-}
-
-/* Rounds as a file of bfloat16 does. */
-static float rounded(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof(bits));
-    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
-/* Why a shared tensor that is not the public one's (both of a->count elements) may differ, and what to do. */
-static const char *differs(const ft_parameter *a, const ft_parameter *b)
-{
-    for (size_t k = 0; k < a->count; k++)
-        if (b->value[k] != rounded(a->value[k]))
-            return "the expert was trained from another one";
-    return "it was rounded to bfloat16; give the expert's own folder (OUT/expert), or train without --bfloat16";
-}
-
-static ft_code check_shared(const ft_parameters *pair, const ft_parameters *public, const char *folder, ft_status *st)
-{
-    ft_parameters want; /* the public model under the pair's names */
-    ft_code rc = ft_parameters_add_expert(&want, public, 0, 0, st);
-    if (rc)
-        return rc;
-    for (size_t i = 0; i < want.count && !rc; i++) {
-        const ft_parameter *a = &want.all[i], *b = NULL;
-        if (strstr(a->name, ".experts.1.") || strstr(a->name, ".mlp.gate."))
-            continue;
-        for (size_t k = 0; k < pair->count && !b; k++)
-            b = !strcmp(pair->all[k].name, a->name) ? &pair->all[k] : NULL;
-        const int same_size = b && b->count == a->count;
-        if (!same_size || memcmp(a->value, b->value, a->count * sizeof(float)) != 0)
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s is not the public model's, bit for bit: %s", folder, a->name,
-                         same_size ? differs(a, b) : "the expert was trained from another one");
-    }
-    ft_parameters_close(&want);
-    return rc;
-}
-
-static ft_code check_values(const ft_parameters *pair, const char *folder, ft_status *st)
-{
-    const char *bad = ft_parameters_not_finite(pair);
-    return bad ? ft_fail(st, FT_ERR_FORMAT, "%s: tensor %s holds NaN or infinity", folder, bad) : FT_OK;
-}
-
-/* A pair, checked, whichever form it has; *manifest may stay NULL for one without. */
-static ft_code read_expert(ft_parameters *out, json_t **manifest, reading *r, const char *folder, ft_status *st)
-{
-    ft_code rc = FT_OK;
-    *manifest = NULL;
-    memset(out, 0, sizeof(*out));
-    if (holds(folder, "manifest.json"))
-        rc = read_json(manifest, folder, "manifest.json", st);
-    if (!rc && *manifest && !is_whole(*manifest)) {
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: was changed: \"digest\" is not the SHA-256 of the rest",
-                     folder);
-        json_decref(*manifest);
-        *manifest = NULL;
-    }
-    if (rc)
-        return rc;
-    if (holds(folder, "config.json")) {
-        rc = ft_parameters_open(out, folder, st);
-        if (!rc && out->config.experts != 2)
-            rc = ft_fail(st, FT_ERR_FORMAT, "%s: has %zu experts; an owner's model has two", folder,
-                         out->config.experts);
-        if (!rc)
-            rc = check_shared(out, r->public, folder, st);
-    } else if (*manifest || is_file(folder)) {
-        rc = read_hand_over(out, r, folder, *manifest, st);
-    } else {
-        rc = ft_fail(st, FT_ERR_NOT_FOUND,
-                     "%s: neither config.json nor manifest.json nor a .safetensors file: no expert", folder);
-    }
-    if (!rc && *manifest && !has_digest(*manifest, "expert", ft_expert_digest(out, 1)))
-        rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"expert\" is not the SHA-256 of the tensors beside it",
-                     folder);
-    if (!rc)
-        rc = check_values(out, folder, st);
-    if (!rc)
-        rc = check_row(out, r, folder, st);
-    if (rc) {
-        ft_parameters_close(out);
-        json_decref(*manifest);
-        *manifest = NULL;
-    }
     return rc;
 }
 
@@ -490,7 +252,7 @@ static json_t *owner_of(const json_t *manifest, const char *path)
     size_t end = strlen(path), begin = 0;
     if (json_is_string(owner))
         return json_incref(owner);
-    for (int up = is_file(path); up >= 0; up--) {
+    for (int up = experts_is_file(path); up >= 0; up--) {
         while (end > 1 && path[end - 1] == '/')
             end--;
         for (begin = end; begin && path[begin - 1] != '/'; begin--)
@@ -532,7 +294,7 @@ static ft_code finish(const ft_parameters *m, json_t *owners, const char *source
 static int is_bfloat16(const char *folder)
 {
     json_t *config = NULL;
-    if (read_json(&config, folder, "config.json", NULL))
+    if (experts_read_json(&config, folder, "config.json", NULL))
         return 0; /* the opening of the model says what is wrong */
     const char *type = json_string_value(json_object_get(config, "torch_dtype"));
     const int is = type && !strcmp(type, "bfloat16");
@@ -545,7 +307,7 @@ static void round_all(ft_parameters *p)
 {
     for (size_t i = 0; i < p->count; i++)
         for (size_t k = 0; k < p->all[i].count; k++)
-            p->all[i].value[k] = rounded(p->all[i].value[k]);
+            p->all[i].value[k] = experts_rounded(p->all[i].value[k]);
 }
 
 static ft_code open_public(ft_parameters *p, const char *folder, ft_status *st)
@@ -558,7 +320,7 @@ static ft_code open_public(ft_parameters *p, const char *folder, ft_status *st)
     return rc;
 }
 
-static ft_code stack(ft_parameters *m, reading *r, const char *const *experts, size_t count, json_t **manifests,
+static ft_code stack(ft_parameters *m, experts_reading *r, const char *const *experts, size_t count, json_t **manifests,
                      ft_status *st)
 {
     ft_digest seen[FT_MAX_EXPERTS];
@@ -567,7 +329,7 @@ static ft_code stack(ft_parameters *m, reading *r, const char *const *experts, s
                      : ft_fail(st, FT_ERR_LIMIT, "%zu experts; a model has at most %d", count + 1, FT_MAX_EXPERTS);
     for (size_t i = 0; i < count && !rc; i++) {
         ft_parameters pair;
-        rc = read_expert(&pair, &manifests[i], r, experts[i], st);
+        rc = experts_read(&pair, &manifests[i], r, experts[i], st);
         if (rc)
             break;
         seen[i] = ft_expert_digest(&pair, 1);
@@ -588,7 +350,7 @@ ft_code ft_experts_merge(const char *public, const char *const *experts, size_t 
 {
     ft_parameters p = {0}, m = {0};
     const ft_merge_options o = options ? *options : (ft_merge_options){0};
-    reading r = {.public = &p, .folder = public, .router = o.router};
+    experts_reading r = {.public = &p, .folder = public, .router = o.router};
     json_t **manifests = ft_alloc_array(count, sizeof(*manifests));
     json_t *owners = json_pack("{s:i, s:[]}", "version", 1, "experts");
     ft_code rc = check_out(out, public, st);
@@ -605,7 +367,8 @@ ft_code ft_experts_merge(const char *public, const char *const *experts, size_t 
     int bad = !rc && (set_digest(owners, "public", ft_public_digest(&m)) ||
                       add_owner(owners, &m, 0, json_string("public"), NULL, 0));
     for (size_t i = 0; i < count && !rc; i++)
-        bad |= add_owner(owners, &m, i + 1, owner_of(manifests[i], experts[i]), manifests[i], is_file(experts[i]));
+        bad |=
+            add_owner(owners, &m, i + 1, owner_of(manifests[i], experts[i]), manifests[i], experts_is_file(experts[i]));
     if (!rc && bad)
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
     if (!rc)
@@ -629,7 +392,7 @@ static ft_code check_new(const json_t *owners, const ft_parameters *pair, const 
     const json_t *one;
     json_array_foreach(json_object_get(owners, "experts"), i, one)
     {
-        if (has_digest(one, "digest", d) || has_digest(json_object_get(one, "manifest"), "expert", d))
+        if (experts_has_digest(one, "digest", d) || experts_has_digest(json_object_get(one, "manifest"), "expert", d))
             return ft_fail(st, FT_ERR_FORMAT, "%s: is expert %zu of %s already", expert, i, merged);
     }
     return FT_OK;
@@ -657,8 +420,8 @@ ft_code ft_experts_add(const char *merged, const char *expert, const char *out, 
     }
     alone = m; /* the public part of it: expert 0 stands first in each layer */
     alone.config.experts = 1;
-    reading r = {.public = &alone, .folder = merged};
-    rc = read_expert(&pair, &manifest, &r, expert, st);
+    experts_reading r = {.public = &alone, .folder = merged};
+    rc = experts_read(&pair, &manifest, &r, expert, st);
     if (!rc) {
         rc = check_new(owners, &pair, merged, expert, st);
         if (!rc)
@@ -667,7 +430,8 @@ ft_code ft_experts_add(const char *merged, const char *expert, const char *out, 
     }
     if (!rc && bfloat16)
         round_all(&m);
-    if (!rc && add_owner(owners, &m, m.config.experts - 1, owner_of(manifest, expert), manifest, is_file(expert)))
+    if (!rc &&
+        add_owner(owners, &m, m.config.experts - 1, owner_of(manifest, expert), manifest, experts_is_file(expert)))
         rc = ft_fail(st, FT_ERR_MEM, "%s: out of memory", out);
     if (!rc)
         rc = finish(&m, owners, merged, out, bfloat16, st);
@@ -720,7 +484,7 @@ ft_code ft_experts_remove(const char *merged, size_t gone, const char *out, ft_s
     size_t i;
     ft_code rc = check_out(out, merged, st);
     if (!rc)
-        rc = read_json(&owners, merged, "owners.json", st);
+        rc = experts_read_json(&owners, merged, "owners.json", st);
     if (!rc)
         rc = ft_parameters_open(&m, merged, st);
     if (!rc && (gone == 0 || gone >= m.config.experts || m.config.experts < 3))
@@ -754,7 +518,7 @@ static int manifest_fits(const json_t *one, int as_trained)
                *here = json_string_value(json_object_get(one, "owner"));
     if (!json_is_object(manifest))
         return 1;
-    return is_whole(manifest) && (!owner || (here && !strcmp(owner, here))) &&
+    return experts_manifest_is_whole(manifest) && (!owner || (here && !strcmp(owner, here))) &&
            (!as_trained || (digest && expert && !strcmp(digest, expert)));
 }
 
@@ -762,22 +526,22 @@ ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_stat
 {
     ft_parameters m;
     json_t *o = NULL;
-    ft_code rc = read_json(&o, merged, "owners.json", st);
+    ft_code rc = experts_read_json(&o, merged, "owners.json", st);
     if (!rc)
         rc = ft_parameters_open(&m, merged, st);
     if (!rc) {
         const json_t *list = json_object_get(o, "experts");
         const int as_trained = !is_bfloat16(merged) && !json_is_true(json_object_get(o, "router_tuned"));
-        *bad = has_digest(o, "public", ft_public_digest(&m)) ? -1 : 0;
+        *bad = experts_has_digest(o, "public", ft_public_digest(&m)) ? -1 : 0;
         if (json_array_size(list) != m.config.experts)
             rc = ft_fail(st, FT_ERR_FORMAT, "%s/owners.json: tells of %zu experts, the model has %zu", merged,
                          json_array_size(list), m.config.experts);
         for (size_t e = 0; e < m.config.experts && !rc && *bad < 0; e++) {
             const json_t *one = json_array_get(list, e);
-            if (!has_digest(one, "digest", ft_expert_digest(&m, e)) || !manifest_fits(one, as_trained))
+            if (!experts_has_digest(one, "digest", ft_expert_digest(&m, e)) || !manifest_fits(one, as_trained))
                 *bad = (int)e;
         }
-        if (!rc && *bad == -1 && json_object_get(o, "digest") && !is_whole(o))
+        if (!rc && *bad == -1 && json_object_get(o, "digest") && !experts_manifest_is_whole(o))
             *bad = FT_OWNERS_CHANGED;
         ft_parameters_close(&m);
     }
@@ -793,7 +557,7 @@ ft_code ft_experts_tuned(const char *merged, const char *folder, ft_status *st)
     json_t *owners = NULL, *one;
     size_t e;
     int changed, bad = 0;
-    if (!holds(merged, "owners.json"))
+    if (!experts_hold(merged, "owners.json"))
         return FT_OK;
     ft_code rc = ft_experts_verify(merged, &changed, &owners, st);
     if (!rc)
