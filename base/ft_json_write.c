@@ -325,13 +325,42 @@ static ft_code write_object(const json_t *object, const writer *w, int depth)
     return rc ? rc : append(out, "}", 1);
 }
 
+/* Those reals that the array begins with, and their commas, apart; room is asked for once. *count of them. n is what
+ * jansson holds pointers to, so that as many doubles are no overflow. */
+static ft_code set_reals_apart(const json_t *array, size_t n, const writer *w, size_t *count)
+{
+    *count = 0;
+    if (!json_is_real(json_array_get(array, 0)))
+        return FT_OK;
+    ft_code rc = reserve(w->out, 2 * n); /* what values and commas take at least */
+    rc = rc ? rc : reserve(w->reals, sizeof(double) * n);
+    if (rc)
+        return rc;
+    char *text = w->out->data + w->out->size, *reals = w->reals->data + w->reals->size;
+    const json_t *v;
+    size_t i = 0;
+    for (; i < n && json_is_real(v = json_array_get(array, i)); i++) {
+        const double x = json_real_value(v);
+        memcpy(reals + i * sizeof(x), &x, sizeof(x));
+        text[2 * i] = FT_JSON_REAL;
+        text[2 * i + 1] = ',';
+    }
+    w->out->size += 2 * i - 1;
+    w->reals->size += i * sizeof(double);
+    *count = i;
+    return FT_OK;
+}
+
 /* NOLINTNEXTLINE(misc-no-recursion): as write_value */
 static ft_code write_array(const json_t *array, const writer *w, int depth)
 {
     ft_buffer *out = w->out;
     const size_t n = json_array_size(array);
+    size_t i = 0;
     ft_code rc = append(out, "[", 1);
-    for (size_t i = 0; !rc && i < n; i++) {
+    if (!rc && w->reals)
+        rc = set_reals_apart(array, n, w, &i);
+    for (; !rc && i < n; i++) {
         if (i)
             rc = append(out, ",", 1);
         if (!rc)

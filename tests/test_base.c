@@ -395,6 +395,19 @@ static void json_of_every_kind_is_written_as_it_was_by_jansson(void **state)
     json_decref(text);
 }
 
+static void arrays_of_reals_and_other_things_are_written_in_order(void **state)
+{
+    (void)state;
+    static const char *const some[] = {"[0.5]",           "[0.5,1.5]",     "[0.5,2]", "[2,0.5]", "[0.5,[1.5,[],2.5]]",
+                                       "[[0.5],[1.5],7]", "[0.5,\"1.5\"]", "[[]]",    "[{\"a\":[0.5,null,0.25]}]"};
+    for (size_t i = 0; i < sizeof(some) / sizeof(*some); i++) {
+        json_t *value = json_loads(some[i], 0, NULL);
+        assert_non_null(value);
+        assert_written_as_jansson_does(value);
+        json_decref(value);
+    }
+}
+
 /* One byte that is no plain one, or two, at every place of short strings: eight are looked at together. */
 static void every_byte_is_escaped_wherever_it_stands(void **state)
 {
@@ -498,6 +511,7 @@ int main(void)
         cmocka_unit_test(reals_are_written_with_the_digits_that_printf_gives),
         cmocka_unit_test(json_of_every_kind_is_written_as_it_was_by_jansson),
         cmocka_unit_test(a_text_without_its_reals_goes_with_as_many_of_them),
+        cmocka_unit_test(arrays_of_reals_and_other_things_are_written_in_order),
         cmocka_unit_test(every_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test(integers_are_written_with_all_their_digits),
         cmocka_unit_test(what_cannot_be_written_leaves_the_buffer_as_it_was),

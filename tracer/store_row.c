@@ -31,12 +31,22 @@ static void row_next(row_writer *w)
         row_raw(w, ",");
 }
 
+/* `,"name":`, or without the comma. */
 static void row_name(row_writer *w, const char *name)
 {
-    row_next(w);
-    row_raw(w, "\"");
-    row_raw(w, name);
-    row_raw(w, "\":");
+    enum { AROUND = 4 };
+    const size_t n = strlen(name), size = w->out->size;
+    const char last = size ? w->out->data[size - 1] : '{';
+    w->rc = w->rc ? w->rc : ft_buffer_reserve(w->out, n + AROUND, w->st);
+    if (w->rc)
+        return;
+    char *to = w->out->data + size;
+    if (last != '{' && last != '[')
+        *to++ = ',';
+    *to++ = '"';
+    memcpy(to, name, n);
+    memcpy(to + n, "\":", 3);
+    w->out->size = (size_t)(to + n + 2 - w->out->data);
 }
 
 static void row_value(row_writer *w, const char *name, const json_t *value)

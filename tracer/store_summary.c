@@ -190,37 +190,27 @@ static uint32_t whole(const json_t *object, const char *field)
 }
 
 /* The owner's number in the summary; one more where there is room, else -1. */
-static int owner_number(summary *m, uint64_t *names, const char *name)
+static int owner_number(summary *m, const char *name)
 {
     if (!name)
         return -1;
     const uint64_t hash = summary_hash(name);
     for (int i = 0; i < m->head.owners; i++)
-        if (names[i] == hash)
+        if (m->owners[i] == hash)
             return i;
     if (m->head.owners == FT_MAX_OWNERS)
         return -1;
-    names[m->head.owners] = hash;
+    m->owners[m->head.owners] = hash;
     return m->head.owners++;
 }
 
-/* First pass: how much there is, and who the owners are. */
-static void count_spans(summary *m, const json_t *spans, uint64_t names[FT_MAX_OWNERS])
+/* Documents of all spans, a place each where they have ids. */
+static uint32_t most_places(const summary_head *h, const json_t *spans)
 {
-    uint64_t places = 0;
-    for (size_t i = 0; i < m->head.spans; i++) {
-        const json_t *span = json_array_get(spans, i), *owners = json_object_get(span, "owners");
-        const json_t *docs = json_object_get(span, "docs"), *doc;
-        size_t k;
-        for (k = 0; k < json_array_size(owners); k++)
-            (void)owner_number(m, names, json_string_value(json_array_get(owners, k)));
-        json_array_foreach(docs, k, doc)
-        {
-            (void)owner_number(m, names, json_string_value(json_object_get(doc, "owner")));
-            places += json_is_string(json_object_get(doc, "id"));
-        }
-    }
-    m->head.places = places < UINT32_MAX ? (uint32_t)places : UINT32_MAX;
+    uint64_t n = 0;
+    for (size_t i = 0; i < h->spans; i++)
+        n += json_array_size(json_object_get(json_array_get(spans, i), "docs"));
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
 static void fill_span(summary *m, uint32_t number, const json_t *span, uint32_t *place)
@@ -233,13 +223,13 @@ static void fill_span(summary *m, uint32_t number, const json_t *span, uint32_t 
                         .first_place = *place,
                         .verdict = summary_verdict(span_verdict(span))};
     for (k = 0; k < json_array_size(owners); k++) {
-        const int o = owner_number(m, m->owners, json_string_value(json_array_get(owners, k)));
+        const int o = owner_number(m, json_string_value(json_array_get(owners, k)));
         s->owners |= o >= 0 ? UINT64_C(1) << o : 0;
     }
     json_array_foreach(docs, k, doc)
     {
         const char *id = json_string_value(json_object_get(doc, "id"));
-        const int o = owner_number(m, m->owners, json_string_value(json_object_get(doc, "owner")));
+        const int o = owner_number(m, json_string_value(json_object_get(doc, "owner")));
         if (!id || *place == m->head.places)
             continue;
         s->owners |= o >= 0 ? UINT64_C(1) << o : 0;
@@ -248,12 +238,37 @@ static void fill_span(summary *m, uint32_t number, const json_t *span, uint32_t 
     s->places = *place - s->first_place;
 }
 
+/* Owners, spans and places, of which nobody knows how many there are before all have been looked at: with room for as
+ * many as there can be, then in `out`, which has just the room. out->head has all other counts. */
+static ft_code fill_spans(summary *out, const json_t *spans, ft_status *st)
+{
+    summary draft = {.head = out->head};
+    uint32_t place = 0;
+    size_t bytes;
+    draft.head.owners = FT_MAX_OWNERS;
+    draft.head.places = most_places(&draft.head, spans);
+    ft_code rc = lay_out(&draft, &bytes, st);
+    draft.head.owners = 0;
+    for (uint32_t i = 0; !rc && i < draft.head.spans; i++)
+        fill_span(&draft, i, json_array_get(spans, i), &place);
+    out->head.owners = draft.head.owners;
+    out->head.places = place;
+    if (!rc)
+        rc = lay_out(out, &bytes, st);
+    if (!rc) {
+        memcpy(out->owners, draft.owners, out->head.owners * sizeof(*out->owners));
+        memcpy(out->spans, draft.spans, out->head.spans * sizeof(*out->spans));
+        memcpy(out->places, draft.places, out->head.places * sizeof(*out->places));
+    }
+    summary_release(&draft);
+    return rc;
+}
+
 ft_code summary_of(summary *out, const json_t *trace, ft_status *st)
 {
-    uint64_t names[FT_MAX_OWNERS];
     memset(out, 0, sizeof(*out));
-    const json_t *spans = json_object_get(trace, "spans"), *experts = json_object_get(trace, "experts");
-    const json_t *without = json_object_get(trace, "without"), *prompt = json_object_get(trace, "prompt");
+    const json_t *experts = json_object_get(trace, "experts"), *without = json_object_get(trace, "without");
+    const json_t *prompt = json_object_get(trace, "prompt");
     const char *key = json_string_value(json_object_get(trace, "key"));
     summary_head *h = &out->head;
     h->key = key ? summary_hash(key) : 0;
@@ -262,14 +277,9 @@ ft_code summary_of(summary *out, const json_t *trace, ft_status *st)
     h->spans = (uint16_t)count_of(trace, "spans", UINT16_MAX);
     h->experts = (uint16_t)count_of(trace, "experts", FT_MAX_EXPERTS);
     h->without = (uint16_t)count_of(trace, "without", FT_MAX_EXPERTS);
-    count_spans(out, spans, names);
-    size_t bytes;
-    const ft_code rc = lay_out(out, &bytes, st);
+    const ft_code rc = fill_spans(out, json_object_get(trace, "spans"), st);
     if (rc)
         return rc;
-    memcpy(out->owners, names, h->owners * sizeof(*names));
-    for (uint32_t i = 0, place = 0; i < h->spans; i++)
-        fill_span(out, i, json_array_get(spans, i), &place);
     for (size_t i = 0; i < h->experts; i++) {
         const json_t *e = json_array_get(experts, i);
         out->experts[i] = (summary_expert){whole(e, "id"), (float)json_number_value(json_object_get(e, "share"))};
