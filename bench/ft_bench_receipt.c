@@ -55,9 +55,10 @@ static json_t *span_of(ft_random *r, size_t start, size_t documents)
                                               json_sprintf("document-%llu", (unsigned long long)ft_random_u64(r))));
     for (size_t e = 0; e < EXPERTS; e++)
         json_array_append_new(shares, json_real(ft_random_unit(r)));
-    return json_pack("{s:I,s:I,s:i,s:{s:i,s:i},s:f,s:o,s:o}", "start", (json_int_t)start, "end", (json_int_t)start + 8,
-                     "count", 12, "owner_counts", "owner-0", 7, "owner-1", 5, "unigram_logprob_sum", -81.25, "shares",
-                     shares, "docs", docs);
+    /* Each owner that a document is of has the span. */
+    return json_pack("{s:I,s:I,s:i,s:{s:i,s:i,s:i},s:f,s:o,s:o}", "start", (json_int_t)start, "end",
+                     (json_int_t)start + 8, "count", 12, "owner_counts", "owner-0", 5, "owner-1", 4, "owner-2", 3,
+                     "unigram_logprob_sum", -81.25, "shares", shares, "docs", docs);
 }
 
 static json_t *trace_of(ft_random *r, size_t tokens, size_t spans, size_t documents)
