@@ -45,8 +45,11 @@ static void row_name(row_writer *w, const char *name)
         *to++ = ',';
     *to++ = '"';
     memcpy(to, name, n);
-    memcpy(to + n, "\":", 3);
-    w->out->size = (size_t)(to + n + 2 - w->out->data);
+    to += n;
+    *to++ = '"';
+    *to++ = ':';
+    *to = '\0';
+    w->out->size = (size_t)(to - w->out->data);
 }
 
 static void row_value(row_writer *w, const char *name, const json_t *value)
