@@ -131,7 +131,7 @@ static void what_systems_are_worth_is_computed_from_the_figures(void **state)
     assert_true(fabs(value_of(r, "joint training") - 12) < 1e-9);
     assert_true(value_of(r, "largest share on its domain, of 2") == 1);
     assert_true(fabs(value_of(r, "its domain against public") + 5) < 1e-9);
-    assert_true(fabs(value_of(r, "other domains against merged") - 2) < 1e-9);
+    assert_true(fabs(value_of(r, "merged, an expert left out: other domains") - 2) < 1e-9);
     json_decref(r);
 }
 
@@ -157,6 +157,30 @@ static void table_csv_and_page_show_the_figures(void **state)
     assert_non_null(strstr(page.data, ">+18.8</td>")); /* news without its expert, 2.85 / 2.4 */
     ft_buffer_release(&table);
     ft_buffer_release(&csv);
+    ft_buffer_release(&page);
+    json_decref(r);
+}
+
+static void what_is_left_out_of_the_tuned_model_is_held_against_that(void **state)
+{
+    (void)state;
+    ft_status st = {0};
+    ft_buffer page = {0};
+    json_t *r = json_loads(report_text, 0, NULL), *systems = json_object_get(r, "systems");
+    json_array_append_new(systems, json_loads("{\"name\":\"tuned\",\"kind\":\"tuned\",\"bits_per_byte\":"
+                                              "{\"home\":1.02,\"news\":2.2,\"law\":3.1}}",
+                                              0, NULL));
+    json_array_append_new(systems, json_loads("{\"name\":\"tuned without law\",\"kind\":\"tuned-without\","
+                                              "\"without\":\"law\",\"bits_per_byte\":"
+                                              "{\"home\":1.02,\"news\":2.244,\"law\":4.9}}",
+                                              0, NULL));
+    assert_ok(ft_eval_compare(r, &st), st);
+    assert_true(fabs(value_of(r, "merged, an expert left out: its domain") + 5) < 1e-9);
+    assert_true(fabs(value_of(r, "tuned, an expert left out: its domain") + 2) < 1e-9);
+    assert_true(fabs(value_of(r, "tuned, an expert left out: other domains") - 2) < 1e-9);
+    assert_ok(ft_eval_page(r, &page, &st), st);
+    assert_non_null(strstr(page.data, ">+58.1</td>")); /* law without its expert, 4.9 / 3.1 */
+    assert_null(strstr(page.data, ">+18.8</td>"));     /* what is left out of the model before */
     ft_buffer_release(&page);
     json_decref(r);
 }
@@ -241,9 +265,9 @@ static void one_command_trains_and_measures_all_and_again_nothing(void **state)
     assert_int_equal(occurrences(err, "flextrace: stage "), 11);
     json_t *report = json_loads(out, 0, NULL);
     assert_non_null(report);
-    /* public, 2 pairs, 2 branches, soup, ensemble, btx, merged, 2 without, tuned, joint */
-    assert_int_equal(json_array_size(json_object_get(report, "systems")), 13);
-    assert_int_equal(occurrences(err, "measuring "), 13);
+    /* public, 2 pairs, 2 branches, soup, ensemble, btx, merged, 2 without, tuned, 2 without, joint */
+    assert_int_equal(json_array_size(json_object_get(report, "systems")), 15);
+    assert_int_equal(occurrences(err, "measuring "), 15);
     size_t i;
     const json_t *s;
     json_array_foreach(json_object_get(report, "systems"), i, s)
@@ -269,7 +293,7 @@ static void one_command_trains_and_measures_all_and_again_nothing(void **state)
     make_work("3");
     free(run_eval(folder, "--json", &err));
     assert_int_equal(occurrences(err, "flextrace: stage "), 2);
-    assert_int_equal(occurrences(err, "measuring "), 2);
+    assert_int_equal(occurrences(err, "measuring "), 4); /* tuned, also without each owner, and btx */
     free(err);
     /* A stage that was stopped half-way, as its marker says, goes on. */
     snprintf(path, sizeof(path), "%s/out/joint/stage.json", folder);
@@ -410,6 +434,7 @@ int main(void)
         cmocka_unit_test(a_recipe_that_means_nothing_is_refused_in_its_line),
         cmocka_unit_test(what_systems_are_worth_is_computed_from_the_figures),
         cmocka_unit_test(table_csv_and_page_show_the_figures),
+        cmocka_unit_test(what_is_left_out_of_the_tuned_model_is_held_against_that),
         cmocka_unit_test(one_command_trains_and_measures_all_and_again_nothing),
         cmocka_unit_test(a_tokenizer_is_trained_first_and_its_change_changes_all),
         cmocka_unit_test(what_a_late_stage_would_stop_at_is_said_before_the_first),

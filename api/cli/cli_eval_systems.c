@@ -13,7 +13,7 @@
 
 typedef struct system_entry {
     char name[EVAL_NAME], kind[16];
-    const char *owner;    /* of kinds pair, branch; whose expert is missing of kind without; else NULL */
+    const char *owner;    /* of kinds pair, branch; whose expert is missing where one is left out; else NULL */
     char *model;          /* folder; NULL: a mix */
     uint64_t without;     /* experts */
     size_t mix[EVAL_MIX]; /* places of what it mixes */
@@ -42,6 +42,12 @@ static system_entry *add(systems *s, const char *kind, const char *owner, const 
     return x;
 }
 
+/* Kinds without, tuned-without: a whole model, one expert of which is left out. */
+static int leaves_out(const char *kind)
+{
+    return strstr(kind, "without") != NULL;
+}
+
 /* A system that a stage made. */
 static ft_code add_stage(systems *s, const char *kind, const char *owner, const char *fmt, const char *folder,
                          ft_status *st)
@@ -50,7 +56,7 @@ static ft_code add_stage(systems *s, const char *kind, const char *owner, const 
     system_entry *x = add(s, kind, owner, fmt, owner ? owner : "", st);
     if (!x)
         return FT_ERR_MEM;
-    snprintf(name, sizeof(name), "%s%s", folder, owner && strcmp(kind, "without") != 0 ? owner : "");
+    snprintf(name, sizeof(name), "%s%s", folder, owner && !leaves_out(kind) ? owner : "");
     x->model = eval_work_path(s->e, name, "model");
     return x->model ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
 }
@@ -64,7 +70,7 @@ static ft_code add_per_owner(systems *s, const char *kind, const char *fmt, cons
             continue;
         expert++;
         rc = add_stage(s, kind, s->e->recipe->domains[d].name, fmt, folder, st);
-        if (!rc && !strcmp(kind, "without"))
+        if (!rc && leaves_out(kind))
             s->all[s->count - 1].without = (uint64_t)1 << expert;
     }
     return rc;
@@ -106,6 +112,8 @@ static ft_code add_trained(systems *s, ft_status *st)
         rc = add_per_owner(s, "without", "merged without %s", "merged", st);
     if (!rc && t->expert && t->router && owners)
         rc = add_stage(s, "tuned", NULL, "merged, router tuned", "tuned", st);
+    if (!rc && t->expert && t->router)
+        rc = add_per_owner(s, "tuned-without", "router tuned, without %s", "tuned", st);
     if (!rc && t->joint && owners)
         rc = add_stage(s, "joint", NULL, "joint", "joint", st);
     if (!rc && t->joint2 && owners)
@@ -368,7 +376,7 @@ static ft_code measure_one(systems *s, system_entry *x, json_t *list, ft_status 
     json_t *out = json_pack("{s:s, s:s}", "name", x->name, "kind", x->kind);
     int bad = !out;
     if (x->owner)
-        bad |= json_object_set_new(out, strcmp(x->kind, "without") != 0 ? "owner" : "without", json_string(x->owner));
+        bad |= json_object_set_new(out, leaves_out(x->kind) ? "without" : "owner", json_string(x->owner));
     if (json_object_get(result, "shares"))
         bad |= json_object_set_new(out, "experts", expert_names(s, x, result));
     bad |= json_object_update(out, result);

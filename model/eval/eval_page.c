@@ -98,7 +98,7 @@ static size_t gather(const json_t *report, entry *out, size_t most)
     {
         const char *kind = eval_report_text(s, "kind");
         const int ours = !strcmp(kind, "merged") || !strcmp(kind, "tuned");
-        if (!strcmp(kind, "pair") || !strcmp(kind, "branch") || !strcmp(kind, "without") || n + 2 >= most ||
+        if (!strcmp(kind, "pair") || !strcmp(kind, "branch") || strstr(kind, "without") || n + 2 >= most ||
             !isfinite(eval_report_mean(s)))
             continue;
         out[n++] = (entry){eval_report_text(s, "name"), ours ? "mark" : "bar", eval_report_mean(s)};
@@ -135,6 +135,17 @@ static ft_code systems_chart(const json_t *report, ft_buffer *out, ft_status *st
 
 /* --- Leave one expert out ------------------------------------------------------------------------------- */
 
+/* Of the model whose router was tuned, where that was measured so. */
+static const char *left_out_kind(const json_t *report)
+{
+    return eval_report_find(report, "tuned-without") ? "tuned-without" : "without";
+}
+
+static const json_t *left_out_whole(const json_t *report)
+{
+    return eval_report_find(report, eval_report_find(report, "tuned-without") ? "tuned" : "merged");
+}
+
 static double widest(const json_t *report, const json_t *public)
 {
     size_t i;
@@ -143,7 +154,7 @@ static double widest(const json_t *report, const json_t *public)
     json_array_foreach(json_object_get(report, "domains"), i, d)
     {
         const char *name = eval_report_text(d, "name");
-        const json_t *without = eval_report_of(report, "without", name);
+        const json_t *without = eval_report_of(report, left_out_kind(report), name);
         if (without)
             most = fmax(most, fmax(eval_report_bits(public, name), eval_report_bits(without, name)));
     }
@@ -153,10 +164,10 @@ static double widest(const json_t *report, const json_t *public)
 static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *st)
 {
     enum { ROW = 76 };
-    const json_t *public = eval_report_find(report, "public"), *merged = eval_report_find(report, "merged"), *d;
+    const json_t *public = eval_report_find(report, "public"), *whole = left_out_whole(report), *d;
     const double most = widest(report, public);
     size_t i, n = 0;
-    if (!public || !merged || most <= 0)
+    if (!public || !whole || most <= 0)
         return FT_OK;
     ft_code rc = section(out, "Leaving one expert out",
                          "Each owner's domain, in bits per byte: with all experts, and without the expert of that "
@@ -173,7 +184,7 @@ static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *s
                                  st);
     json_array_foreach(json_object_get(report, "domains"), i, d)
     {
-        n += eval_report_of(report, "without", eval_report_text(d, "name")) != NULL;
+        n += eval_report_of(report, left_out_kind(report), eval_report_text(d, "name")) != NULL;
     }
     if (!rc)
         rc = ft_buffer_printf(out, st, "<svg height=\"%zu\" role=\"img\" aria-label=\"Leaving one expert out\">\n",
@@ -182,14 +193,14 @@ static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *s
     json_array_foreach(json_object_get(report, "domains"), i, d)
     {
         const char *name = eval_report_text(d, "name");
-        const json_t *without = eval_report_of(report, "without", name);
+        const json_t *without = eval_report_of(report, left_out_kind(report), name);
         char open[64];
         if (!without || rc)
             continue;
         snprintf(open, sizeof(open), "<text x=\"0\" y=\"%u\">", y + 14);
         rc = element(out, open, name, "</text>", st);
         if (!rc)
-            rc = bar(out, y + 20, 12, eval_report_bits(merged, name), most, "mark", st);
+            rc = bar(out, y + 20, 12, eval_report_bits(whole, name), most, "mark", st);
         if (!rc)
             rc = bar(out, y + 35, 12, eval_report_bits(without, name), most, "half", st);
         if (!rc)
@@ -199,12 +210,12 @@ static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *s
     return rc ? rc : ft_buffer_append_str(out, "</svg>\n", st);
 }
 
-/* How much each domain changes with each expert left out, in per cent of the merged model. */
+/* How much each domain changes with each expert left out, in per cent of the model with all. */
 static ft_code left_out_table(const json_t *report, ft_buffer *out, ft_status *st)
 {
-    const json_t *merged = eval_report_find(report, "merged"), *domains = json_object_get(report, "domains"), *s, *d;
+    const json_t *whole = left_out_whole(report), *domains = json_object_get(report, "domains"), *s, *d;
     size_t i, k;
-    if (!merged || !eval_report_find(report, "without"))
+    if (!whole || !eval_report_find(report, left_out_kind(report)))
         return FT_OK;
     ft_code rc = ft_buffer_append_str(out,
                                       "<p class=\"soft\">Change against all experts, per cent; a row leaves one out."
@@ -217,13 +228,13 @@ static ft_code left_out_table(const json_t *report, ft_buffer *out, ft_status *s
     }
     json_array_foreach(json_object_get(report, "systems"), i, s)
     {
-        if (rc || strcmp(eval_report_text(s, "kind"), "without") != 0)
+        if (rc || strcmp(eval_report_text(s, "kind"), left_out_kind(report)) != 0)
             continue;
         rc = element(out, "</tr>\n<tr><td>", eval_report_text(s, "without"), "</td>", st);
         json_array_foreach(domains, k, d)
         {
             const char *name = eval_report_text(d, "name");
-            const double change = 100 * (eval_report_bits(s, name) / eval_report_bits(merged, name) - 1);
+            const double change = 100 * (eval_report_bits(s, name) / eval_report_bits(whole, name) - 1);
             if (!rc)
                 rc = ft_buffer_printf(out, st, "<td%s style=\"background:rgba(var(--%s),%.2f)\">%+.1f</td>",
                                       strcmp(name, eval_report_text(s, "without")) ? "" : " class=\"own\"",

@@ -45,7 +45,7 @@ const json_t *eval_report_of(const json_t *report, const char *kind, const char 
     const json_t *s;
     json_array_foreach(json_object_get(report, "systems"), i, s)
     {
-        const char *whose = strcmp(kind, "without") != 0 ? "owner" : "without";
+        const char *whose = strstr(kind, "without") ? "without" : "owner";
         if (!strcmp(eval_report_text(s, "kind"), kind) && !strcmp(eval_report_text(s, whose), owner))
             return s;
     }
@@ -175,17 +175,17 @@ static int compare_merged(json_t *list, const json_t *report, const json_t *m)
     return bad;
 }
 
-/* What an expert left out does to its own domain and to the others. */
-static int compare_without(json_t *list, const json_t *report)
+/* What an expert left out does to its own domain and to the others; `kind` is of systems that lack one of `whole`'s. */
+static int compare_without(json_t *list, const json_t *report, const char *kind, const json_t *whole)
 {
-    const json_t *public = eval_report_find(report, "public"), *merged = eval_report_find(report, "merged"), *d, *o;
+    const json_t *public = eval_report_find(report, "public"), *d, *o;
     size_t i, k;
     double own = 0, others = -INFINITY;
     int found = 0;
     json_array_foreach(json_object_get(report, "domains"), i, d)
     {
         const char *gone = eval_report_text(d, "name");
-        const json_t *s = eval_report_of(report, "without", gone);
+        const json_t *s = eval_report_of(report, kind, gone);
         if (!s)
             continue;
         found = 1;
@@ -195,18 +195,19 @@ static int compare_without(json_t *list, const json_t *report)
         {
             const char *name = eval_report_text(o, "name");
             if (k != i)
-                others = fmax(others, percent(eval_report_bits(s, name), eval_report_bits(merged, name)));
+                others = fmax(others, percent(eval_report_bits(s, name), eval_report_bits(whole, name)));
         }
     }
+    const char *name = eval_report_text(whole, "name");
     if (!found)
         return 0;
-    return add(list, own, "%", "an expert left out: its domain against public, farthest") |
-           add(list, others, "%", "an expert left out: other domains against merged, largest rise");
+    return add(list, own, "%", "%s, an expert left out: its domain against public, farthest", name) |
+           add(list, others, "%", "%s, an expert left out: other domains, largest rise", name);
 }
 
 ft_code ft_eval_compare(json_t *report, ft_status *st)
 {
-    static const char *const kinds[] = {"merged", "tuned"};
+    static const char *const kinds[] = {"merged", "tuned"}, *const without[] = {"without", "tuned-without"};
     json_t *list = json_array(), *s;
     const json_t *domains = json_object_get(report, "domains");
     size_t i;
@@ -220,7 +221,9 @@ ft_code ft_eval_compare(json_t *report, ft_status *st)
     for (i = 0; i < 2; i++)
         if (eval_report_find(report, kinds[i]))
             bad |= compare_merged(list, report, eval_report_find(report, kinds[i]));
-    bad |= compare_without(list, report);
+    for (i = 0; i < 2; i++)
+        if (eval_report_find(report, kinds[i]))
+            bad |= compare_without(list, report, without[i], eval_report_find(report, kinds[i]));
     bad |= add(list, percent(eval_report_own_mean(report, "pair"), eval_report_own_mean(report, "branch")), "%",
                "frozen attention: single experts above dense branches, own domains");
     bad |= json_object_set(report, "compared", list);

@@ -8,7 +8,7 @@
  *                  "choices"?: {TASK: {…}}, "exact"?: {TASK: {…}}}],
  *    "compared": [{"what", "value", "unit"}]}
  * and everything shown is computed from it. Kinds: public, pair, branch, soup, ensemble, btx, merged,
- * without, tuned, joint, joint2, given.
+ * without, tuned, tuned-without, joint, joint2, given.
  * Ownership  reports are the caller's; text is appended to the caller's buffer. */
 #ifndef FT_EVAL_REPORT_H
 #define FT_EVAL_REPORT_H
