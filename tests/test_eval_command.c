@@ -131,7 +131,7 @@ static void what_systems_are_worth_is_computed_from_the_figures(void **state)
     assert_true(fabs(value_of(r, "joint training") - 12) < 1e-9);
     assert_true(value_of(r, "largest share on its domain, of 2") == 1);
     assert_true(fabs(value_of(r, "its domain against public") + 5) < 1e-9);
-    assert_true(fabs(value_of(r, "merged, an expert left out: other domains") - 2) < 1e-9);
+    assert_true(fabs(value_of(r, "merged, one left out: other domains") - 2) < 1e-9);
     json_decref(r);
 }
 
@@ -175,9 +175,9 @@ static void what_is_left_out_of_the_tuned_model_is_held_against_that(void **stat
                                               "{\"home\":1.02,\"news\":2.244,\"law\":4.9}}",
                                               0, NULL));
     assert_ok(ft_eval_compare(r, &st), st);
-    assert_true(fabs(value_of(r, "merged, an expert left out: its domain") + 5) < 1e-9);
-    assert_true(fabs(value_of(r, "tuned, an expert left out: its domain") + 2) < 1e-9);
-    assert_true(fabs(value_of(r, "tuned, an expert left out: other domains") - 2) < 1e-9);
+    assert_true(fabs(value_of(r, "merged, one left out: its domain") + 5) < 1e-9);
+    assert_true(fabs(value_of(r, "tuned, one left out: its domain") + 2) < 1e-9);
+    assert_true(fabs(value_of(r, "tuned, one left out: other domains") - 2) < 1e-9);
     assert_ok(ft_eval_page(r, &page, &st), st);
     assert_non_null(strstr(page.data, ">+58.1</td>")); /* law without its expert, 4.9 / 3.1 */
     assert_null(strstr(page.data, ">+18.8</td>"));     /* what is left out of the model before */

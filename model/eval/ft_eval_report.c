@@ -201,8 +201,8 @@ static int compare_without(json_t *list, const json_t *report, const char *kind,
     const char *name = eval_report_text(whole, "name");
     if (!found)
         return 0;
-    return add(list, own, "%", "%s, an expert left out: its domain against public, farthest", name) |
-           add(list, others, "%", "%s, an expert left out: other domains, largest rise", name);
+    return add(list, own, "%", "%s, one left out: its domain against public, farthest", name) |
+           add(list, others, "%", "%s, one left out: other domains, largest rise", name);
 }
 
 ft_code ft_eval_compare(json_t *report, ft_status *st)
