@@ -64,6 +64,7 @@ static void a_recipe_that_means_nothing_is_refused_in_its_line(void **state)
         {HEAD SYSTEM "  - {name: q, mix: [s], top: -1}\n", "'top' is how many of a 'mix' count"},
         {HEAD SYSTEM "  - {name: q, model: m, top: 1}\n", "'top' is how many of a 'mix' count"},
         {HEAD "train: {start: s, public: --steps 1}\n", "the public one, needs 'train'"},
+        {HEAD "  - {name: b, test: [y], expert: --steps 1}\n" SYSTEM, "domain 'b': 'expert' is for an owner's domain"},
         {"tokenizer: t\n" SYSTEM, "domains"},
         {"domains:\n  - {name: a, test: [x]}\n" SYSTEM, "'tokenizer' is needed"},
 #define TRAIN "domains:\n  - {name: a, train: [y], test: [x]}\ntrain: {start: s, public: --steps 1, tokenizer: "

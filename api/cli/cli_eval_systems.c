@@ -7,6 +7,7 @@
 #include "base/ft_json.h"
 #include "base/ft_npy.h"
 #include "model/eval/ft_eval_ensemble.h"
+#include "model/eval/ft_eval_report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,12 +43,6 @@ static system_entry *add(systems *s, const char *kind, const char *owner, const 
     return x;
 }
 
-/* Kinds without, tuned-without: a whole model, one expert of which is left out. */
-static int leaves_out(const char *kind)
-{
-    return strstr(kind, "without") != NULL;
-}
-
 /* A system that a stage made. */
 static ft_code add_stage(systems *s, const char *kind, const char *owner, const char *fmt, const char *folder,
                          ft_status *st)
@@ -56,7 +51,7 @@ static ft_code add_stage(systems *s, const char *kind, const char *owner, const 
     system_entry *x = add(s, kind, owner, fmt, owner ? owner : "", st);
     if (!x)
         return FT_ERR_MEM;
-    snprintf(name, sizeof(name), "%s%s", folder, owner && !leaves_out(kind) ? owner : "");
+    snprintf(name, sizeof(name), "%s%s", folder, owner && !ft_eval_leaves_out(kind) ? owner : "");
     x->model = eval_work_path(s->e, name, "model");
     return x->model ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
 }
@@ -70,7 +65,7 @@ static ft_code add_per_owner(systems *s, const char *kind, const char *fmt, cons
             continue;
         expert++;
         rc = add_stage(s, kind, s->e->recipe->domains[d].name, fmt, folder, st);
-        if (!rc && leaves_out(kind))
+        if (!rc && ft_eval_leaves_out(kind))
             s->all[s->count - 1].without = (uint64_t)1 << expert;
     }
     return rc;
@@ -376,7 +371,7 @@ static ft_code measure_one(systems *s, system_entry *x, json_t *list, ft_status 
     json_t *out = json_pack("{s:s, s:s}", "name", x->name, "kind", x->kind);
     int bad = !out;
     if (x->owner)
-        bad |= json_object_set_new(out, leaves_out(x->kind) ? "without" : "owner", json_string(x->owner));
+        bad |= json_object_set_new(out, ft_eval_leaves_out(x->kind) ? "without" : "owner", json_string(x->owner));
     if (json_object_get(result, "shares"))
         bad |= json_object_set_new(out, "experts", expert_names(s, x, result));
     bad |= json_object_update(out, result);

@@ -98,7 +98,7 @@ static size_t gather(const json_t *report, entry *out, size_t most)
     {
         const char *kind = eval_report_text(s, "kind");
         const int ours = !strcmp(kind, "merged") || !strcmp(kind, "tuned");
-        if (!strcmp(kind, "pair") || !strcmp(kind, "branch") || strstr(kind, "without") || n + 2 >= most ||
+        if (!strcmp(kind, "pair") || !strcmp(kind, "branch") || ft_eval_leaves_out(kind) || n + 2 >= most ||
             !isfinite(eval_report_mean(s)))
             continue;
         out[n++] = (entry){eval_report_text(s, "name"), ours ? "mark" : "bar", eval_report_mean(s)};

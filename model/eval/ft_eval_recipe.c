@@ -108,6 +108,11 @@ static ft_code check_domains(const ft_recipe *r, const char *path, ft_status *st
         for (unsigned k = 0; k < i && !rc; k++)
             if (!strcmp(r->domains[k].name, r->domains[i].name))
                 rc = ft_fail(st, FT_ERR_FORMAT, "%s: two domains '%s'", path, r->domains[i].name);
+        const int trains = i && r->domains[i].train_count && r->train && r->train->expert;
+        if (!rc && r->domains[i].expert && !trains)
+            rc = ft_fail(st, FT_ERR_FORMAT,
+                         "%s: domain '%s': 'expert' is for an owner's domain, with 'train', where 'train.expert' is there",
+                         path, r->domains[i].name);
     }
     if (!rc && r->train && !r->domains[0].train_count)
         rc = ft_fail(st, FT_ERR_FORMAT, "%s: the first domain, the public one, needs 'train'", path);

@@ -39,13 +39,18 @@ double eval_report_mean(const json_t *system)
     return json_is_number(x) ? json_number_value(x) : NAN;
 }
 
+int ft_eval_leaves_out(const char *kind)
+{
+    return !strcmp(kind, "without") || !strcmp(kind, "tuned-without");
+}
+
 const json_t *eval_report_of(const json_t *report, const char *kind, const char *owner)
 {
     size_t i;
     const json_t *s;
     json_array_foreach(json_object_get(report, "systems"), i, s)
     {
-        const char *whose = strstr(kind, "without") ? "without" : "owner";
+        const char *whose = ft_eval_leaves_out(kind) ? "without" : "owner";
         if (!strcmp(eval_report_text(s, "kind"), kind) && !strcmp(eval_report_text(s, whose), owner))
             return s;
     }

@@ -18,6 +18,9 @@
 
 FT_API_BEGIN
 
+/* Whether systems of that kind are a model without one expert: "without" says whose. */
+int ft_eval_leaves_out(const char *kind);
+
 /* Sets each system's "mean" (bits per byte over the owners' domains, or where there are none over all) and the report's
  * "compared": what the systems are worth relative to each other, as far as those that it takes are there. */
 FT_CHECKED ft_code ft_eval_compare(json_t *report, ft_status *st);
