@@ -334,8 +334,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "ft_bench_kernels: %s\n", st.msg);
         return 1;
     }
+    size_t row = ft_input_bytes(FT_INPUT_F32, b.cols); /* of few columns, bfloat16 rows are the longest */
+    row = row < ft_input_bytes(FT_INPUT_BF16, b.cols) ? ft_input_bytes(FT_INPUT_BF16, b.cols) : row;
     b.weights = aligned_alloc(64, WEIGHT_BYTES);
-    b.inputs = aligned_alloc(64, MOST_TOKENS * (b.cols * 4 + 64));
+    b.inputs = aligned_alloc(64, MOST_TOKENS * row);
     b.activations = malloc(MOST_TOKENS * b.cols * sizeof(float));
     b.out = malloc(MOST_TOKENS * (b.rows + HEAD * MOST_QUERIES) * sizeof(float));
     if (!b.weights || !b.inputs || !b.activations || !b.out || !ft_stream_open(&b.stream, b.pool)) {

@@ -70,6 +70,8 @@ static void a_recipe_that_means_nothing_is_refused_in_its_line(void **state)
 #define TRAIN "domains:\n  - {name: a, train: [y], test: [x]}\ntrain: {start: s, public: --steps 1, tokenizer: "
         {"tokenizer: t\n" TRAIN "{size: 300}}\n", "not both"},
         {TRAIN "{size: 257}}\n", "train.tokenizer needs 'size', 258 entries or more"},
+        {"domains:\n  - {name: a, train: [y], test: [x]}\ntrain: {start: s, tokenizer: {size: 300}}\n",
+         "train.tokenizer needs train.public"},
         {TRAIN "{size: 300, domains: [b]}}\n", "'b' is no domain with 'train'"},
         {"", "empty"},
     };
@@ -415,6 +417,29 @@ static void an_owner_may_train_its_expert_with_options_of_its_own(void **state)
     refused_before_the_first_stage("test: .law.jsonl.", "&, expert: --batch 0", 2, "stage expert-law would stop");
 }
 
+static void a_public_model_that_is_there_is_not_trained(void **state)
+{
+    (void)state;
+    const char *folder = make_work("2");
+    char command[2000], *err;
+    free(run_eval(folder, "", &err));
+    free(err);
+    snprintf(command, sizeof(command),
+             "rm -rf %s/given && cp -r %s/out/public/model %s/given && sed -i "
+             "'s|start: .*|start: given|; /  public:/d; /  branch:/d; /  joint:/d' %s/r.yaml && "
+             "$FLEXTRACE eval %s/r.yaml -o %s/stands --threads 1 && "
+             "cmp %s/out/merged/model/model.safetensors %s/stands/merged/model/model.safetensors && "
+             "cmp %s/out/tuned/model/model.safetensors %s/stands/tuned/model/model.safetensors && "
+             "test ! -e %s/stands/public && grep -q '^public,' %s/stands/report.csv",
+             folder, folder, folder, folder, folder, folder, folder, folder, folder, folder, folder, folder);
+    const int code = ft_test_shell(command, NULL, &err);
+    if (code)
+        fail_msg("exit %d: %s", code, err);
+    assert_int_equal(occurrences(err, "flextrace: stage "), 4); /* two experts, merge, the router */
+    free(err);
+    refused_before_the_first_stage("  public: .*", "", 3, "model.safetensors");
+}
+
 static void a_variable_in_a_path_must_be_set(void **state)
 {
     (void)state;
@@ -441,6 +466,7 @@ int main(void)
         cmocka_unit_test(what_a_late_stage_would_stop_at_is_said_before_the_first),
         cmocka_unit_test(a_folder_that_eval_did_not_make_is_left_alone),
         cmocka_unit_test(an_owner_may_train_its_expert_with_options_of_its_own),
+        cmocka_unit_test(a_public_model_that_is_there_is_not_trained),
         cmocka_unit_test(a_variable_in_a_path_must_be_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

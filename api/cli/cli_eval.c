@@ -69,6 +69,14 @@ char *eval_work_path(const evaluation *e, const char *name, const char *file)
     return path;
 }
 
+char *eval_public_path(const evaluation *e)
+{
+    char *start = NULL;
+    if (e->recipe->train->public)
+        return eval_work_path(e, "public", "model");
+    return eval_path(&start, e->recipe->train->start, e->base, NULL) ? NULL : start;
+}
+
 json_t *eval_read_mark(const char *path)
 {
     json_t *mark = NULL;

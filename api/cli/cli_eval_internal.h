@@ -26,7 +26,8 @@ typedef struct evaluation {
     ft_eval_text *texts;
     char **choices, **exact; /* tasks' files */
     ft_pool *pool;
-    size_t stages; /* begun so far */
+    size_t stages;            /* begun so far */
+    ft_digest public_weights; /* of a public model that is there already */
 } evaluation;
 
 /* A path of the recipe, where it is: "$NAME/…" below the environment's folder, else below `folder` (NULL: as it is).
@@ -40,6 +41,8 @@ FT_CHECKED ft_code eval_there(const char *path, ft_status *st);
 
 /* "WORK/NAME/FILE"; file NULL: the folder. The caller frees it. NULL: out of memory. */
 char *eval_work_path(const evaluation *e, const char *name, const char *file);
+/* The public model's folder: the stage's, or the recipe's start where the recipe trains none. As above. */
+char *eval_public_path(const evaluation *e);
 /* {"inputs","done"|"result"} of a file; NULL where there is none that can be read. */
 json_t *eval_read_mark(const char *path);
 int eval_is_mark(const json_t *mark, const ft_digest *inputs);

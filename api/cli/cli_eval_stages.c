@@ -119,6 +119,17 @@ static void parent(stage *s, const char *prefix, const char *owner, const char *
     take_word(s, eval_work_path(s->e, name, file));
 }
 
+/* The public model that every other stage stands on: a stage's, or the start as it is. */
+static void public_model(stage *s)
+{
+    if (s->e->recipe->train->public) {
+        parent(s, "public", "", "model");
+        return;
+    }
+    ft_hasher_add(&s->inputs, &s->e->public_weights, sizeof(s->e->public_weights));
+    take_word(s, eval_public_path(s->e));
+}
+
 static ft_code write_mark(const char *path, const ft_digest *inputs, int done, ft_status *st)
 {
     char hex[FT_DIGEST_HEX], text[160];
@@ -402,6 +413,20 @@ static int train_public(evaluation *e)
     return stage_run(&s, cli_train_public);
 }
 
+/* A start with weights is the public model as it stands: what stages make of it stands on its weights. */
+static int open_public(evaluation *e)
+{
+    ft_status st = {0};
+    ft_model *m = NULL;
+    char *start = eval_public_path(e);
+    ft_code rc = start ? ft_model_open(&m, start, &st) : ft_fail(&st, FT_ERR_MEM, "out of memory");
+    if (!rc && !e->rehearsal)
+        rc = ft_model_digest(m, &e->public_weights, &st);
+    ft_model_close(m);
+    free(start);
+    return rc ? cli_fail(&st) : CLI_OK;
+}
+
 /* An owner's expert beside the frozen public model, with public text mixed in. */
 static int train_expert(evaluation *e, const ft_recipe_domain *d)
 {
@@ -409,7 +434,7 @@ static int train_expert(evaluation *e, const ft_recipe_domain *d)
     stage_begin(&s, e, "expert-", d->name);
     word(&s, "expert");
     word(&s, "--public");
-    parent(&s, "public", "", "model");
+    public_model(&s);
     word(&s, "--owner");
     word(&s, d->name);
     corpora(&s, "--corpus", d->train, d->train_count);
@@ -427,7 +452,7 @@ static int train_branch(evaluation *e, const ft_recipe_domain *d)
     stage s;
     stage_begin(&s, e, "branch-", d->name);
     word(&s, "public");
-    parent(&s, "public", "", "model");
+    public_model(&s);
     corpora(&s, "--corpus", d->train, d->train_count);
     output(&s);
     options(&s, e->recipe->train->branch);
@@ -440,7 +465,7 @@ static int merge(evaluation *e)
     stage_begin(&s, e, "merged", "");
     word(&s, "merge");
     word(&s, "--public");
-    parent(&s, "public", "", "model");
+    public_model(&s);
     for (unsigned d = 1; d < e->recipe->domains_count; d++)
         if (eval_is_owner(e, d))
             parent(&s, "expert-", e->recipe->domains[d].name, "expert");
@@ -456,7 +481,7 @@ static int combine_branches(evaluation *e, const char *name, int how)
     s.combines = how;
     const int64_t seed = e->recipe->seed ? *e->recipe->seed : 1;
     ft_hasher_add(&s.inputs, &seed, sizeof(seed));
-    parent(&s, "public", "", "model");
+    public_model(&s);
     for (unsigned d = 1; d < e->recipe->domains_count; d++)
         if (eval_is_owner(e, d))
             parent(&s, "branch-", e->recipe->domains[d].name, "model");
@@ -496,7 +521,7 @@ static int train_joint(evaluation *e, const char *name, const char *how)
     unsigned owners = 0;
     stage_begin(&s, e, name, "");
     word(&s, "joint");
-    parent(&s, "public", "", "model");
+    public_model(&s);
     for (unsigned d = 0; d < e->recipe->domains_count; d++)
         if (!d || eval_is_owner(e, d)) {
             owners += d > 0;
@@ -523,7 +548,7 @@ int eval_train(evaluation *e)
 {
     const ft_recipe_train *t = e->recipe->train;
     const int owners = eval_has_owners(e);
-    int code = train_public(e);
+    int code = t->public ? train_public(e) : open_public(e);
     if (code == CLI_OK)
         code = each_owner(e, t->expert, train_expert);
     if (code == CLI_OK && t->expert && owners)

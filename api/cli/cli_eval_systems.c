@@ -52,7 +52,7 @@ static ft_code add_stage(systems *s, const char *kind, const char *owner, const 
     if (!x)
         return FT_ERR_MEM;
     snprintf(name, sizeof(name), "%s%s", folder, owner && !ft_eval_leaves_out(kind) ? owner : "");
-    x->model = eval_work_path(s->e, name, "model");
+    x->model = !strcmp(kind, "public") ? eval_public_path(s->e) : eval_work_path(s->e, name, "model");
     return x->model ? FT_OK : ft_fail(st, FT_ERR_MEM, "out of memory");
 }
 

@@ -125,12 +125,29 @@ def shares_table(report):
     return table(["text of", *OWNERS], [[o, *(f"{w:.2f} ({f:.2f})" for w, f in zip(s["shares"][o], s["first"][o]))] for o in OWNERS])
 
 
-def training_table(flextrace, work):
+def training_record(work):
+    """How each part was trained; the public model's is its own where it was there before (public_of.py)."""
+    with open(f"{work}/demo.yaml", encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    options = {line.split(":")[0].strip(): line.split(": ", 1)[1] for line in lines if line.startswith(("  public: ", "  expert: ", "  router: "))}
+    own = {line.split("name: ")[1].split(",")[0]: line.split("expert: ")[1].rstrip("}") for line in lines if line.startswith("  - {name: ") and "expert: " in line}
+    record = {}
+    for part in (*OWNERS, "router"):
+        stage = {"public": "public", "router": "tuned"}.get(part, f"expert-{part}")
+        steps, tokens, seconds = trained(f"{work}/stages/{stage}")
+        said = options.get(part if part in ("public", "router") else "expert", "") + (f" {own[part]}" if part in own else "")
+        record[part] = {"options": said, "steps": steps, "tokens": tokens, "seconds": round(seconds)}
+    if os.path.exists(f"{work}/start/trained.json"):
+        record["public"] = read_json(f"{work}/start/trained.json")
+    return record
+
+
+def training_table(flextrace, work, record):
     model, rows = f"{work}/stages/tuned/model", []
     for e, owner in enumerate(OWNERS):
         documents, tokens = corpus_tokens(flextrace, model, f"{work}/data/{owner}.train.jsonl", 1)
-        steps, seen, seconds = trained(f"{work}/stages/" + (f"expert-{owner}" if e else "public"))
-        rows.append([str(e), owner, f"{documents:,}", f"{tokens:,}", f"{seen:,}", f"{steps:,}", f"{seconds:,.0f}"])
+        r = record[owner]
+        rows.append([str(e), owner, f"{documents:,}", f"{tokens:,}", f"{r['tokens']:,}", f"{r['steps']:,}", f"{r['seconds']:,}"])
     return table(["expert", "owner", "training documents", "their tokens", "tokens seen", "steps", "seconds"], rows)
 
 
@@ -153,7 +170,8 @@ def samples_text(samples):
 def make_model(flextrace, work):
     tuned, out = f"{work}/stages/tuned/model", f"{work}/model"
     report, broad, samples = read_json(f"{work}/stages/report.json"), read_json(f"{work}/broad.json"), read_json(f"{work}/samples.json")
-    config = read_json(f"{tuned}/config.json")
+    config, record = read_json(f"{tuned}/config.json"), training_record(work)
+    report["training"] = record
     run(flextrace, "model", "verify", tuned)
     shutil.rmtree(out + ".part", ignore_errors=True)
     shutil.copytree(tuned, out + ".part")
@@ -165,18 +183,15 @@ def make_model(flextrace, work):
     hidden, ffn, layers, vocabulary = (config[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"))
     shared = 2 * vocabulary * hidden + layers * 4 * hidden * hidden
     expert = layers * 3 * hidden * ffn
-    router_steps, router_tokens, router_seconds = trained(f"{work}/stages/tuned")
     with open(f"{HERE}/readme.txt", encoding="utf-8") as f:
         text = f.read()
-    with open(f"{work}/demo.yaml", encoding="utf-8") as f:
-        train = "".join(line for line in f if line.startswith(("  public: ", "  expert: ", "  router: ")))
     values = {"million": f"{(shared + len(OWNERS) * expert) / 1e6:.1f}", "active": f"{(shared + 2 * expert) / 1e6:.1f}", "layers": layers, "hidden": hidden,
               "heads": config["num_attention_heads"], "head_size": hidden // config["num_attention_heads"], "ffn": ffn, "vocabulary": vocabulary,
               "megabytes": f"{os.path.getsize(f'{tuned}/model.safetensors') / 1e6:.1f}", "broad_documents": f"{documents:,}",
               "broad_tokens": f"{tokens / 1e6:.0f} million", "broad_megabytes": f"{broad['bytes'] / 1e6:.0f}",
-              "overlap": f"{broad['left_out_for_an_owner']:,}", "packages": ", ".join(broad["packages"]), "training": training_table(flextrace, work),
-              "router_steps": f"{router_steps:,}", "router_tokens": f"{router_tokens:,}", "router_seconds": f"{router_seconds:,.0f}",
-              "options": train.rstrip("\n"), "bits": bits_table(report), "shares": shares_table(report), "samples": samples_text(samples), "sampling": ", ".join(f"{name.replace('_', '-')} {value}" for name, value in SAMPLING.items())}
+              "overlap": f"{broad['left_out_for_an_owner']:,}", "packages": ", ".join(broad["packages"]), "training": training_table(flextrace, work, record),
+              "router_steps": f"{record['router']['steps']:,}", "router_tokens": f"{record['router']['tokens']:,}", "router_seconds": f"{record['router']['seconds']:,}",
+              "options": "\n".join(f"{part}: {r['options']}" for part, r in record.items()), "bits": bits_table(report), "shares": shares_table(report), "samples": samples_text(samples), "sampling": ", ".join(f"{name.replace('_', '-')} {value}" for name, value in SAMPLING.items())}
     for name, value in values.items():
         text = text.replace("{" + name + "}", str(value))
     write(f"{out}.part/README.md", text)

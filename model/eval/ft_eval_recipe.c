@@ -38,7 +38,7 @@ static const cyaml_schema_field_t train_fields[] = {
     CYAML_FIELD_STRING_PTR("start", CYAML_FLAG_POINTER, ft_recipe_train, start, 1, 4095),
     CYAML_FIELD_MAPPING_PTR("tokenizer", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, ft_recipe_train, tokenizer,
                             tokenizer_fields),
-    CYAML_FIELD_STRING_PTR("public", CYAML_FLAG_POINTER, ft_recipe_train, public, 0, 4000),
+    TEXT(ft_recipe_train, public, 4000),
     TEXT(ft_recipe_train, expert, 4000),
     TEXT(ft_recipe_train, branch, 4000),
     TEXT(ft_recipe_train, router, 4000),
@@ -128,6 +128,8 @@ static ft_code check_tokenizer(const ft_recipe *r, const char *path, ft_status *
     if (t && (!t->size || *t->size < FT_BPE_LEAST_SIZE || *t->size > 1 << 23))
         return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs 'size', %d entries or more", path,
                        FT_BPE_LEAST_SIZE);
+    if (t && !r->train->public)
+        return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs train.public: a model that is there has one", path);
     for (unsigned i = 0; t && i < t->domains_count && !rc; i++) {
         unsigned d = 0;
         while (d < r->domains_count && strcmp(r->domains[d].name, t->domains[i]) != 0)

@@ -27,7 +27,8 @@ typedef struct ft_recipe_tokenizer {
 
 /* Options of `flextrace train`, as one would write them; NULL: that stage, and what needs it, is left out. */
 typedef struct ft_recipe_train {
-    char *start;                    /* a folder with config.json, and with the tokenizer where none is trained */
+    char *start; /* a folder with config.json, and with the tokenizer where none is trained; without `public`, it is
+                    the public model, with its weights */
     ft_recipe_tokenizer *tokenizer; /* NULL: the recipe names one */
     char *public, *expert, *branch, *router, *joint, *joint2;
 } ft_recipe_train;
