@@ -63,7 +63,7 @@ static ft_code grow(ft_item *item, size_t count, ft_status *st)
     ft_code rc = ft_array_grow((void **)&item->ids, &a, count, sizeof(*item->ids), st);
     if (!rc)
         rc = ft_array_grow((void **)&item->text_ends, &b, count, sizeof(*item->text_ends), st);
-    if (!rc && item->job->experts && needs_routing(&item->job->r))
+    if (!rc && item->job->experts) /* /metrics counts experts of all generations */
         rc = ft_array_grow((void **)&item->shares, &c, count * item->job->experts, sizeof(*item->shares), st);
     if (!rc && item->job->r.logprobs >= 0)
         rc = ft_array_grow((void **)&item->scores, &d, count + 1, sizeof(*item->scores), st);
@@ -195,7 +195,7 @@ static ft_code submit(ft_job *job, ft_item *item, ft_status *st)
                              .include_stop = job->r.include_stop,
                              .keep_special = job->r.keep_special,
                              .ignore_end_of_text = job->r.ignore_end_of_text,
-                             .capture_routing = needs_routing(&job->r),
+                             .capture_routing = job->experts > 0,
                              .scores = job->r.logprobs >= 0,
                              .top_scores = job->r.logprobs > 0 ? (size_t)job->r.logprobs : 0};
     memcpy(g.stop, job->r.stop, sizeof(g.stop));
@@ -233,6 +233,8 @@ static ft_code submit_some(ft_job *job, ft_status *st)
         if (cancelled || (job->r.max_tokens == 0 && !shows_routing(&job->r)))
             mark_final(item, cancelled ? FT_FINISH_ABORT : FT_FINISH_LENGTH);
         pthread_mutex_unlock(&job->lock);
+        if (item->final && !cancelled)
+            count_item(job, item); /* nothing is generated: its prompt is scored */
         if (item->final)
             continue;
         if (running >= RUNNING_AT_ONCE)
@@ -330,7 +332,7 @@ static int take_news(ft_job *job, ft_item *item, news *n)
         memcpy(n->new_ids, item->ids + from, fresh * sizeof(*n->new_ids));
     if (item->scores)
         n->scores = copy_of(item->scores + from, scored, sizeof(*n->scores));
-    if (item->shares)
+    if (item->shares && needs_routing(&job->r))
         n->shares = copy_of(item->shares + from * job->experts, fresh * job->experts, sizeof(*n->shares));
     const int whole =
         n->text && n->text_ends && n->new_ids && (n->ids || !job->r.trace) && (n->scores || !item->scores);

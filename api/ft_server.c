@@ -381,7 +381,10 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
     pthread_cond_init(&s->work_waits, NULL);
     pthread_cond_init(&s->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    ft_code rc = open_parts(s, st);
+    s->loading = 1;
+    ft_code rc = ft_http_start(s, s->options.listen ? s->options.listen : ft_federation_listen(f), st);
+    if (!rc)
+        rc = open_parts(s, st);
     s->served = !rc && s->store;
     if (s->served)
         ft_server_log_state(s, "start");
@@ -389,12 +392,13 @@ ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_optio
         rc = start_threads(s, st);
     if (!rc && s->model && s->store && s->keys.signer)
         ft_server_digest_later(s);
-    if (!rc)
-        rc = ft_http_start(s, s->options.listen ? s->options.listen : ft_federation_listen(f), st);
-    if (rc)
+    if (rc) {
+        ft_http_stop(s); /* nothing was taken on, so no connection is suspended */
         free_server(s);
-    else
+    } else {
+        s->loading = 0;
         *out = s;
+    }
     return rc;
 }
 

@@ -23,7 +23,8 @@ typedef struct ft_server_options {
     void *log_context;
 } ft_server_options;
 
-/* Listens when it returns. The federation must outlive the server. */
+/* Listens at once and answers when it returns: until then /livez says 200, /health, /readyz and all else 503. The
+ * federation must outlive the server. */
 FT_CHECKED ft_code ft_server_start(ft_server **out, ft_federation *f, const ft_server_options *o, ft_status *st);
 const char *ft_server_address(const ft_server *s); /* "http://127.0.0.1:8080", the port that was taken */
 /* /readyz answers 503 from now on, no new work is taken, running requests get

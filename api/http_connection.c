@@ -297,6 +297,8 @@ static void check_head(ft_request *q)
     } else if (!q->route) {
         ft_refuse(q, 404, q->face == FT_FACE_OWN ? "not-found" : NULL, NULL,
                   "there is nothing at %s; docs/http.md lists the routes", q->path);
+    } else if (s->loading) {
+        ft_answer_while_loading(q);
     } else if (s->draining && !(q->route->flags & FT_ROUTE_ALWAYS)) {
         ft_refuse(q, 503, "overloaded", NULL, "the server is shutting down");
     } else if (ft_request_has_body(q) && !is_json_type(ft_request_header(q, "Content-Type"))) {

@@ -161,6 +161,8 @@ void ft_refuse(ft_request *q, unsigned status, const char *name, const char *par
 /* The same with further members of the error object; consumes `more`. */
 void ft_refuse_with(ft_request *q, unsigned status, const char *name, const char *param, json_t *more,
                     const char *message);
+/* Of a server that listens and has not opened the model yet: answers but to /livez, whose route does (route_health.c). */
+void ft_answer_while_loading(ft_request *q);
 /* What a failed call of the library means to a client; `param` as above. */
 void ft_refuse_status(ft_request *q, const char *param, const ft_status *st);
 /* An error object of the OpenAI face, for a stream that has begun. */
@@ -237,7 +239,7 @@ struct ft_server {
     pthread_t workers[FT_WORKERS], ticker;
     unsigned worker_count;
     int ticker_runs, stopping, served;
-    atomic_int draining;
+    atomic_int loading, draining; /* it listens already; it still answers */
     size_t active;       /* requests that wait for an answer, or for the rest of one */
     size_t suspended;    /* of them: with a worker or a job */
     volatile int cancel; /* 1: passes over the model end now */

@@ -407,14 +407,17 @@ void ft_check_lengths(ft_reader *r, ft_completion_request *out, int rest)
     if (rest && longest < limit)
         out->max_tokens = limit - longest;
     if (longest > limit || out->max_tokens > limit - longest) {
+        const char *asked = out->chat && json_is_integer(json_object_get(r->body, "max_completion_tokens"))
+                                ? "max_completion_tokens"
+                                : "max_tokens";
         char message[300];
         snprintf(message, sizeof(message),
                  "this %s %zu tokens; the request asks for %zu (%zu in the prompt, %zu to generate): "
-                 "shorten the prompt or lower max_tokens",
+                 "shorten the prompt or lower %s",
                  short_of_memory ? "server's key-value memory holds" : "model's context is", limit,
-                 longest + out->max_tokens, longest, out->max_tokens);
+                 longest + out->max_tokens, longest, out->max_tokens, asked);
         ft_refuse_with(r->q, 400, "context_length_exceeded",
-                       longest <= limit ? "max_tokens"
+                       longest <= limit ? asked
                        : out->chat      ? "messages"
                                         : "prompt",
                        json_pack("{s:I,s:I}", "n_prompt_tokens", (json_int_t)longest, "n_ctx", (json_int_t)limit),

@@ -10,7 +10,6 @@ void ft_route_livez(ft_request *q)
     ft_answer_json(q, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-/* The server listens only once everything is open, so this is never "loading". */
 void ft_route_health(ft_request *q)
 {
     if (q->server->draining)
@@ -25,6 +24,22 @@ void ft_route_health_empty(ft_request *q)
         ft_refuse(q, 503, "overloaded", NULL, "the server is shutting down");
     else
         ft_answer_static(q, 204, "text/plain", "", 0);
+}
+
+void ft_answer_while_loading(ft_request *q)
+{
+    static const char says[] = "the model is being loaded; try again later";
+    if (q->route->run == ft_route_livez)
+        return;
+    if (q->route->run == ft_route_health) {
+        ft_answer_header(q, "Retry-After", "1");
+        ft_answer_json(q, 503, json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message", "Loading model", "type",
+                                         "unavailable_error"));
+    } else if (q->route->run == ft_route_readyz) {
+        ft_refuse_with(q, 503, "not-ready", NULL, json_pack("{s:[{s:s,s:b}]}", "checks", "name", "model", "ok", 0), says);
+    } else {
+        ft_refuse(q, 503, q->face == FT_FACE_OPENAI ? "model_loading" : "model-loading", NULL, "%s", says);
+    }
 }
 
 void ft_route_version(ft_request *q)

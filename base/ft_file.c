@@ -38,7 +38,7 @@ static ft_code fail_errno(ft_status *st, const char *path, const char *doing)
 ft_code ft_map_open(ft_map *out, const char *path, ft_status *st)
 {
     *out = (ft_map){0};
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
     if (fd < 0)
         return fail_errno(st, path, "open");
     ft_code rc = FT_OK;
@@ -84,8 +84,17 @@ void ft_map_advise(const void *data, size_t bytes, ft_map_advice advice)
         (void)madvise((void *)(uintptr_t)first, whole, advices[advice]);
 }
 
+/* A pipe in a folder would be waited for until somebody writes to it; one that a shell made, /dev/fd/N, has a writer. */
+static int is_named_pipe(const char *path)
+{
+    struct stat info;
+    return strncmp(path, "/dev/", 5) != 0 && stat(path, &info) == 0 && S_ISFIFO(info.st_mode);
+}
+
 ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *out, ft_status *st)
 {
+    if (is_named_pipe(path))
+        return ft_fail(st, FT_ERR_FORMAT, "%s: a pipe, not a file", path);
     FILE *f = fopen(path, "rbe");
     if (!f)
         return fail_errno(st, path, "open");

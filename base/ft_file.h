@@ -35,7 +35,7 @@ typedef enum ft_map_advice { FT_MAP_NORMAL, FT_MAP_RANDOM, FT_MAP_WILL_NEED } ft
 void ft_map_advise(const void *data, size_t bytes, ft_map_advice advice);
 
 /* Appends the file's bytes to `out`; FT_ERR_LIMIT when it is larger than
- * max_bytes (0: no limit), FT_ERR_NOT_FOUND when it does not exist. */
+ * max_bytes (0: no limit), FT_ERR_NOT_FOUND when it does not exist, FT_ERR_FORMAT for a named pipe. */
 FT_CHECKED ft_code ft_file_read(const char *path, size_t max_bytes, ft_buffer *out, ft_status *st);
 
 /* Writes through a temporary name beside `path`, syncs, renames, syncs the

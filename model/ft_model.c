@@ -310,6 +310,22 @@ static void resolve_ends(resolver *s)
         missing(s);
 }
 
+/* What such a model would say is not what its makers trained. */
+static ft_code refuse_layers_beyond(const ft_model *m, ft_status *st)
+{
+    static const char head[] = "model.layers.";
+    size_t count;
+    const ft_tensor *t = ft_weights_tensors(m->files, &count);
+    for (size_t i = 0; i < count; i++)
+        if (!strncmp(t[i].name, head, sizeof(head) - 1) &&
+            strtoull(t[i].name + sizeof(head) - 1, NULL, 10) >= m->config.layers)
+            return ft_fail(st, FT_ERR_FORMAT,
+                           "%s: tensor %s is of a layer that config.json does not know: its num_hidden_layers is %zu; "
+                           "the two are not of one model",
+                           m->folder, t[i].name, m->config.layers);
+    return FT_OK;
+}
+
 static ft_code resolve(ft_model *m, ft_status *st)
 {
     const ft_model_config *c = &m->config;
@@ -330,6 +346,8 @@ static ft_code resolve(ft_model *m, ft_status *st)
         resolve_attention(&s, l);
         resolve_ffn(&s, l);
     }
+    if (!s.rc)
+        s.rc = refuse_layers_beyond(m, st);
     if (s.rc)
         return s.rc;
     /* Before the first page is touched: the system maps those beside it, where it may. */

@@ -182,6 +182,7 @@ static void what_is_left_out_of_the_tuned_model_is_held_against_that(void **stat
     assert_true(fabs(value_of(r, "tuned, one left out: its domain") + 2) < 1e-9);
     assert_true(fabs(value_of(r, "tuned, one left out: other domains") - 2) < 1e-9);
     assert_ok(ft_eval_page(r, &page, &st), st);
+    assert_non_null(strstr(page.data, "The merged model with its tuned router, each owner"));
     assert_non_null(strstr(page.data, ">+58.1</td>")); /* law without its expert, 4.9 / 3.1 */
     assert_null(strstr(page.data, ">+18.8</td>"));     /* what is left out of the model before */
     ft_buffer_release(&page);

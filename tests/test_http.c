@@ -1,6 +1,6 @@
 /* The HTTP service: a real server on a port that the system chose, the demo model,
  * three small corpora. */
-#include "api/ft_server.h"
+#include "api/http_internal.h"
 #include "base/ft_buffer.h"
 #include "model/ft_generate.h"
 #include "tests/ft_test_http.h"
@@ -679,6 +679,36 @@ static void damaged_requests_never_bring_the_server_down(void **state)
     json_decref(ft_http_json(at, "GET", "/livez", NULL, 200));
 }
 
+/* --- Loading ----------------------------------------------------------------------------------- */
+
+/* As it stands between listening and the model's first answer. */
+static void while_the_model_loads_it_lives_and_is_not_ready(void **state)
+{
+    (void)state;
+    need_server();
+    server->loading = 1;
+    json_decref(ft_http_json(at, "GET", "/livez", NULL, 200));
+    json_t *health = ft_http_json(at, "GET", "/health", NULL, 503), *error = json_object_get(health, "error");
+    assert_int_equal(json_integer_value(json_object_get(error, "code")), 503);
+    assert_string_equal(text_at(error, "message"), "Loading model");
+    assert_string_equal(text_at(error, "type"), "unavailable_error");
+    json_decref(health);
+    json_t *ready = ft_http_json(at, "GET", "/readyz", NULL, 503), *check = json_array_get(json_object_get(ready, "checks"), 0);
+    assert_string_equal(text_at(check, "name"), "model");
+    assert_true(json_is_false(json_object_get(check, "ok")));
+    json_decref(ready);
+    json_t *models = ft_http_json(at, "GET", "/v1/models", NULL, 503);
+    assert_string_equal(text_at(json_object_get(models, "error"), "code"), "model_loading");
+    json_decref(models);
+    ft_reply r = ft_http(at, "POST", "/v1/completions", NULL, "{\"prompt\":\"a\",\"max_tokens\":1}");
+    assert_int_equal(r.status, 503);
+    assert_non_null(ft_reply_header(&r, "Retry-After"));
+    ft_reply_release(&r);
+    server->loading = 0;
+    json_decref(ft_http_json(at, "GET", "/readyz", NULL, 200));
+    json_decref(ft_http_json(at, "POST", "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}", 200));
+}
+
 /* --- Limits and the end ------------------------------------------------------------------------ */
 
 typedef struct caller {
@@ -857,6 +887,7 @@ int main(void)
         cmocka_unit_test(slow_and_vanishing_clients_do_not_hold_up_others),
         cmocka_unit_test(a_client_that_closes_its_stream_stops_the_generation),
         cmocka_unit_test(damaged_requests_never_bring_the_server_down),
+        cmocka_unit_test(while_the_model_loads_it_lives_and_is_not_ready),
         cmocka_unit_test(a_full_queue_turns_requests_away),
         cmocka_unit_test(requests_have_their_time_and_no_more),
         cmocka_unit_test(a_stop_without_grace_ends_a_running_stream),

@@ -191,7 +191,7 @@ static void what_chat_does_not_do_is_refused_by_name(void **state)
                {HELLO ",\"logprobs\":5", NULL, "logprobs"},
                {HELLO ",\"logprobs\":true,\"top_logprobs\":21", NULL, "top_logprobs"},
                {HELLO ",\"min_tokens\":9,\"max_tokens\":8", NULL, "min_tokens"},
-               {HELLO ",\"max_completion_tokens\":2000", "context_length_exceeded", "max_tokens"},
+               {HELLO ",\"max_completion_tokens\":2000", "context_length_exceeded", "max_completion_tokens"},
                {"\"messages\":[]", NULL, "messages"},
                {"\"messages\":\"hello\"", NULL, "messages"},
                {"\"messages\":[\"hello\"]", NULL, "messages"},

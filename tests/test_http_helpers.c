@@ -146,6 +146,44 @@ static void lint(const char *text)
     }
 }
 
+/* What all owners' experts had of the tokens, by their shares and by the largest. */
+static void sum_of_experts(const char *metrics, double *weight, double *tokens)
+{
+    static const char *const owners[] = {"public", "scripture", "dictionary", "expert 3", "expert 4", "expert 5"};
+    *weight = *tokens = 0;
+    for (size_t i = 0; i < 6; i++) {
+        char name[100];
+        snprintf(name, sizeof(name), "flextrace_expert_weight_total{owner=\"%s\"}", owners[i]);
+        *weight += sample(metrics, name);
+        snprintf(name, sizeof(name), "flextrace_expert_tokens_total{owner=\"%s\"}", owners[i]);
+        *tokens += sample(metrics, name);
+    }
+}
+
+static void scoring_counts_its_prompt_and_plain_generations_count_their_experts(void **state)
+{
+    (void)state;
+    need_server();
+    double weight[2], tokens[2];
+    ft_reply before = ft_http(at, "GET", "/metrics", NULL, NULL);
+    json_decref(ft_http_json(at, "POST", "/v1/completions",
+                             "{\"prompt\":[300,301,302,303],\"max_tokens\":0,\"echo\":true,\"logprobs\":1}", 200));
+    ft_reply scored = ft_http(at, "GET", "/metrics", NULL, NULL);
+    json_decref(ft_http_json(at, "POST", "/v1/completions",
+                             "{\"prompt\":[300],\"max_tokens\":6,\"temperature\":0,\"ignore_eos\":true}", 200));
+    ft_reply after = ft_http(at, "GET", "/metrics", NULL, NULL);
+    static const char prompts[] = "flextrace_prompt_tokens_total", first[] = "flextrace_time_to_first_token_seconds_count";
+    assert_true(sample(scored.body, prompts) - sample(before.body, prompts) == 4);
+    assert_true(sample(scored.body, first) - sample(before.body, first) == 0);
+    sum_of_experts(scored.body, &weight[0], &tokens[0]);
+    sum_of_experts(after.body, &weight[1], &tokens[1]);
+    assert_true(tokens[1] - tokens[0] == 6);
+    assert_true(weight[1] - weight[0] > 5.999 && weight[1] - weight[0] < 6.001);
+    ft_reply_release(&before);
+    ft_reply_release(&scored);
+    ft_reply_release(&after);
+}
+
 static void metrics_count_what_happens_and_pass_a_lint(void **state)
 {
     (void)state;
@@ -181,15 +219,10 @@ static void metrics_count_what_happens_and_pass_a_lint(void **state)
     assert_true(sample(after.body,
                        "flextrace_http_requests_total{route=\"/v1/completions\",method=\"POST\",code=\"400\"}") >= 1);
     assert_true(sample(after.body, "flextrace_http_requests_total{route=\"none\",method=\"other\",code=\"404\"}") >= 1);
-    static const char *const owners[] = {"public", "scripture", "dictionary", "expert 3", "expert 4", "expert 5"};
-    double weight = 0, tokens = 0;
-    for (size_t i = 0; i < 6; i++) {
-        char name[100];
-        snprintf(name, sizeof(name), "flextrace_expert_weight_total{owner=\"%s\"}", owners[i]);
-        weight += sample(after.body, name);
-        snprintf(name, sizeof(name), "flextrace_expert_tokens_total{owner=\"%s\"}", owners[i]);
-        tokens += sample(after.body, name);
-    }
+    double had[2], now[2];
+    sum_of_experts(before.body, &had[0], &had[1]);
+    sum_of_experts(after.body, &now[0], &now[1]);
+    const double weight = now[0] - had[0], tokens = now[1] - had[1];
     assert_true(weight > 4.999 && weight < 5.001 && tokens == 5);
     assert_true(sample(after.body, "flextrace_index_documents{owner=\"scripture\"}") == 2);
     assert_true(sample(after.body, "process_resident_memory_bytes") > 1e6);
@@ -205,6 +238,7 @@ int main(void)
         cmocka_unit_test(tokens_go_there_and_back_with_their_offsets),
         cmocka_unit_test(bad_helpers_requests_are_refused),
         cmocka_unit_test(a_harness_learns_the_tokenizers_special_tokens),
+        cmocka_unit_test(scoring_counts_its_prompt_and_plain_generations_count_their_experts),
         cmocka_unit_test(metrics_count_what_happens_and_pass_a_lint),
     };
     return cmocka_run_group_tests(tests, open_with_template, close_all);

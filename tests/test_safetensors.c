@@ -6,6 +6,7 @@
 #include "model/ft_model.h"
 #include "model/ft_safetensors.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* --- Headers ----------------------------------------------------------------------- */
@@ -214,18 +215,38 @@ static void a_shape_that_contradicts_the_config_names_the_tensor(void **state)
     expect(folder, FT_ERR_NOT_FOUND, "lm_head.weight is missing");
 }
 
-static void tensors_that_nothing_asks_for_are_counted(void **state)
+/* A pipe that nobody writes to would be waited for without end. */
+static void a_pipe_in_the_place_of_a_file_is_refused_at_once(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    fixture f = FIXTURE;
+    for (size_t i = 0; i < 2; i++) {
+        char path[800];
+        const char *folder = fixture_write(i ? "pipe-1" : "pipe-0", &f);
+        snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+        assert_int_equal(remove(path), 0);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        expect(folder, FT_ERR_FORMAT, i ? "not a regular file" : "config.json: a pipe, not a file");
+    }
+}
+
+static void layers_beyond_the_config_are_refused_other_tensors_counted(void **state)
 {
     (void)state;
     fixture f = FIXTURE;
     const char *folder = fixture_write("unexpected", &f);
+    char command[900];
     f.layers = 1;
     fixture_put_config(folder, &f);
+    expect(folder, FT_ERR_FORMAT, "layers.1.mlp.experts.0.down_proj.weight is of a layer that config.json does not know");
+    snprintf(command, sizeof(command), "sed -i 's/model\\.layers\\.1\\./model.extras.1./g' %s/*.safetensors", folder);
+    assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
     ft_status st = {0};
     ft_model *m;
     assert_ok(ft_model_open(&m, folder, &st), st);
     assert_int_equal(ft_model_unexpected_count(m), 8 + 1 + 3 * 5);
-    assert_string_equal(ft_model_unexpected(m, 0), "model.layers.1.mlp.experts.0.down_proj.weight");
+    assert_string_equal(ft_model_unexpected(m, 0), "model.extras.1.mlp.experts.0.down_proj.weight");
     assert_null(ft_model_unexpected(m, 24));
     ft_model_close(m);
 }
@@ -401,7 +422,8 @@ int main(void)
         cmocka_unit_test(a_file_cut_anywhere_is_refused),
         cmocka_unit_test(a_flipped_bit_of_the_header_never_crashes),
         cmocka_unit_test(a_shape_that_contradicts_the_config_names_the_tensor),
-        cmocka_unit_test(tensors_that_nothing_asks_for_are_counted),
+        cmocka_unit_test(a_pipe_in_the_place_of_a_file_is_refused_at_once),
+        cmocka_unit_test(layers_beyond_the_config_are_refused_other_tensors_counted),
         cmocka_unit_test(an_index_may_not_lead_astray),
         cmocka_unit_test(absent_keys_have_the_defaults_of_transformers),
         cmocka_unit_test(both_spellings_of_rope_are_read),

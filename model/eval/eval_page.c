@@ -169,9 +169,12 @@ static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *s
     size_t i, n = 0;
     if (!public || !whole || most <= 0)
         return FT_OK;
+    const int tuned = !strcmp(left_out_kind(report), "tuned-without");
     ft_code rc = section(out, "Leaving one expert out",
-                         "Each owner's domain, in bits per byte: with all experts, and without the expert of that "
-                         "owner. The public model is what there was before.",
+                         tuned ? "The merged model with its tuned router, each owner's domain, in bits per byte: with all "
+                                 "experts, and without the expert of that owner. The public model is what there was before."
+                               : "The merged model, each owner's domain, in bits per byte: with all experts, and without "
+                                 "the expert of that owner. The public model is what there was before.",
                          st);
     if (!rc)
         rc =
