@@ -142,30 +142,28 @@ static unsigned char sextet(unsigned char c, int url)
 static int decode_in(const char *from, size_t n, int url, unsigned char *to, size_t *size)
 {
     unsigned char table[256];
-    uint32_t bits = 0;
-    size_t got = 0;
+    const unsigned char *at = (const unsigned char *)from, *start = to;
     const size_t pad = n && from[n - 1] == '=' ? 1 + (from[n - 2] == '=') : 0;
     for (int c = 0; c < 256; c++)
         table[c] = sextet((unsigned char)c, url);
-    for (size_t i = 0; i < n - pad; i++) {
-        const uint32_t six = table[(unsigned char)from[i]];
-        if (six == NO_SEXTET)
+    for (const unsigned char *end = at + n - (pad ? 4 : 0); at < end; at += 4, to += 3) {
+        const uint32_t a = table[at[0]], b = table[at[1]], c = table[at[2]], d = table[at[3]];
+        if ((a | b | c | d) & NO_SEXTET)
             return 0;
-        bits = bits << 6 | six;
-        if (i % 4 == 3) {
-            to[got++] = (unsigned char)(bits >> 16);
-            to[got++] = (unsigned char)(bits >> 8);
-            to[got++] = (unsigned char)bits;
-        }
+        const uint32_t bits = a << 18 | b << 12 | c << 6 | d;
+        to[0] = (unsigned char)(bits >> 16);
+        to[1] = (unsigned char)(bits >> 8);
+        to[2] = (unsigned char)bits;
     }
-    bits &= pad == 1 ? 0x3ffff : 0xfff; /* of the last group */
-    if (pad && bits & (pad == 1 ? 3u : 15u))
-        return 0; /* bits that stand over */
-    if (pad)
-        to[got++] = (unsigned char)(pad == 1 ? bits >> 10 : bits >> 4);
-    if (pad == 1)
-        to[got++] = (unsigned char)(bits >> 2);
-    *size = got;
+    if (pad) {
+        const uint32_t a = table[at[0]], b = table[at[1]], c = pad == 1 ? table[at[2]] : 0;
+        if ((a | b | c) & NO_SEXTET || (pad == 1 ? c & 3 : b & 15)) /* or bits that stand over */
+            return 0;
+        *to++ = (unsigned char)(a << 2 | b >> 4);
+        if (pad == 1)
+            *to++ = (unsigned char)(b << 4 | c >> 2);
+    }
+    *size = (size_t)(to - start);
     return 1;
 }
 
@@ -207,9 +205,8 @@ static ft_code read_signature(struct ft_envelope_signature *out, const json_t *f
     return rc;
 }
 
-/* `apart`: the payload's text, where it was taken out of the envelope (of n bytes; NULL: it stands there). */
-static ft_code read_fields(ft_envelope *out, const json_t *envelope, const char *apart, size_t n, const char *where,
-                           ft_status *st)
+/* Decodes the payload, unless that is done. */
+static ft_code read_fields(ft_envelope *out, const json_t *envelope, int decoded, const char *where, ft_status *st)
 {
     const json_t *payload = json_object_get(envelope, "payload"), *type = json_object_get(envelope, "payloadType");
     const json_t *signatures = json_object_get(envelope, "signatures");
@@ -230,21 +227,19 @@ static ft_code read_fields(ft_envelope *out, const json_t *envelope, const char 
         return ft_fail(st, FT_ERR_FORMAT, "%s: not an envelope: %zu signatures, not 1 to %d", where, count,
                        FT_ENVELOPE_MAX_SIGNATURES);
     memcpy(out->type, json_string_value(type), out->type_bytes + 1);
-    if (!apart) {
-        apart = json_string_value(payload);
-        n = json_string_length(payload);
-    }
-    ft_code rc = decode(apart, n, where, "payload", &out->payload, st);
+    ft_code rc = decoded ? FT_OK
+                         : decode(json_string_value(payload), json_string_length(payload), where, "payload",
+                                  &out->payload, st);
     for (size_t i = 0; !rc && i < count; i++)
         rc = read_signature(&out->signatures[out->signature_count++], json_array_get(signatures, i), i, where, st);
     return rc;
 }
 
 /* Most of an envelope is its payload, which a JSON parser reads character by character. Where the text begins as
- * ours do, the first field is the payload; its characters are taken out, and the rest is parsed with "" in their
- * place. A second "payload" is refused there, so nothing else can stand for it. 0: it does not begin so. */
-static int take_payload(const char *text, size_t n, ft_buffer *rest, const char **payload, size_t *bytes, ft_code *rc,
-                        ft_status *st)
+ * ours do, the first field is the payload: it is decoded from where it stands, and the rest is parsed with "" in its
+ * place. A second "payload" is refused there, so nothing else can stand for it. 0: it does not begin so, or holds what
+ * is not base64, an escape say: the parser's business. */
+static int take_payload(ft_envelope *out, const char *text, size_t n, ft_buffer *rest, ft_code *rc, ft_status *st)
 {
     static const char head[] = "{\"payload\":\"";
     enum { HEAD = sizeof(head) - 1 };
@@ -253,14 +248,15 @@ static int take_payload(const char *text, size_t n, ft_buffer *rest, const char 
     const char *end = memchr(text + HEAD, '"', n - HEAD);
     if (!end)
         return 0;
-    *payload = text + HEAD;
-    *bytes = (size_t)(end - *payload);
-    for (size_t i = 0; i < *bytes; i++) /* escapes and the like: the parser's business */
-        if ((*payload)[i] == '\\' || (unsigned char)(*payload)[i] >= 0x80 || (unsigned char)(*payload)[i] < 0x20)
-            return 0;
-    *rc = ft_buffer_append(rest, head, HEAD, st);
+    const size_t bytes = (size_t)(end - text) - HEAD;
+    *rc = decode(text + HEAD, bytes, "", "payload", &out->payload, NULL);
+    if (*rc == FT_ERR_FORMAT) {
+        *rc = FT_OK;
+        return 0;
+    }
+    *rc = *rc ? ft_fail(st, *rc, "out of memory") : ft_buffer_append(rest, head, HEAD, st);
     if (!*rc)
-        *rc = ft_buffer_append(rest, end, n - HEAD - *bytes, st);
+        *rc = ft_buffer_append(rest, end, n - HEAD - bytes, st);
     return 1;
 }
 
@@ -268,18 +264,16 @@ ft_code ft_dsse_parse(ft_envelope *out, const char *text, size_t n, const char *
 {
     json_t *envelope = NULL;
     ft_buffer rest = {0};
-    const char *payload = NULL;
-    size_t bytes = 0;
     ft_code rc = FT_OK;
     memset(out, 0, sizeof(*out));
     if (n > FT_ENVELOPE_MAX_BYTES)
         return ft_fail(st, FT_ERR_FORMAT, "%s: %zu bytes are more than an envelope holds", where, n);
-    const int apart = take_payload(text, n, &rest, &payload, &bytes, &rc, st);
+    const int apart = take_payload(out, text, n, &rest, &rc, st);
     if (!rc)
         rc = apart ? ft_json_parse(&envelope, rest.data, rest.size, where, st)
                    : ft_json_parse(&envelope, text, n, where, st);
     if (!rc)
-        rc = read_fields(out, envelope, apart ? payload : NULL, bytes, where, st);
+        rc = read_fields(out, envelope, apart, where, st);
     ft_buffer_release(&rest);
     json_decref(envelope);
     return rc;
