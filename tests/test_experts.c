@@ -351,8 +351,8 @@ static void exchange(json_t *a, json_t *b, const char *field)
 static void owners_that_were_exchanged_do_not_verify(void **state)
 {
     (void)state;
-    static const int expected[] = {1, 2, FT_OWNERS_CHANGED};
-    for (int edit = 0; edit < 3; edit++) {
+    static const int expected[] = {1, 2, FT_OWNERS_CHANGED, FT_OWNERS_CHANGED};
+    for (int edit = 0; edit < 4; edit++) {
         house h;
         char path[700];
         int bad;
@@ -367,8 +367,10 @@ static void owners_that_were_exchanged_do_not_verify(void **state)
             exchange(one, other, "owner");
         if (edit == 1)
             exchange(one, other, "manifest");
-        if (edit == 2)
+        if (edit >= 2)
             json_object_set_new(one, "manifest", json_null());
+        if (edit == 3) /* what would have shown it */
+            json_object_del(o, "digest");
         char *text = json_dumps(o, JSON_INDENT(1));
         assert_int_equal(ft_file_write(path, text, strlen(text), NULL), FT_OK);
         free(text);
@@ -376,6 +378,21 @@ static void owners_that_were_exchanged_do_not_verify(void **state)
         assert_ok(ft_experts_verify(h.merged, &bad, NULL, &st), st);
         assert_int_equal(bad, expected[edit]);
     }
+}
+
+static void an_owners_name_is_no_number_no_line_and_not_public(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "public", "2", "x\ny", "a,b", "\xff", "x\x7f", "\xc2\x85"};
+    static const char *const good[] = {"news", "Klinik Nord 2", "\xc3\xa9tude", "public-2", "2b"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        assert_non_null(ft_owner_name_fault(bad[i]));
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+        assert_null(ft_owner_name_fault(good[i]));
+    char *err;
+    assert_int_equal(ft_test_shell("$FLEXTRACE train expert --public p --corpus c --owner 2 -o x", NULL, &err), 2);
+    assert_non_null(strstr(err, "--owner: the name is a number"));
+    free(err);
 }
 
 /* The bytes of every tensor of a, but those of that name, stand in b. */
@@ -540,6 +557,9 @@ static void the_recipe_runs_from_scratch_to_a_merged_model_that_generates(void *
         "$FLEXTRACE train expert --public public/model --corpus news.jsonl --owner news -o kept --keep-bias $O && "
         "$FLEXTRACE merge --public public/model kept/expert law/expert -o biased && "
         "$FLEXTRACE model info biased | grep -q expert_bias && "
+        "$FLEXTRACE model remove biased --expert news -o unbiased && "
+        "$FLEXTRACE merge --public public/model law/expert -o alone && "
+        "cmp unbiased/model.safetensors alone/model.safetensors && cmp unbiased/config.json alone/config.json && "
         "$FLEXTRACE merge --public public/model news/expert law/model -o merged && $FLEXTRACE model verify merged && "
         "$FLEXTRACE train router merged --corpus public.jsonl -o tuned $O && $FLEXTRACE model verify tuned/model && "
         "$FLEXTRACE train router merged --domain 0 --corpus public.jsonl --domain 1 --corpus news.jsonl "
@@ -569,6 +589,7 @@ int main(void)
         cmocka_unit_test(a_tensor_of_another_shape_nan_or_another_public_row_is_refused_by_name),
         cmocka_unit_test(what_is_there_already_is_neither_added_nor_written_over),
         cmocka_unit_test(owners_that_were_exchanged_do_not_verify),
+        cmocka_unit_test(an_owners_name_is_no_number_no_line_and_not_public),
         cmocka_unit_test(the_commands_merge_verify_and_remove),
         cmocka_unit_test(the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit),
         cmocka_unit_test(a_hand_over_with_its_own_row_alone_needs_the_public_one),

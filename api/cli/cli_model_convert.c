@@ -1,9 +1,12 @@
 /* flextrace model convert, flextrace model verify. */
 #include "api/cli/cli_model_verbs.h"
 
+#include "base/ft_file.h"
 #include "model/ft_convert.h"
+#include "model/ft_model.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- convert ------------------------------------------------------------------------- */
@@ -151,6 +154,16 @@ static json_t *verify_json(const verification *v, const ft_verify_result *r, con
                      r->index_agrees < 0 ? json_null() : json_boolean(r->index_agrees), "digest", digest);
 }
 
+/* A model of several experts without the file that `merge` writes. */
+static int tells_no_owners(const char *model)
+{
+    ft_model_config c;
+    char *path = ft_path_join(model, "owners.json");
+    const int there = !path || ft_path_exists(path);
+    free(path);
+    return !there && ft_model_config_read(&c, model, NULL) == FT_OK && c.experts > 1;
+}
+
 static int print_verification(const verification *v, const ft_verify_result *r)
 {
     char digest[FT_DIGEST_HEX];
@@ -169,6 +182,8 @@ static int print_verification(const verification *v, const ft_verify_result *r)
         printf("  not finite   %zu tensors hold NaN or infinity, such as %s\n", r->not_finite, r->first_not_finite);
     if (r->index_agrees == 0)
         printf("  index        model.safetensors.index.json has another digest of the whole\n");
+    if (tells_no_owners(v->model))
+        printf("  owners       nothing says whose expert is whose: there is no owners.json\n");
     printf("  digest       %s\n%s\n", digest, good ? "  all is well" : "  NOT as it should be");
     return good ? CLI_OK : CLI_CHECK_FAILED;
 }

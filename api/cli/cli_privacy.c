@@ -75,7 +75,7 @@ static int take(request *r, const char *name, const char *value)
 
 static int print(const request *r, const ft_privacy_spent *s, double sigma)
 {
-    const int infinite = !isfinite(s->epsilon);
+    const int infinite = !isfinite(s->epsilon), pld = r->accountant == FT_ACCOUNTANT_PLD && !(s->order > 0);
     if (r->json) {
         json_t *o = json_pack("{s:o, s:o}", "epsilon", infinite ? json_null() : json_real(s->epsilon), "order",
                               s->order > 0 ? json_real(s->order) : json_null());
@@ -84,7 +84,7 @@ static int print(const request *r, const ft_privacy_spent *s, double sigma)
         if (o && infinite)
             json_object_set_new(o, "reason", json_string(s->reason));
         if (o)
-            json_object_set_new(o, "accountant", json_string(r->accountant == FT_ACCOUNTANT_PLD ? "pld" : "rdp"));
+            json_object_set_new(o, "accountant", json_string(pld ? "pld" : "rdp"));
         return cli_print_json(o);
     }
     if (r->wants_sigma)
@@ -93,8 +93,7 @@ static int print(const request *r, const ft_privacy_spent *s, double sigma)
         printf("epsilon is infinite: %s\n", s->reason);
     else
         printf("epsilon %.6g at delta %g (%s%s)\n", s->epsilon, r->delta,
-               r->accountant == FT_ACCOUNTANT_PLD ? "privacy loss distribution" : "Renyi divergence",
-               r->accountant == FT_ACCOUNTANT_PLD ? ", pessimistic" : "");
+               pld ? "privacy loss distribution" : "Renyi divergence", pld ? ", pessimistic" : "");
     return CLI_OK;
 }
 

@@ -211,6 +211,8 @@ static int take_example(cli_train_request *r, const char *value)
 /* Options of `train expert` alone that are words; -1: none of them. */
 static int take_expert(cli_train_request *r, const char *name, const char *value)
 {
+    if (!strcmp(name, "owner") && ft_owner_name_fault(value))
+        return cli_usage(r->verb, "--owner: the name %s", ft_owner_name_fault(value));
     if (!strcmp(name, "owner"))
         r->owner = value;
     else if (!strcmp(name, "public-corpus"))

@@ -115,7 +115,8 @@ static ft_code read_hand_over(ft_parameters *out, experts_reading *r, const char
 {
     ft_weights *w = NULL;
     if (manifest && !experts_has_digest(manifest, "public", ft_public_digest(r->public)))
-        return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one",
+        return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one (one that was rounded since, "
+                       "as merge --bfloat16 does, is another: merge all experts anew)",
                        expert);
     ft_code rc = experts_is_file(expert) ? ft_weights_open_file(&w, expert, st) : ft_weights_open(&w, expert, st);
     if (rc)
@@ -196,6 +197,12 @@ ft_code experts_read(ft_parameters *out, json_t **manifest, experts_reading *r, 
     if (!rc && *manifest && !experts_manifest_is_whole(*manifest)) {
         rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: was changed: \"digest\" is not the SHA-256 of the rest",
                      folder);
+        json_decref(*manifest);
+        *manifest = NULL;
+    }
+    const char *owner = rc ? NULL : json_string_value(json_object_get(*manifest, "owner"));
+    if (owner && ft_owner_name_fault(owner)) {
+        rc = ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: the owner's name %s", folder, ft_owner_name_fault(owner));
         json_decref(*manifest);
         *manifest = NULL;
     }

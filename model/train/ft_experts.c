@@ -3,6 +3,7 @@
 #include "base/ft_buffer.h"
 #include "base/ft_file.h"
 #include "base/ft_json.h"
+#include "base/ft_utf8.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -226,7 +227,9 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
             memcpy(router, theirs, bytes);
         else if (memcmp(router, theirs, bytes) != 0)
             rc = ft_fail(st, FT_ERR_FORMAT,
-                         "%s: tensor %s: row 0, the public expert's, is not that of the other experts", folder,
+                         "%s: tensor %s: row 0, the public expert's, is not that of the other experts: another --router, or a "
+                         "router tuned since; merge all experts anew, then tune",
+                         folder,
                          pair->layers[l].router->name);
         memcpy(router + last * H, theirs + H, bytes);
         if (pair->layers[l].bias)
@@ -243,6 +246,24 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
     ft_parameters_close(m);
     *m = bigger;
     return FT_OK;
+}
+
+const char *ft_owner_name_fault(const char *name)
+{
+    const size_t n = strlen(name);
+    if (n == 0 || n > 100)
+        return "is not 1 to 100 bytes long";
+    for (size_t at = 0; at < n;) {
+        const ft_utf8_step c = ft_utf8_next(name + at, n - at);
+        if (!c.valid)
+            return "is no UTF-8";
+        if (c.code_point < 0x20 || (c.code_point >= 0x7f && c.code_point < 0xa0) || c.code_point == ',')
+            return "holds a comma or a control character";
+        at += c.length;
+    }
+    if (strspn(name, "0123456789") == n)
+        return "is a number, as experts have";
+    return strcmp(name, "public") != 0 ? NULL : "is that of expert 0";
 }
 
 /* Of the manifest; else the name of the folder, of the one that holds it where it is a file. */
@@ -446,6 +467,7 @@ static void take_out(ft_parameters *m, size_t gone)
 {
     const size_t E = m->config.experts, H = m->config.hidden;
     size_t kept = 0;
+    int biased = 0;
     for (size_t l = 0; l < m->config.layers; l++) {
         ft_layer_parameters *y = &m->layers[l];
         ft_parameter *r = y->router;
@@ -464,6 +486,13 @@ static void take_out(ft_parameters *m, size_t gone)
             continue;
         memmove(y->bias->value + gone - 1, y->bias->value + gone, (E - 1 - gone) * sizeof(float));
         y->bias->shape[0] = y->bias->count = E - 2;
+        for (size_t e = 0; e < E - 2; e++)
+            biased |= y->bias->value[e] != 0;
+    }
+    for (size_t l = 0; l < m->config.layers && !biased; l++) { /* no expert that is left kept one */
+        if (m->layers[l].bias)
+            m->layers[l].bias->name[0] = 0;
+        m->layers[l].bias = NULL;
     }
     for (size_t i = 0; i < m->count; i++) {
         if (m->all[i].name[0])
@@ -541,7 +570,7 @@ ft_code ft_experts_verify(const char *merged, int *bad, json_t **owners, ft_stat
             if (!experts_has_digest(one, "digest", ft_expert_digest(&m, e)) || !manifest_fits(one, as_trained))
                 *bad = (int)e;
         }
-        if (!rc && *bad == -1 && json_object_get(o, "digest") && !experts_manifest_is_whole(o))
+        if (!rc && *bad == -1 && !experts_manifest_is_whole(o)) /* nor is one that says nothing of itself */
             *bad = FT_OWNERS_CHANGED;
         ft_parameters_close(&m);
     }

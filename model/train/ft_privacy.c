@@ -2,6 +2,9 @@
 
 #include <math.h>
 
+/* Below it the transform's rounding is no longer small beside delta, and the curve may lie below the true one. */
+static const double LEAST_PLD_DELTA = 1e-12;
+
 static ft_code check(const ft_privacy_mechanism *m, double delta, ft_status *st)
 {
     if (!(m->sampling_rate >= 0 && m->sampling_rate <= 1))
@@ -29,10 +32,11 @@ ft_code ft_privacy_epsilon(ft_privacy_spent *out, const ft_privacy_mechanism *m,
                                                : "the noise multiplier is too small for any bound";
         return FT_OK;
     }
-    if (accountant == FT_ACCOUNTANT_PLD)
+    const int pld = accountant == FT_ACCOUNTANT_PLD && delta >= LEAST_PLD_DELTA;
+    if (pld)
         rc = ft_privacy_pld_epsilon(out, m, delta, st);
     /* Where losses are too large for any grid, the other bound holds as well. */
-    if (!rc && (accountant == FT_ACCOUNTANT_RDP || !(out->epsilon < INFINITY)))
+    if (!rc && (!pld || !(out->epsilon < INFINITY)))
         ft_privacy_rdp_epsilon(out, m, delta);
     if (rc)
         return rc;
@@ -156,7 +160,7 @@ ft_code ft_privacy_composed(ft_privacy_spent *out, const ft_privacy_mechanism *m
     sums s = {0};
     const int same = alike(&one, m, count);
     if (used)
-        *used = same ? accountant : FT_ACCOUNTANT_RDP;
+        *used = same && delta >= LEAST_PLD_DELTA ? accountant : FT_ACCOUNTANT_RDP;
     if (same)
         return ft_privacy_epsilon(out, &one, delta, accountant, st);
     ft_privacy_orders(s.orders);

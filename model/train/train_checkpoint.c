@@ -10,12 +10,13 @@
 
 void ft_train_checkpoint_tidy(const char *folder)
 {
-    static const char left[] = "checkpoint.tmp.";
+    static const char *const left[] = {"checkpoint.tmp.", "metrics.jsonl.tmp.", "curve.svg.tmp."};
     DIR *d = opendir(folder);
     const struct dirent *entry;
     while (d && (entry = readdir(d)))
-        if (!strncmp(entry->d_name, left, sizeof(left) - 1))
-            (void)unlinkat(dirfd(d), entry->d_name, 0);
+        for (size_t i = 0; i < sizeof(left) / sizeof(*left); i++)
+            if (!strncmp(entry->d_name, left[i], strlen(left[i])))
+                (void)unlinkat(dirfd(d), entry->d_name, 0);
     if (d)
         closedir(d);
 }
