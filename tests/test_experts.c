@@ -395,6 +395,16 @@ static void an_owners_name_is_no_number_no_line_and_not_public(void **state)
     free(err);
 }
 
+static void the_demos_model_is_what_its_owners_file_says(void **state)
+{
+    (void)state;
+    char command[600], *out;
+    snprintf(command, sizeof(command), "$FLEXTRACE model verify %s", ft_test_source("demo/model"));
+    assert_int_equal(ft_test_shell(command, &out, NULL), 0);
+    assert_non_null(strstr(out, "all tensors are what owners.json says"));
+    free(out);
+}
+
 /* The bytes of every tensor of a, but those of that name, stand in b. */
 static void same_bytes(ft_weights *a, ft_weights *b, const char *but)
 {
@@ -589,6 +599,7 @@ int main(void)
         cmocka_unit_test(a_tensor_of_another_shape_nan_or_another_public_row_is_refused_by_name),
         cmocka_unit_test(what_is_there_already_is_neither_added_nor_written_over),
         cmocka_unit_test(owners_that_were_exchanged_do_not_verify),
+        cmocka_unit_test(the_demos_model_is_what_its_owners_file_says),
         cmocka_unit_test(an_owners_name_is_no_number_no_line_and_not_public),
         cmocka_unit_test(the_commands_merge_verify_and_remove),
         cmocka_unit_test(the_demos_pieces_without_manifests_merge_to_its_model_bit_for_bit),

@@ -164,7 +164,7 @@ static int verify(const request *r)
     else if (bad > 0)
         printf("CHANGED: expert %d, or its owner or manifest in owners.json, is not what it was\n", bad);
     else
-        printf("CHANGED: owners.json says what it did not say\n");
+        printf("CHANGED: owners.json says what it did not say, or no longer has the digest of all that it says\n");
     json_decref(owners);
     return bad == -1 ? CLI_OK : CLI_CHECK_FAILED;
 }
