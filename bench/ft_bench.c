@@ -31,7 +31,7 @@ static double thread_time(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void die(const ft_status *st)
+static _Noreturn void die(const ft_status *st)
 {
     fprintf(stderr, "ft_bench: %s\n", st->msg);
     exit(1);

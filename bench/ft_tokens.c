@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void die(const ft_status *st)
+static _Noreturn void die(const ft_status *st)
 {
     fprintf(stderr, "ft_tokens: %s\n", st->msg);
     exit(1);
