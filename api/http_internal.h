@@ -161,7 +161,7 @@ void ft_refuse(ft_request *q, unsigned status, const char *name, const char *par
 /* The same with further members of the error object; consumes `more`. */
 void ft_refuse_with(ft_request *q, unsigned status, const char *name, const char *param, json_t *more,
                     const char *message);
-/* Of a server that listens and has not opened the model yet: answers but to /livez, whose route does (route_health.c). */
+/* Of a server that listens and has not opened the model yet: all answers but /livez's. */
 void ft_answer_while_loading(ft_request *q);
 /* What a failed call of the library means to a client; `param` as above. */
 void ft_refuse_status(ft_request *q, const char *param, const ft_status *st);

@@ -33,10 +33,12 @@ void ft_answer_while_loading(ft_request *q)
         return;
     if (q->route->run == ft_route_health) {
         ft_answer_header(q, "Retry-After", "1");
-        ft_answer_json(q, 503, json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message", "Loading model", "type",
-                                         "unavailable_error"));
+        ft_answer_json(q, 503,
+                       json_pack("{s:{s:i,s:s,s:s}}", "error", "code", 503, "message", "Loading model", "type",
+                                 "unavailable_error"));
     } else if (q->route->run == ft_route_readyz) {
-        ft_refuse_with(q, 503, "not-ready", NULL, json_pack("{s:[{s:s,s:b}]}", "checks", "name", "model", "ok", 0), says);
+        ft_refuse_with(q, 503, "not-ready", NULL, json_pack("{s:[{s:s,s:b}]}", "checks", "name", "model", "ok", 0),
+                       says);
     } else {
         ft_refuse(q, 503, q->face == FT_FACE_OPENAI ? "model_loading" : "model-loading", NULL, "%s", says);
     }

@@ -84,7 +84,7 @@ void ft_map_advise(const void *data, size_t bytes, ft_map_advice advice)
         (void)madvise((void *)(uintptr_t)first, whole, advices[advice]);
 }
 
-/* A pipe in a folder would be waited for until somebody writes to it; one that a shell made, /dev/fd/N, has a writer. */
+/* A pipe in a folder would be waited for until somebody writes to it; a shell's, /dev/fd/N, has a writer. */
 static int is_named_pipe(const char *path)
 {
     struct stat info;

@@ -55,9 +55,10 @@ static void every_line_about_the_engine_gives_a_figure(void **state)
     (void)state;
     char command[1500];
     const char *model = small_model();
-    snprintf(command, sizeof(command),
-             "ft_bench_model %s --compute bfloat16 --kv-type bfloat16 decode batch-2 prefill-16 long-16 capture-2 stall-32",
-             model);
+    snprintf(
+        command, sizeof(command),
+        "ft_bench_model %s --compute bfloat16 --kv-type bfloat16 decode batch-2 prefill-16 long-16 capture-2 stall-32",
+        model);
     measures(command, "capture-2");
     snprintf(command, sizeof(command), "ft_bench model %s", model);
     measures(command, "decode_tokens_per_s");
@@ -92,7 +93,8 @@ static void index_and_trace_are_measured(void **state)
     const char *tokenizer = ft_test_source("demo/flexmix");
     snprintf(folder, sizeof(folder), "%s", ft_test_path("corpus"));
     snprintf(command, sizeof(command),
-             "mkdir -p %s && seq 64 | awk '{printf \"{\\\"id\\\":\\\"d%%d\\\",\\\"text\\\":\\\"\", $1; for (i = 0; i < 40; i++)"
+             "mkdir -p %s && seq 64 | awk '{printf \"{\\\"id\\\":\\\"d%%d\\\",\\\"text\\\":\\\"\", $1; for (i = 0; i < "
+             "40; i++)"
              " printf \"river %%d bank \", (i * $1) %% 17; print \"\\\"}\"}' > %s/corpus.jsonl && "
              "%s/ft_tokens %s %s && $FLEXTRACE index build %s/index -t %s %s/corpus.jsonl",
              folder, folder, FT_BENCH, tokenizer, folder, folder, tokenizer, folder);

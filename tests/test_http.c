@@ -693,7 +693,8 @@ static void while_the_model_loads_it_lives_and_is_not_ready(void **state)
     assert_string_equal(text_at(error, "message"), "Loading model");
     assert_string_equal(text_at(error, "type"), "unavailable_error");
     json_decref(health);
-    json_t *ready = ft_http_json(at, "GET", "/readyz", NULL, 503), *check = json_array_get(json_object_get(ready, "checks"), 0);
+    json_t *ready = ft_http_json(at, "GET", "/readyz", NULL, 503),
+           *check = json_array_get(json_object_get(ready, "checks"), 0);
     assert_string_equal(text_at(check, "name"), "model");
     assert_true(json_is_false(json_object_get(check, "ok")));
     json_decref(ready);

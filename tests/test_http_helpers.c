@@ -172,7 +172,8 @@ static void scoring_counts_its_prompt_and_plain_generations_count_their_experts(
     json_decref(ft_http_json(at, "POST", "/v1/completions",
                              "{\"prompt\":[300],\"max_tokens\":6,\"temperature\":0,\"ignore_eos\":true}", 200));
     ft_reply after = ft_http(at, "GET", "/metrics", NULL, NULL);
-    static const char prompts[] = "flextrace_prompt_tokens_total", first[] = "flextrace_time_to_first_token_seconds_count";
+    static const char prompts[] = "flextrace_prompt_tokens_total",
+                      first[] = "flextrace_time_to_first_token_seconds_count";
     assert_true(sample(scored.body, prompts) - sample(before.body, prompts) == 4);
     assert_true(sample(scored.body, first) - sample(before.body, first) == 0);
     sum_of_experts(scored.body, &weight[0], &tokens[0]);

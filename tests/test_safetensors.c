@@ -239,7 +239,8 @@ static void layers_beyond_the_config_are_refused_other_tensors_counted(void **st
     char command[900];
     f.layers = 1;
     fixture_put_config(folder, &f);
-    expect(folder, FT_ERR_FORMAT, "layers.1.mlp.experts.0.down_proj.weight is of a layer that config.json does not know");
+    expect(folder, FT_ERR_FORMAT,
+           "layers.1.mlp.experts.0.down_proj.weight is of a layer that config.json does not know");
     snprintf(command, sizeof(command), "sed -i 's/model\\.layers\\.1\\./model.extras.1./g' %s/*.safetensors", folder);
     assert_int_equal(ft_test_shell(command, NULL, NULL), 0);
     ft_status st = {0};

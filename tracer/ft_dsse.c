@@ -227,9 +227,9 @@ static ft_code read_fields(ft_envelope *out, const json_t *envelope, int decoded
         return ft_fail(st, FT_ERR_FORMAT, "%s: not an envelope: %zu signatures, not 1 to %d", where, count,
                        FT_ENVELOPE_MAX_SIGNATURES);
     memcpy(out->type, json_string_value(type), out->type_bytes + 1);
-    ft_code rc = decoded ? FT_OK
-                         : decode(json_string_value(payload), json_string_length(payload), where, "payload",
-                                  &out->payload, st);
+    ft_code rc =
+        decoded ? FT_OK
+                : decode(json_string_value(payload), json_string_length(payload), where, "payload", &out->payload, st);
     for (size_t i = 0; !rc && i < count; i++)
         rc = read_signature(&out->signatures[out->signature_count++], json_array_get(signatures, i), i, where, st);
     return rc;

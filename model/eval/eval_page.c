@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char head[] =
@@ -170,12 +171,13 @@ static ft_code left_out_chart(const json_t *report, ft_buffer *out, ft_status *s
     if (!public || !whole || most <= 0)
         return FT_OK;
     const int tuned = !strcmp(left_out_kind(report), "tuned-without");
-    ft_code rc = section(out, "Leaving one expert out",
-                         tuned ? "The merged model with its tuned router, each owner's domain, in bits per byte: with all "
-                                 "experts, and without the expert of that owner. The public model is what there was before."
-                               : "The merged model, each owner's domain, in bits per byte: with all experts, and without "
-                                 "the expert of that owner. The public model is what there was before.",
-                         st);
+    char about[300];
+    snprintf(
+        about, sizeof(about),
+        "The merged model%s, each owner's domain, in bits per byte: with all experts, and without the expert of that "
+        "owner. The public model is what there was before.",
+        tuned ? " with its tuned router" : "");
+    ft_code rc = section(out, "Leaving one expert out", about, st);
     if (!rc)
         rc =
             ft_buffer_append_str(out,

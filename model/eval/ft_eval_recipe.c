@@ -129,7 +129,8 @@ static ft_code check_tokenizer(const ft_recipe *r, const char *path, ft_status *
         return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs 'size', %d entries or more", path,
                        FT_BPE_LEAST_SIZE);
     if (t && !r->train->public)
-        return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs train.public: a model that is there has one", path);
+        return ft_fail(st, FT_ERR_FORMAT, "%s: train.tokenizer needs train.public: a model that is there has one",
+                       path);
     for (unsigned i = 0; t && i < t->domains_count && !rc; i++) {
         unsigned d = 0;
         while (d < r->domains_count && strcmp(r->domains[d].name, t->domains[i]) != 0)

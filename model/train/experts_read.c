@@ -115,9 +115,11 @@ static ft_code read_hand_over(ft_parameters *out, experts_reading *r, const char
 {
     ft_weights *w = NULL;
     if (manifest && !experts_has_digest(manifest, "public", ft_public_digest(r->public)))
-        return ft_fail(st, FT_ERR_FORMAT, "%s/manifest.json: \"public\" names another public model than the given one (one that was rounded since, "
-                       "as merge --bfloat16 does, is another: merge all experts anew)",
-                       expert);
+        return ft_fail(
+            st, FT_ERR_FORMAT,
+            "%s/manifest.json: \"public\" names another public model than the given one (rounded since, by merge "
+            "--bfloat16, it is another: merge all experts anew)",
+            expert);
     ft_code rc = experts_is_file(expert) ? ft_weights_open_file(&w, expert, st) : ft_weights_open(&w, expert, st);
     if (rc)
         return rc;

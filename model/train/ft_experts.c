@@ -226,11 +226,11 @@ static ft_code join(ft_parameters *m, const ft_parameters *pair, int first, cons
         if (first)
             memcpy(router, theirs, bytes);
         else if (memcmp(router, theirs, bytes) != 0)
-            rc = ft_fail(st, FT_ERR_FORMAT,
-                         "%s: tensor %s: row 0, the public expert's, is not that of the other experts: another --router, or a "
-                         "router tuned since; merge all experts anew, then tune",
-                         folder,
-                         pair->layers[l].router->name);
+            rc = ft_fail(
+                st, FT_ERR_FORMAT,
+                "%s: tensor %s: row 0, the public expert's, is not that of the other experts: another --router, or "
+                "one tuned since; merge all experts anew, then tune",
+                folder, pair->layers[l].router->name);
         memcpy(router + last * H, theirs + H, bytes);
         if (pair->layers[l].bias)
             bigger.layers[l].bias->value[last - 1] = pair->layers[l].bias->value[0];

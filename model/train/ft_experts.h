@@ -29,8 +29,8 @@ ft_digest ft_expert_digest(const ft_parameters *p,
  * tokenizer's files where source has them. */
 FT_CHECKED ft_code ft_model_export(const ft_parameters *p, const char *source, const char *folder, int bfloat16,
                                    ft_status *st);
-/* Why an owner cannot be called so, or NULL: a name is 1 to 100 bytes of UTF-8 without control characters and commas, no
- * number and not "public": it stands in lists of owners, in lines, and beside experts' numbers. */
+/* Why an owner cannot be called so, or NULL: a name is 1 to 100 bytes of UTF-8 without control characters and commas,
+ * no number and not "public": it stands in lists of owners, in lines, and beside experts' numbers. */
 const char *ft_owner_name_fault(const char *name);
 
 /* The hand-over of expert 1 of a pair. `manifest` gains "public" and "expert" (digests), and "digest": SHA-256 of
